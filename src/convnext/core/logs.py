@@ -1,0 +1,133 @@
+"""What people see while they wait, and the log that programs read.
+
+In a terminal: a progress bar with rate and time left. Without one (a pipe, a cluster's log file): plain lines, one every
+few seconds. The log of a run is JSONL: one object a line, flushed at once, so that a killed run keeps its log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+_PLAIN_INTERVAL = 10.0  # seconds between plain progress lines
+
+
+def say(text: str) -> None:
+    """Prints a line for people (standard error: standard output belongs to results)."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 9s, 2m05s, 3h20m."""
+    seconds = round(max(seconds, 0.0))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+class Progress:
+    """Progress of `total` steps, as a bar in a terminal and as plain lines elsewhere. Use as a context manager."""
+
+    def __init__(self, title: str, total: int, *, unit: str = "it", start: int = 0) -> None:
+        self.title, self.total, self.unit, self.done, self.first = title, total, unit, start, start
+        self._begun = self._printed = time.monotonic()
+        self._bar: Any = None
+        self._note = ""
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}")]
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None and self._printed > self._begun:
+            say(self.line())  # the last line, where there was a line before it
+
+    @property
+    def rate(self) -> float:
+        """Steps a second since the start."""
+        return (self.done - self.first) / max(time.monotonic() - self._begun, 1e-9)
+
+    def line(self) -> str:
+        """The state in one line: how far, how fast, how long still."""
+        left = duration((self.total - self.done) / self.rate) if self.done > self.first else "?"
+        share = 100 * self.done // max(self.total, 1)
+        note = f"  {self._note}" if self._note else ""
+        return f"{self.title} {self.done}/{self.total} ({share}%){note}  {self.rate:.1f} {self.unit}/s  {left} left"
+
+    def update(self, done: int, note: str = "") -> None:
+        """Says that `done` steps are done; `note` is shown beside the figures."""
+        self.done, self._note = done, note
+        now = time.monotonic()
+        if self._bar is not None:
+            text = self.line().removeprefix(self.title).strip()
+            self._bar.update(self._task, completed=done, description=self.title, note=text)
+        elif now - self._printed >= _PLAIN_INTERVAL:
+            self._printed = now
+            say(self.line())
+
+
+def track(items: Iterable[T], title: str, total: int, *, unit: str = "it") -> Iterator[T]:
+    """Yields the items while showing progress."""
+    with Progress(title, total, unit=unit) as progress:
+        for number, item in enumerate(items, 1):
+            yield item
+            progress.update(number)
+
+
+class RunLog:
+    """The JSONL log of a run: `{"event": "step", ...}` a line.
+
+    Opening it for a resume drops what was logged after `step`, so that no step stands twice; a line cut by a kill goes too.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
+        self.path = path
+        kept: list[dict[str, Any]] = []
+        if resume_step is not None:
+            kept = [event for event in read_log(path) if event.get("step", 0) <= resume_step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(event) + "\n" for event in kept))
+        os.replace(temporary, path)
+        self._file = path.open("a")
+
+    def write(self, event: str, **values: Any) -> None:
+        """Appends one event; NaN and infinities become null, which JSON has."""
+        clean = {key: _json_number(value) for key, value in values.items()}
+        self._file.write(json.dumps({"event": event, **clean}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _json_number(value: Any) -> Any:
+    return None if isinstance(value, float) and not (float("-inf") < value < float("inf")) else value
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of a run's log; a last line cut short by a kill is left out. No file: no events."""
+    events = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return events

@@ -1,0 +1,82 @@
+"""Settings of the data room. No torch here: the command line reads these before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """What a picture looks like when it reaches the model. Saved with every model, used wherever it is used."""
+
+    size: int = 224
+    """Side of the square that the model sees, in pixels."""
+    resize: Literal["auto", "crop", "warp"] = "auto"
+    """crop: shorter side to size / crop_ratio, then centre crop. warp: straight to size x size.
+    auto: warp at 384 and above and at 32 and below, crop between (the official rule)."""
+    crop_ratio: float = 0.875
+    """Part of the resized picture that the centre crop keeps."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Mean of each channel (red, green, blue), for values in 0..1."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Standard deviation of each channel, for values in 0..1."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What is done to each training image on its own."""
+
+    crop: Literal["resized", "padded", "none"] = "resized"
+    """resized: a random part at a random aspect, resized. padded: pad, then crop at random (small images).
+    none: as in evaluation."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Area of the random part, as a share of the image (crop = resized)."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Aspect of the random part, width by height (crop = resized)."""
+    padding: int = 4
+    """Pixels of padding on each side (crop = padded)."""
+    flip: float = 0.5
+    """Probability of a mirror image; 0 for digits and text."""
+    randaugment_ops: int = 2
+    """RandAugment operations for each image; 0 turns it off."""
+    randaugment_magnitude: float = 9.0
+    """Strength of RandAugment, 0..10."""
+    randaugment_std: float = 0.5
+    """Standard deviation of that strength."""
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """What is done to each training batch, on the device."""
+
+    mixup: float = 0.8
+    """Alpha of mixup's Beta distribution; 0 turns mixup off."""
+    cutmix: float = 1.0
+    """Alpha of cutmix's Beta distribution; 0 turns cutmix off."""
+    prob: float = 1.0
+    """Probability that a batch is mixed at all."""
+    switch_prob: float = 0.5
+    """Probability of cutmix rather than mixup, where both are on."""
+    erase: float = 0.25
+    """Probability that a random rectangle of an image is replaced by noise."""
+    smoothing: float = 0.1
+    """Label smoothing: the share of the target spread over all classes."""
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How images are read."""
+
+    workers: int = -1
+    """Processes that decode and augment; -1: as many as this machine can use, 0: none."""
+    val_fraction: float = 0.1
+    """Share of each class held out where the data has no validation split."""
+    max_bad: float = 0.01
+    """Unreadable images tolerated (skipped and named), as a share of the data; more is an error. At least 3 are."""
+    max_pixels: int = 100_000_000
+    """Images with more pixels than this are refused before they are decoded (decompression bombs)."""
