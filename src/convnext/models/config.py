@@ -1,0 +1,31 @@
+"""Settings of a model. No torch here: the command line reads these before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model by name, and what differs from that name's defaults."""
+
+    name: str = "convnext_tiny"
+    """One of `convnext models`."""
+    num_classes: int = 0
+    """Outputs of the classifier; 0: as many as the data has classes (in a model: features, no classifier)."""
+    in_chans: int = 3
+    """Channels of the input image."""
+    drop_path_rate: float = 0.0
+    """Stochastic depth: the probability that the last block is skipped, rising linearly from 0 at the first."""
+    layer_scale_init_value: float | None = None
+    """Initial layer scale; 0: no layer scale; None: as the named model has it (1e-6 for ConvNeXt, none for V2)."""
+    head_init_scale: float = 1.0
+    """Factor on the classifier's initial weights (0.001 for fine-tuning, paper Table 6)."""
+    stem_stride: int = 4
+    """Downsampling of the stem: 4, or 2 or 1 for small images."""
+    output_stride: int = 32
+    """Largest downsampling, 8, 16 or 32: later stages dilate their convolutions instead of shrinking the map."""
+    depths: tuple[int, ...] | None = None
+    """Blocks in each of the four stages, where they differ from the named model's."""
+    dims: tuple[int, ...] | None = None
+    """Channels of each of the four stages, where they differ from the named model's."""

@@ -1,0 +1,286 @@
+"""ConvNeXt (arXiv 2201.03545) and ConvNeXt V2 (arXiv 2301.00808).
+
+B batch, C channels, H W space, K classes. Activations are (B, C, H, W) in channels_last memory from stem to head: seen as
+(B, H, W, C) they are contiguous, so that norms and linear layers need no copy.
+
+Parameters have the names of the official checkpoints (facebookresearch/ConvNeXt, models/convnext.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from convnext.models.layers import DropPath, drop_path_rates, init_weights
+from convnext.ops.grn import GRN
+from convnext.ops.norm import LayerNorm, LayerNorm2d
+
+
+@dataclass(frozen=True)
+class Size:
+    """What makes one ConvNeXt differ from another."""
+
+    depths: tuple[int, ...]
+    dims: tuple[int, ...]
+    layer_scale_init_value: float = 1e-6  # 0: none
+    use_grn: bool = False  # V2
+    norm_eps: float = 1e-6
+    head_hidden: int = 0  # CLIP's large_mlp: a hidden layer in front of the classifier
+    num_classes: int = 1000
+
+
+def _v2(depths: tuple[int, ...], dims: tuple[int, ...]) -> Size:
+    return Size(depths, dims, layer_scale_init_value=0.0, use_grn=True)
+
+
+def _dinov3(depths: tuple[int, ...], dims: tuple[int, ...]) -> Size:
+    return Size(depths, dims, num_classes=0)
+
+
+SIZES = {
+    # small ones of timm, after the V2 paper's
+    "convnext_atto": Size((2, 2, 6, 2), (40, 80, 160, 320)),
+    "convnext_femto": Size((2, 2, 6, 2), (48, 96, 192, 384)),
+    "convnext_pico": Size((2, 2, 6, 2), (64, 128, 256, 512)),
+    "convnext_nano": Size((2, 2, 8, 2), (80, 160, 320, 640)),
+    # paper, section 3 (page 9 of the arXiv version)
+    "convnext_tiny": Size((3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnext_small": Size((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_base": Size((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnext_large": Size((3, 3, 27, 3), (192, 384, 768, 1536)),
+    "convnext_xlarge": Size((3, 3, 27, 3), (256, 512, 1024, 2048)),
+    # OpenCLIP's image towers
+    "convnext_large_mlp": Size((3, 3, 27, 3), (192, 384, 768, 1536), head_hidden=1536),
+    "convnext_xxlarge": Size((3, 4, 30, 3), (384, 768, 1536, 3072), norm_eps=1e-5),
+    # V2 paper, appendix A.1
+    "convnextv2_atto": _v2((2, 2, 6, 2), (40, 80, 160, 320)),
+    "convnextv2_femto": _v2((2, 2, 6, 2), (48, 96, 192, 384)),
+    "convnextv2_pico": _v2((2, 2, 6, 2), (64, 128, 256, 512)),
+    "convnextv2_nano": _v2((2, 2, 8, 2), (80, 160, 320, 640)),
+    "convnextv2_tiny": _v2((3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnextv2_base": _v2((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnextv2_large": _v2((3, 3, 27, 3), (192, 384, 768, 1536)),
+    "convnextv2_huge": _v2((3, 3, 27, 3), (352, 704, 1408, 2816)),
+    # DINOv3 backbones (facebookresearch/dinov3): ConvNeXt without a classifier, used through `forward_tokens`
+    "dinov3_convnext_tiny": _dinov3((3, 3, 9, 3), (96, 192, 384, 768)),
+    "dinov3_convnext_small": _dinov3((3, 3, 27, 3), (96, 192, 384, 768)),
+    "dinov3_convnext_base": _dinov3((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "dinov3_convnext_large": _dinov3((3, 3, 27, 3), (192, 384, 768, 1536)),
+}
+
+
+class Block(nn.Module):
+    """dwconv 7x7 -> LN -> linear C to 4C -> GELU -> (GRN) -> linear 4C to C -> layer scale -> drop path, plus the input.
+
+    Paper section 2.6 and Figure 4; V2's GRN takes the place of the layer scale. (B, C, H, W) to the same shape.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        drop_path: float = 0.0,
+        layer_scale_init_value: float = 1e-6,
+        use_grn: bool = False,
+        dilation: int = 1,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(dim, dim, kernel_size=7, padding=3 * dilation, dilation=dilation, groups=dim)
+        self.norm = LayerNorm(dim, eps=norm_eps)
+        self.pwconv1 = nn.Linear(dim, 4 * dim)
+        self.act = nn.GELU()
+        self.grn = GRN(4 * dim) if use_grn else nn.Identity()
+        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.layer_scale_init_value = layer_scale_init_value
+        self.gamma = nn.Parameter(torch.empty(dim)) if layer_scale_init_value > 0 else None
+        self.drop_path = DropPath(drop_path)
+        self.init_layer_scale()
+
+    @torch.no_grad()
+    def init_layer_scale(self) -> None:
+        """Sets the layer scale to its initial value."""
+        if self.gamma is not None:
+            self.gamma.fill_(self.layer_scale_init_value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x
+        x = self.dwconv(x)
+        x = x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C): a view, for norm and linear layers over channels
+        x = self.norm(x)
+        x = self.pwconv1(x)
+        x = self.act(x)
+        x = self.grn(x)
+        x = self.pwconv2(x)
+        if self.gamma is not None:
+            x = self.gamma * x
+        x = x.permute(0, 3, 1, 2)  # back to (B, C, H, W), channels_last as it came
+        return shortcut + self.drop_path(x)
+
+
+class ConvNeXt(nn.Module):
+    """ConvNeXt V1 or V2: a patchify stem, four stages of blocks, mean pooling, norm and a linear classifier.
+
+    Args:
+        size: depths, dims and the version; see `SIZES`, or make your own.
+        in_chans: channels of the image.
+        num_classes: outputs; 0 gives the pooled, normalised features. None: the size's own (1000; DINOv3: 0).
+        drop_path_rate: stochastic depth of the last block, rising linearly from 0 (paper Table 5).
+        layer_scale_init_value: initial layer scale, 0 for none; None: the size's own (V1: 1e-6, V2: none).
+        head_init_scale: factor on the classifier's initial weights (0.001 for fine-tuning, paper Table 6).
+        stem_stride: 4 as published; 2 (a 2x2 patch) or 1 (a 3x3 convolution) for small images.
+        output_stride: 8, 16 or 32: no stage shrinks beyond it; it dilates its convolutions instead.
+
+    Raises:
+        ValueError: for a stride that is not offered, or depths and dims that are not four each.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        *,
+        in_chans: int = 3,
+        num_classes: int | None = None,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float | None = None,
+        head_init_scale: float = 1.0,
+        stem_stride: int = 4,
+        output_stride: int = 32,
+    ) -> None:
+        super().__init__()
+        if len(size.depths) != 4 or len(size.dims) != 4:
+            raise ValueError(f"A ConvNeXt has four stages; depths={size.depths}, dims={size.dims} do not.")
+        if stem_stride not in (1, 2, 4) or output_stride not in (8, 16, 32):
+            raise ValueError(f"stem_stride is 1, 2 or 4 and output_stride 8, 16 or 32, not {stem_stride}, {output_stride}.")
+        self.size = size
+        self.num_classes = size.num_classes if num_classes is None else num_classes
+        self.head_init_scale = head_init_scale
+        scale = size.layer_scale_init_value if layer_scale_init_value is None else layer_scale_init_value
+        rates = iter(drop_path_rates(drop_path_rate, sum(size.depths)))
+        steps = _plan_stages(stem_stride, output_stride)
+        self.strides = [step.stride for step in steps]
+
+        self.downsample_layers = nn.ModuleList([_stem(in_chans, size.dims[0], stem_stride, size.norm_eps)])
+        self.stages = nn.ModuleList()
+        for i, (depth, dim, step) in enumerate(zip(size.depths, size.dims, steps, strict=True)):
+            if i > 0:
+                self.downsample_layers.append(_downsample(size.dims[i - 1], dim, step, size.norm_eps))
+            blocks = [
+                Block(
+                    dim,
+                    drop_path=next(rates),
+                    layer_scale_init_value=scale,
+                    use_grn=size.use_grn,
+                    dilation=step.dilation,
+                    norm_eps=size.norm_eps,
+                )
+                for _ in range(depth)
+            ]
+            self.stages.append(nn.Sequential(*blocks))
+
+        self.norm = LayerNorm(size.dims[-1], eps=size.norm_eps)
+        self.pre_logits: nn.Module = nn.Identity()
+        if size.head_hidden:
+            self.pre_logits = nn.Sequential(OrderedDict(fc=nn.Linear(size.dims[-1], size.head_hidden), act=nn.GELU()))
+        self.num_features = size.head_hidden or size.dims[-1]
+        self.head: nn.Module = nn.Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Initialises every parameter."""
+        self.apply(init_weights)
+        for block in self.block_list():
+            block.init_layer_scale()
+        if isinstance(self.head, nn.Linear):
+            with torch.no_grad():
+                self.head.weight.mul_(self.head_init_scale)
+                self.head.bias.mul_(self.head_init_scale)
+
+    def block_list(self) -> list[Block]:
+        """Every block, first to last: the units of compilation and activation checkpointing."""
+        return [block for stage in self.stages for block in stage]  # type: ignore[union-attr]
+
+    def forward_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps after each stage: (B, in_chans, H, W) to four of (B, dims[i], H / strides[i], W / strides[i])."""
+        return run_stages(x, self.downsample_layers, self.stages)
+
+    def forward_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """DINOv3's outputs: the normalised mean (B, C) and the normalised last map as tokens (B, H * W, C)."""
+        x = self.forward_maps(x)[-1]
+        patches = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, C, H, W) -> (B, H * W, C): a view of channels_last memory
+        return self.norm(x.mean((-2, -1))), self.norm(patches)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Pooled, normalised features: (B, in_chans, H, W) to (B, num_features)."""
+        x = self.forward_maps(x)[-1]
+        return self.pre_logits(self.norm(x.mean((-2, -1))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K), or features (B, num_features) where there is no classifier."""
+        return self.head(self.forward_features(x))
+
+    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
+        """The depth of every parameter, for layer-wise learning rates: 0 the stem, the largest the norm and head.
+
+        Groups of 3 are the paper's rule ("every 3 consecutive blocks form a group", section A.2; official
+        optim_factory.py), here for any depths; a downsampling layer belongs to the group after it. Groups of 1 are V2's
+        "single" rule, where the stem shares the first block's depth.
+        """
+        first, ids = 1, {"downsample_layers.0.": 0 if blocks_per_group > 1 else 1}
+        for i, depth in enumerate(self.size.depths):
+            if i > 0:
+                ids[f"downsample_layers.{i}."] = first
+            for j in range(depth):
+                ids[f"stages.{i}.{j}."] = first + j // blocks_per_group
+            first += math.ceil(depth / blocks_per_group)
+        return {
+            name: next((depth for prefix, depth in ids.items() if name.startswith(prefix)), first)
+            for name, _ in self.named_parameters()
+        }
+
+
+def run_stages(x: Tensor, downsample_layers: nn.ModuleList, stages: nn.ModuleList) -> list[Tensor]:
+    """The maps after each stage. The one place where the layout is set: channels_last, from here to the head."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    maps = []
+    for downsample, stage in zip(downsample_layers, stages, strict=True):
+        x = stage(downsample(x))
+        maps.append(x)
+    return maps
+
+
+class _Step(NamedTuple):
+    """How one stage begins: the stride of its maps, whether it shrinks them, and the dilations before and within it."""
+
+    stride: int
+    shrink: bool
+    dilation_before: int
+    dilation: int
+
+
+def _plan_stages(stem_stride: int, output_stride: int) -> list[_Step]:
+    steps = [_Step(stem_stride, False, 1, 1)]
+    for _ in range(3):
+        stride, dilation = steps[-1].stride, steps[-1].dilation
+        shrink = stride * 2 <= output_stride
+        steps.append(_Step(stride * 2 if shrink else stride, shrink, dilation, dilation if shrink else dilation * 2))
+    return steps
+
+
+def _stem(in_chans: int, dim: int, stride: int, eps: float) -> nn.Sequential:
+    """A patchify convolution and LN. At stride 1 a patch would be one pixel without neighbours: 3x3 instead."""
+    kernel, padding = (3, 1) if stride == 1 else (stride, 0)
+    return nn.Sequential(nn.Conv2d(in_chans, dim, kernel, stride=stride, padding=padding), LayerNorm2d(dim, eps=eps))
+
+
+def _downsample(dim: int, out: int, step: _Step, eps: float) -> nn.Sequential:
+    """LN and a 2x2 convolution of stride 2; where the map keeps its size, of stride 1, dilated (padded to that size)."""
+    conv = nn.Conv2d(dim, out, kernel_size=2, stride=2)
+    if not step.shrink:
+        conv = nn.Conv2d(dim, out, kernel_size=2, padding="same", dilation=step.dilation_before)
+    return nn.Sequential(LayerNorm2d(dim, eps=eps), conv)

@@ -1,0 +1,87 @@
+"""A model by name, and what it costs. B batch, C channels, H W space."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from convnext.core.errors import UserError, nearest
+from convnext.models import convnext, isotropic
+from convnext.models.config import ModelConfig
+from convnext.models.convnext import ConvNeXt
+from convnext.models.isotropic import IsotropicConvNeXt
+
+Model = ConvNeXt | IsotropicConvNeXt
+
+NAMES: tuple[str, ...] = (*convnext.SIZES, *isotropic.SIZES)
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    drop_path_rate: float = 0.0,
+    layer_scale_init_value: float | None = None,
+    head_init_scale: float = 1.0,
+    stem_stride: int = 4,
+    output_stride: int = 32,
+    depths: tuple[int, ...] | None = None,
+    dims: tuple[int, ...] | None = None,
+) -> Model:
+    """Builds the model `name` (one of `NAMES`) with fresh weights, in float32 on the current default device.
+
+    Args are those of `ConvNeXt`; `depths` and `dims` replace the named model's.
+
+    Raises:
+        UserError: for an unknown name (the nearest are offered) or a setting that the model does not have.
+    """
+    common = {
+        "in_chans": in_chans,
+        "num_classes": num_classes,
+        "drop_path_rate": drop_path_rate,
+        "layer_scale_init_value": layer_scale_init_value,
+        "head_init_scale": head_init_scale,
+    }
+    if name in isotropic.SIZES:
+        if (stem_stride, output_stride, depths, dims) != (4, 32, None, None):
+            raise UserError(f"{name} has one 16x16 stem and one depth: stem_stride, output_stride, depths, dims stay unset.")
+        return IsotropicConvNeXt(isotropic.SIZES[name], **common)
+    if name not in convnext.SIZES:
+        raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
+    size = convnext.SIZES[name]
+    size = dataclasses.replace(size, depths=depths or size.depths, dims=dims or size.dims)
+    try:
+        return ConvNeXt(size, stem_stride=stem_stride, output_stride=output_stride, **common)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def from_config(config: ModelConfig) -> Model:
+    """Builds what a `ModelConfig` says; its `num_classes` is taken as it stands (0: features)."""
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return create_model(**fields)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """All parameters, trained or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, size: int | tuple[int, int], *, in_chans: int = 3) -> int:
+    """Multiply-accumulates of convolutions and linear layers for one image of `size` pixels (H, W).
+
+    These are the "FLOPs" of the papers' tables. Nothing is computed: the model may stand on the meta device.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(torch.empty(1, in_chans, height, width, device=device))
+    model.train(training)
+    return counter.get_total_flops() // 2

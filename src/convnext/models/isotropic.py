@@ -1,0 +1,111 @@
+"""Isotropic ConvNeXt (arXiv 2201.03545, section 3.3 and Table 2): ConvNeXt blocks in a ViT's shape.
+
+B batch, C channels, H W space. One 16x16 patchify convolution without a norm, then blocks at one resolution.
+Parameters have the names of the official checkpoints (models/convnext_isotropic.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from convnext.models.convnext import Block
+from convnext.models.layers import drop_path_rates, init_weights
+from convnext.ops.norm import LayerNorm
+
+PATCH = 16
+
+
+@dataclass(frozen=True)
+class IsotropicSize:
+    """What makes one isotropic ConvNeXt differ from another."""
+
+    depth: int
+    dim: int
+    layer_scale_init_value: float = 0.0  # S and B train without layer scale (paper A.1); L keeps 1e-6 (TRAINING.md)
+    num_classes: int = 1000
+
+
+SIZES = {
+    "convnext_isotropic_small": IsotropicSize(18, 384),
+    "convnext_isotropic_base": IsotropicSize(18, 768),
+    "convnext_isotropic_large": IsotropicSize(36, 1024, layer_scale_init_value=1e-6),
+}
+
+
+class IsotropicConvNeXt(nn.Module):
+    """Isotropic ConvNeXt: (B, in_chans, H, W) to logits (B, K), or to features (B, dim) where num_classes is 0.
+
+    Args:
+        size: depth and dim; see `SIZES`.
+        in_chans: channels of the image.
+        num_classes: outputs; 0 gives the pooled, normalised features. None: the size's own (1000).
+        drop_path_rate: stochastic depth of the last block (paper A.1: S 0.1, B 0.2, L 0.5).
+        layer_scale_init_value: initial layer scale, 0 for none; None: the size's own.
+        head_init_scale: factor on the classifier's initial weights.
+    """
+
+    def __init__(
+        self,
+        size: IsotropicSize,
+        *,
+        in_chans: int = 3,
+        num_classes: int | None = None,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float | None = None,
+        head_init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.num_classes = size.num_classes if num_classes is None else num_classes
+        self.num_features = size.dim
+        self.head_init_scale = head_init_scale
+        self.strides = [PATCH]
+        scale = size.layer_scale_init_value if layer_scale_init_value is None else layer_scale_init_value
+        self.stem = nn.Conv2d(in_chans, size.dim, kernel_size=PATCH, stride=PATCH)
+        rates = drop_path_rates(drop_path_rate, size.depth)
+        self.blocks = nn.Sequential(
+            *(Block(size.dim, drop_path=rate, layer_scale_init_value=scale) for rate in rates)
+        )
+        self.norm = LayerNorm(size.dim)
+        self.head: nn.Module = nn.Linear(size.dim, self.num_classes) if self.num_classes else nn.Identity()
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Initialises every parameter."""
+        self.apply(init_weights)
+        for block in self.block_list():
+            block.init_layer_scale()
+        if isinstance(self.head, nn.Linear):
+            with torch.no_grad():
+                self.head.weight.mul_(self.head_init_scale)
+                self.head.bias.mul_(self.head_init_scale)
+
+    def block_list(self) -> list[Block]:
+        """Every block, first to last: the units of compilation and activation checkpointing."""
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def forward_maps(self, x: Tensor) -> list[Tensor]:
+        """The one map there is: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        return [self.blocks(self.stem(x))]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Pooled, normalised features: (B, in_chans, H, W) to (B, dim)."""
+        return self.norm(self.forward_maps(x)[-1].mean((-2, -1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K), or features (B, dim) where there is no classifier."""
+        return self.head(self.forward_features(x))
+
+    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
+        """The depth of every parameter: 0 the stem, then one for each group of blocks, the largest the norm and head."""
+        last = 1 + math.ceil(self.size.depth / blocks_per_group)
+        ids = {"stem.": 0, **{f"blocks.{j}.": 1 + j // blocks_per_group for j in range(self.size.depth)}}
+        return {
+            name: next((depth for prefix, depth in ids.items() if name.startswith(prefix)), last)
+            for name, _ in self.named_parameters()
+        }

@@ -1,0 +1,56 @@
+"""Stochastic depth and the initialisation that all models here share. B batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from convnext.ops.grn import GRN
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): drops a sample's whole branch with probability `rate` while training.
+
+    The branches that stay are scaled by 1 / (1 - rate), so that the expectation is unchanged.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"A drop path rate lies in [0, 1), not {rate}.")
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+        # Drawn in the branch's own type, so that a bf16 branch stays bf16.
+        return x * x.new_empty(shape).bernoulli_(keep).div_(keep)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:.3f}"
+
+
+def drop_path_rates(rate: float, depth: int) -> list[float]:
+    """The rate of each of `depth` blocks: linear from 0 to `rate` (official `main.py`)."""
+    return [rate * i / max(depth - 1, 1) for i in range(depth)]
+
+
+@torch.no_grad()
+def init_weights(module: nn.Module) -> None:
+    """Initialises one layer, every parameter of it: use as `model.apply(init_weights)`.
+
+    Weights of convolutions and linear layers: truncated normal of std 0.02 (the official code; the paper's Table 5 prints
+    0.2, a misprint that its authors confirmed), biases 0; norms 1 and 0; GRN 0.
+    """
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, GRN):
+        nn.init.zeros_(module.gamma)
+        nn.init.zeros_(module.beta)
