@@ -1,0 +1,174 @@
+"""Bytes to a picture, whatever the file: one function, one exception.
+
+Shapes: H W space; a picture is (3, H, W), red, green, blue.
+
+What people would see in a viewer is what the model gets: rotated as its EXIF tag says, the first frame of an animation,
+and transparent parts on white (dropping the alpha channel instead would show whatever colour lies hidden below it).
+Values of more than 8 bits are scaled, never clipped: 16-bit ones by their range, and those without a range of their own
+(32-bit integers, floating point outside 0..1) from the picture's least to its greatest value.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif"),
+    *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""File endings (lower case) that are taken for images. The content, not the ending, decides how they are decoded."""
+
+# A closed list: Pillow's other readers include ones that start programs (EPS) and ones hardly anybody tests.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "MPO")
+_ORIENTATION = 0x0112
+_TIFF_BITS_PER_SAMPLE = 258
+_TURNS = {  # EXIF orientation -> what makes the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImage(Exception):
+    """An image that cannot be read: its name, and why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)  # both, so that it survives pickling on its way out of a worker
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def decode(data: bytes, *, name: str, max_pixels: int) -> Tensor:
+    """The picture in an image file's bytes as uint8 (3, H, W), RGB in 0..255, contiguous and upright.
+
+    Reads JPEG, PNG, WebP, GIF, BMP, TIFF and PPM, of any colour mode. The header is looked at first: more than
+    `max_pixels` pixels are refused before anything is decompressed. Raises BadImage(name, reason) for everything that
+    cannot be read, and nothing else.
+    """
+    try:
+        # Pillow warns of large pictures, odd EXIF, odd TIFF tags; the first is judged here, the others change nothing
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(data, name, max_pixels)
+    except BadImage:
+        raise
+    except UnidentifiedImageError:
+        raise BadImage(name, _unknown(data)) from None
+    except Image.DecompressionBombError:
+        raise BadImage(name, "it has more pixels than Pillow accepts at all (178,956,970)") from None
+    except Exception as error:  # noqa: BLE001 - damaged files make decoders raise nearly anything; see the fuzz test
+        raise BadImage(name, f"damaged ({str(error).splitlines()[0][:200] if str(error) else repr(error)})") from None
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise BadImage(name, f"{width} x {height} pixels, more than the limit of {max_pixels} (--loader.max-pixels)")
+        if width * height == 0:
+            raise BadImage(name, "it has no pixels")
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            picture = _decode_fast(data, width, height)
+            if picture is not None:
+                return picture
+        image.load()
+        return _to_tensor(_upright(_to_rgb(image, name), image))
+
+
+def _unknown(data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    return f"not an image in a known format, or its first bytes are damaged (it starts with {data[:8]!r})"
+
+
+@functools.cache
+def _jpeg_decoder() -> Callable[..., Tensor] | None:
+    """torchcodec's JPEG decoder, half as long under way as Pillow; None where torchcodec is not installed."""
+    try:
+        from torchcodec.decoders import decode_jpeg
+    except (ImportError, OSError, RuntimeError, AttributeError):  # absent, older, or its libraries do not load
+        return None
+    return decode_jpeg  # type: ignore[return-value]
+
+
+def _decode_fast(data: bytes, width: int, height: int) -> Tensor | None:
+    """The same pixels as Pillow gives, sooner; None where Pillow should have a look (and the last word)."""
+    decoder = _jpeg_decoder()
+    if decoder is None:
+        return None
+    try:
+        picture = decoder(data, mode="RGB")
+    except (RuntimeError, ValueError):
+        return None
+    if picture.shape not in ((3, height, width), (3, width, height)):
+        return None
+    return picture.contiguous()
+
+
+def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
+    """`picture` turned as the EXIF tag of `image` says. (Pillow has already turned a TIFF when it loaded it.)
+
+    Only EXIF counts, as in browsers; Pillow's own helper would also look into XMP, which torchcodec does not.
+    """
+    data = image.info.get("exif")
+    if not data or image.format == "TIFF":
+        return picture
+    try:
+        exif = Image.Exif()
+        exif.load(data)
+        turn = _TURNS.get(exif.get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 - a damaged note about the picture is no damage to the picture
+        return picture
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_to_eight_bits(image, name)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image, name: str) -> np.ndarray:
+    """Grey values of more than 8 bits as uint8 (H, W); see the top of this file for the scale."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise BadImage(name, "it holds values that are not finite numbers")
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F":
+        low, high = (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)
+    elif 0 <= low and high <= 65535:  # Pillow gives 16-bit pictures as I too
+        low, high = 0.0, float((1 << _bits(image)) - 1)
+    span = high - low
+    if span == 0:
+        return np.zeros(values.shape, np.uint8)
+    return np.clip(np.rint((values - low) * (255 / span)), 0, 255).astype(np.uint8)
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits that a TIFF says its values have (12-bit cameras and scanners), 16 in everything else."""
+    tags = getattr(image, "tag_v2", None)
+    bits = tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0] if tags is not None else 16
+    return bits if 8 < bits < 16 else 16
+
+
+def _to_tensor(picture: Image.Image) -> Tensor:
+    # (H, W, 3) as Pillow lays pixels out -> (3, H, W) as torch wants them; the copy is also what makes it writable
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))

@@ -1,0 +1,156 @@
+"""A folder with one folder for each class: the layout that needs no explanation.
+
+Shapes: a picture is uint8 (3, H, W); N images, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from convnext.core.errors import UserError, nearest
+from convnext.core.logs import track
+from convnext.data.decode import IMAGE_SUFFIXES, BadImage, decode
+from convnext.data.names import names_of_folders
+from convnext.data.source import printable
+
+LAYOUT = """Accepted is one folder for each class, with that class's images inside:
+
+    {root}/cat/anything.jpg
+    {root}/cat/another.png
+    {root}/dog/something.jpg
+"""
+
+
+class FolderSource:
+    """Images in class folders, at any depth below them; the class is the folder directly below `root`.
+
+    `class_dirs` fixes the order of the classes and which there are (as in the training part); without it: every class
+    folder found, sorted by name. `prefix` goes before the names that people are shown, as "val/".
+
+    Raises UserError where the folder does not have this layout, or holds a class that `class_dirs` does not have.
+    """
+
+    def __init__(
+        self, root: Path, *, max_pixels: int, class_dirs: Sequence[str] | None = None, prefix: str = ""
+    ) -> None:
+        found = scan(root, missing_allowed=class_dirs is not None)
+        self.class_dirs = tuple(found) if class_dirs is None else tuple(class_dirs)
+        for folder in found:
+            if folder not in self.class_dirs:
+                raise UserError(
+                    f"{root} has a class '{printable(folder)}' that the training images do not have."
+                    f"{nearest(folder, self.class_dirs)} Rename or remove that folder."
+                )
+        self.root, self.max_pixels, self.prefix = str(root), max_pixels, prefix
+        self.paths = [path for folder in self.class_dirs for path in found.get(folder, ())]
+        counts = torch.tensor([len(found.get(folder, ())) for folder in self.class_dirs])
+        self.targets = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        self.classes = names_of_folders(self.class_dirs, root)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The path below the data set's folder, as "cat/another.png"."""
+        return printable(self.prefix + self.paths[index])
+
+    def read(self, index: int) -> Tensor:
+        """uint8 (3, H, W); raises BadImage."""
+        try:
+            with open(os.path.join(self.root, self.paths[index]), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise BadImage(self.name(index), f"the file cannot be read ({error.strerror})") from None
+        return decode(data, name=self.name(index), max_pixels=self.max_pixels)
+
+
+def class_folders(root: Path) -> list[str]:
+    """Names of the folders directly below `root` that may be classes (not hidden), sorted."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if not _hidden(entry.name) and entry.is_dir())
+    except OSError as error:
+        raise UserError(f"{root} cannot be opened: {error.strerror}.") from None
+
+
+def scan(root: Path, *, missing_allowed: bool = False) -> dict[str, list[str]]:
+    """Class folder -> its images, as paths below `root` with forward slashes; both sorted.
+
+    Hidden files, hidden folders and files that are no images are passed over. Links are followed, but a folder is
+    entered once for each class, so that links in a circle end. Raises UserError for a layout that is not one folder for
+    each class, and for class folders without images unless `missing_allowed` (a validation part may lack a class).
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}." if not root.exists() else f"{root} is not a folder.")
+    folders = class_folders(root)
+    if not folders:
+        raise UserError(_no_classes(root))
+    title = f"Looking through {root.name or root}"
+    found = {folder: sorted(_images(root, folder)) for folder in track(folders, title, len(folders), unit="folders")}
+    empty = [folder for folder, images in found.items() if not images]
+    if len(empty) == len(folders):
+        raise UserError(f"No folder in {root} holds an image ({_others(root, folders)}). {LAYOUT.format(root=root)}")
+    if empty and not missing_allowed:
+        raise UserError(
+            f"{_some(empty)} in {root} {'holds' if len(empty) == 1 else 'hold'} no images "
+            f"({_others(root, empty)}). Put images in, or remove the folder: every folder there is taken for a class."
+        )
+    return {folder: images for folder, images in found.items() if images}
+
+
+def _images(root: Path, folder: str) -> Iterator[str]:
+    """Paths below `root` of the images below root/folder."""
+    entered: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            status = os.stat(root / place)
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(root / place))
+        except OSError as error:
+            raise UserError(f"{root / place} cannot be opened: {error.strerror}.") from None
+        for entry in entries:
+            if _hidden(entry.name):
+                continue
+            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.is_dir():
+                yield f"{place}/{entry.name}"  # a dangling link too: better a bad image that is named than silence
+            elif entry.is_dir():
+                waiting.append(f"{place}/{entry.name}")
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX", "@eaDir"))  # the last two: what Mac archives and Synology disks leave
+
+
+def _no_classes(root: Path) -> str:
+    images = sum(1 for entry in root.iterdir() if entry.name.lower().endswith(IMAGE_SUFFIXES))
+    if images:
+        return (
+            f"{root} has {images} image{'s' if images > 1 else ''} directly inside, so nothing says which class each "
+            f"belongs to. {LAYOUT.format(root=root)}"
+        )
+    return f"{root} has no folders inside. {LAYOUT.format(root=root)}"
+
+
+def _others(root: Path, folders: Iterable[str]) -> str:
+    """What lies in the folders instead of images, to hint at formats that are not read (HEIC, AVIF, archives)."""
+    endings: Counter[str] = Counter()
+    for folder in folders:
+        endings.update(path.suffix.lower() for path in (root / folder).iterdir() if path.is_file() and path.suffix)
+    if not endings:
+        return f"accepted are {', '.join(IMAGE_SUFFIXES[:8])} and a few more"
+    return f"{', '.join(f'{count} {ending}' for ending, count in endings.most_common(3))}; convert those to JPEG or PNG"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{printable(name)}'" for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more folders"

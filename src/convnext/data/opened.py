@@ -1,0 +1,244 @@
+"""A path to the images, whatever their layout -> training and validation sources, and a record of what was held out.
+
+What is accepted, tried in this order:
+
+    digits                         the word: scikit-learn's handwritten digits
+    FILE.tar, FILE.tar.gz          one shard
+    FOLDER/train + FOLDER/val      each with class folders, or each with shards (ImageNet's layout)
+    FOLDER/<class>/...             class folders
+    FOLDER/*.tar                   shards; names with the word "train" and with "val" are the two parts
+
+"valid" and "validation" mean val. Where there is a "test" and none of these, the test part is used as validation part:
+people who have train and test only want the figures of the test images; the note says so.
+Without a validation part, a share of each class is held out of the training images.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from convnext.core.errors import UserError, nearest
+from convnext.data.digits import DigitsSource
+from convnext.data.folder import LAYOUT, FolderSource, class_folders
+from convnext.data.shards import SHARD_SUFFIXES, ShardSource, find_shards
+from convnext.data.source import Source, Subset, stratified_split
+
+_TRAIN = ("train", "training")
+_VAL = ("val", "valid", "validation", "test")  # in this order of preference
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A data set, ready for training."""
+
+    train: Source
+    val: Source
+    held_out: bool
+    """False where no image could be held out: `val` is `train` then, and figures say how well it was memorised."""
+    note: str
+    """One or two sentences for people: what was found, how it was split."""
+    split: dict[str, Any]
+    """{"seed", "fraction", "kind": "given" | "stratified" | "none", "val": [names]}, to be saved as JSON."""
+
+
+class _Part(Protocol):
+    """Opens one part of the data; `keys` are the classes it must keep to."""
+
+    def __call__(self, keys: Sequence[str] | None = None) -> Source: ...
+
+
+@dataclass(frozen=True)
+class _Layout:
+    what: str  # for the note: "class folders", "2 shards"
+    train: _Part | None
+    val: _Part | None
+    val_name: str = ""
+
+
+def open_data(
+    data: str | Path, *, val_fraction: float, seed: int, max_pixels: int, split: dict[str, Any] | None = None
+) -> Opened:
+    """Opens a data set for training; the top of this file lists what is accepted.
+
+    val_fraction: share of each class held out where the data has no validation part (0: none). The same seed and data
+    hold out the same images. split: a record saved by an earlier call; exactly its images are held out again, and
+    val_fraction and seed are not looked at.
+
+    Raises UserError saying what was found and what to do, for a layout that is not accepted, fewer than two classes, a
+    validation class that training does not have, or images of `split` that are no longer there.
+    """
+    layout = _layout(data, max_pixels)
+    if layout.train is None:
+        raise UserError(f"{data} has a '{layout.val_name}' part but no 'train' part. Add a folder 'train' beside it.")
+    train = layout.train()
+    _check_classes(train, data)
+    if layout.val is not None:
+        val = layout.val(train.class_dirs)  # type: ignore[attr-defined]
+        return _given(train, val, layout, split, seed=seed, fraction=val_fraction)
+    if split is not None:
+        kept, held = _restored(train, split, data)
+        seed, val_fraction = split["seed"], split["fraction"]
+    else:
+        kept, held = stratified_split(train.targets, fraction=val_fraction, seed=seed)
+    return _split(train, kept, held, layout, seed=seed, fraction=val_fraction)
+
+
+def open_all(data: str | Path, *, max_pixels: int) -> Source:
+    """The images to evaluate on: the validation part where the data has one, else all of it.
+
+    A part that lacks classes of the training part keeps their order, so `classes` agrees with that of `open_data`.
+    Raises UserError as `open_data` does, but a single class is accepted.
+    """
+    layout = _layout(data, max_pixels)
+    if layout.val is None:
+        assert layout.train is not None
+        return layout.train()
+    if layout.train is None:
+        return layout.val()
+    return layout.val(layout.train().class_dirs)  # type: ignore[attr-defined]
+
+
+def _given(
+    train: Source, val: Source, layout: _Layout, split: dict[str, Any] | None, *, seed: int, fraction: float
+) -> Opened:
+    if split is not None and split.get("kind") == "given":
+        _, held = _restored(val, split, layout.val_name)
+        val = val if len(held) == len(val) else Subset(val, held)
+    elif split is not None:
+        raise UserError(
+            f"The data now has a part '{layout.val_name}', which it did not have when the run was started. Move that "
+            "part away to evaluate on the same images as before, or name the data to evaluate on."
+        )
+    note = (
+        f"Found {layout.what}: {_counted(train)} to train on, {len(val):,} in '{layout.val_name}' to validate on."
+    )
+    if layout.val_name.startswith("test"):
+        note += " There is no 'val', so the test images choose the best model: its figures on them flatter a little."
+    names = [val.name(i) for i in range(len(val))]
+    return Opened(train, val, True, note, {"seed": seed, "fraction": fraction, "kind": "given", "val": names})
+
+
+def _split(source: Source, kept: Tensor, held: Tensor, layout: _Layout, *, seed: int, fraction: float) -> Opened:
+    record: dict[str, Any] = {"seed": seed, "fraction": fraction, "kind": "none", "val": []}
+    if not len(held):
+        why = "none was to be held out" if fraction == 0 else "every class has a single image, so none can be held out"
+        note = f"Found {layout.what}: {_counted(source)}; {why}. All figures are on the training images themselves."
+        return Opened(source, source, False, note, record)
+    names = [source.name(i) for i in held.tolist()]
+    record |= {"kind": "stratified", "val": names}
+    note = (
+        f"Found {layout.what}: {_counted(source)}; {len(held):,} of them, some of each class, are held out to validate "
+        f"on (seed {seed})."
+    )
+    return Opened(Subset(source, kept), Subset(source, held), True, note, record)
+
+
+def _restored(source: Source, split: dict[str, Any], where: str | Path) -> tuple[Tensor, Tensor]:
+    """Indices of the images that a saved split does not hold out, and of those that it does."""
+    names = split.get("val")
+    if not isinstance(names, list) or "seed" not in split or "fraction" not in split:
+        raise UserError("The saved split is not one: it needs 'seed', 'fraction' and the held-out names in 'val'.")
+    index = {source.name(i): i for i in range(len(source))}
+    missing = [name for name in names if name not in index]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(names)} held-out images are no longer in {where} (as {missing[0]!r}). Put them "
+            "back, give the folder where the data is now, or start a new run."
+        )
+    held = torch.zeros(len(source), dtype=torch.bool)
+    held[torch.tensor([index[name] for name in names], dtype=torch.int64)] = True
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def _check_classes(source: Source, data: str | Path) -> None:
+    if len(torch.unique(source.targets)) > 1:
+        return
+    only = source.classes[int(source.targets[0])]
+    inner = Path(data) / only
+    hint = ""
+    if inner.is_dir() and len(class_folders(inner)) > 1:
+        hint = f" Its folders look like classes: give {inner} instead."
+    raise UserError(f"{data} has a single class, '{only}'; a classifier needs at least two.{hint}")
+
+
+def _layout(data: str | Path, max_pixels: int) -> _Layout:
+    path = Path(data)
+    if str(data) == "digits":
+        return _Layout("scikit-learn's handwritten digits", lambda keys=None: DigitsSource(), None)
+    if not path.exists():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"There is no {path}.{nearest(path.name, beside)} A folder of images, or 'digits', is needed.")
+    if path.is_file():
+        if not path.name.lower().endswith(SHARD_SUFFIXES):
+            raise UserError(
+                f"{path} is a file. Accepted are folders, .tar and .tar.gz; unpack other archives first. "
+                f"{LAYOUT.format(root=path.with_suffix(''))}"
+            )
+        return _Layout("one shard", _shards([path], max_pixels), None)
+    shards, folders = find_shards(path), class_folders(path)
+    train, val = _first(_TRAIN, folders), _first(_VAL, folders)
+    if train or (val and set(folders) <= set(_VAL)):
+        return _parts(path, train, val, max_pixels)
+    if shards and len(folders) < 2:  # a shard unpacked beside itself makes one folder
+        return _shard_parts(path, shards, max_pixels)
+    return _Layout("class folders", _folder(path, max_pixels), None)
+
+
+def _parts(path: Path, train: str, val: str, max_pixels: int) -> _Layout:
+    """FOLDER/train and FOLDER/val: of class folders, or of shards."""
+
+    def part(name: str) -> _Part | None:
+        if not name:
+            return None
+        shards = find_shards(path / name)
+        return _shards(shards, max_pixels) if shards else _folder(path / name, max_pixels, prefix=f"{name}/")
+
+    what = " and ".join(f"'{name}'" for name in (train, val) if name)
+    return _Layout(what, part(train), part(val), val)
+
+
+def _shard_parts(path: Path, shards: Sequence[Path], max_pixels: int) -> _Layout:
+    """Shards in one folder: two parts where their names say "train" and "val", as one word of the name."""
+    words = {shard: set(re.split(r"[^a-z]+", shard.name.lower())) for shard in shards}
+    train = [shard for shard in shards if words[shard] & set(_TRAIN)]
+    name = next((name for name in _VAL if any(name in words[shard] for shard in shards)), "")
+    val = [shard for shard in shards if name in words[shard] and shard not in train]
+    if not train or not val:
+        what = "one shard" if len(shards) == 1 else f"{len(shards)} shards"
+        return _Layout(what, _shards(shards, max_pixels), None)
+    others = [shard.name for shard in shards if not words[shard] & {*_TRAIN, *_VAL}]
+    if others:
+        raise UserError(
+            f"{path} has shards named 'train' and '{name}', and {', '.join(others[:3])}, which say neither. Rename "
+            "or move those."
+        )
+    return _Layout(f"{len(train) + len(val)} shards", _shards(train, max_pixels), _shards(val, max_pixels), name)
+
+
+def _folder(path: Path, max_pixels: int, prefix: str = "") -> Callable[..., Source]:
+    def part(keys: Sequence[str] | None = None) -> Source:
+        return FolderSource(path, max_pixels=max_pixels, class_dirs=keys, prefix=prefix)
+
+    return part
+
+
+def _shards(paths: Sequence[Path], max_pixels: int) -> Callable[..., Source]:
+    def part(keys: Sequence[str] | None = None) -> Source:
+        return ShardSource(paths, max_pixels=max_pixels, keys=keys)
+
+    return part
+
+
+def _first(names: Sequence[str], present: Sequence[str]) -> str:
+    return next((name for name in names if name in present), "")
+
+
+def _counted(source: Source) -> str:
+    return f"{len(source):,} images of {len(source.classes):,} classes"

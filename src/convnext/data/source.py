@@ -1,0 +1,96 @@
+"""What a data set is: something that names, labels and reads its images one by one.
+
+Shapes: C channels (3: red, green, blue), H W space, N images, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from convnext.core.errors import UserError
+from convnext.core.seeding import mix_seed
+
+
+class Source(Protocol):
+    """Labelled images. Picklable and safe to fork, for it is read in worker processes."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names for people, K of them; the position is the class index."""
+        ...
+
+    @property
+    def targets(self) -> Tensor:
+        """Class index of each image, int64 (N,)."""
+        ...
+
+    def __len__(self) -> int:
+        """N, the number of images."""
+        ...
+
+    def read(self, index: int) -> Tensor:
+        """The image as uint8 (3, H, W) in 0..255, RGB. Raises `decode.BadImage` where it cannot be read."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What people are shown, unique in the data set: a path in the data set's folder, or `shard:key`."""
+        ...
+
+
+class Subset:
+    """Some images of a source, in the given order; a Source itself."""
+
+    def __init__(self, source: Source, indices: Sequence[int] | Tensor) -> None:
+        chosen = torch.as_tensor(indices, dtype=torch.int64)
+        if isinstance(source, Subset):  # a subset of a subset reads straight from the whole
+            source, chosen = source.source, source.indices[chosen]
+        self.source = source
+        self.indices = chosen
+        self.targets = source.targets[chosen]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.source.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> Tensor:
+        """uint8 (3, H, W); raises `decode.BadImage`."""
+        return self.source.read(int(self.indices[index]))
+
+    def name(self, index: int) -> str:
+        return self.source.name(int(self.indices[index]))
+
+
+def stratified_split(targets: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Holds out `fraction` of each class: sorted indices (train, val), int64, together every index once.
+
+    targets: int64 (N,). Of a class with n images, round(fraction * n) are held out, but at least one and never all; a
+    class with a single image stays in training. fraction 0 holds out none. The same arguments give the same split.
+    Raises UserError for a fraction outside [0, 1).
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"The share to hold out (--loader.val-fraction) lies in 0..1, as 0.1; it was {fraction}.")
+    held = torch.zeros(len(targets), dtype=torch.bool)
+    order = torch.argsort(targets, stable=True)  # the images of each class side by side, in their order
+    start = 0
+    for label, count in enumerate(torch.bincount(targets).tolist()):
+        members = order[start : start + count]
+        start += count
+        if count < 2 or fraction == 0:
+            continue
+        # a generator for each class: adding images to one class does not change what is held out of another
+        generator = torch.Generator().manual_seed(mix_seed(seed, label))
+        amount = min(max(round(fraction * count), 1), count - 1)
+        held[members[torch.randperm(count, generator=generator)[:amount]]] = True
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal would act on or cannot print: file names are not always written by friends."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

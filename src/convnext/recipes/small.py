@@ -1,0 +1,59 @@
+"""Recipes for small images, which train from scratch on a laptop."""
+
+from __future__ import annotations
+
+from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig, MixConfig
+from convnext.models.config import ModelConfig
+from convnext.recipes.recipe import Recipe
+from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+
+
+def demo() -> Recipe:
+    """A small ConvNeXt on scikit-learn's 1,797 handwritten digits of 8x8 pixels: under a minute on two CPU cores.
+
+    convnext train demo
+
+    Expect about 99 % top-1 on the 180 held-out digits.
+    """
+    return Recipe(
+        name="demo",
+        data="digits",
+        model=ModelConfig(
+            "convnext_atto",
+            depths=(1, 1, 2, 1),
+            dims=(32, 64, 96, 128),
+            stem_stride=1,
+            output_stride=8,
+            drop_path_rate=0.05,
+            layer_scale_init_value=0.0,
+        ),
+        input=InputConfig(size=16, mean=(0.3, 0.3, 0.3), std=(0.38, 0.38, 0.38)),
+        augment=AugmentConfig(crop="padded", padding=2, flip=0.0, randaugment_ops=0),
+        mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0, smoothing=0.1),
+        optim=OptimConfig(lr=2e-3),
+        schedule=ScheduleConfig(epochs=12.0, warmup_epochs=1.0),
+        ema=EmaConfig(decay=0.98),
+        loop=LoopConfig(global_batch=32),
+    )
+
+
+def cifar10() -> Recipe:
+    """A small ConvNeXt on CIFAR-10's 32x32 images, from scratch, on a CPU."""
+    return Recipe(
+        name="cifar10",
+        model=ModelConfig(
+            "convnext_atto",
+            depths=(2, 2, 4, 2),
+            dims=(48, 96, 192, 256),
+            stem_stride=2,
+            drop_path_rate=0.05,
+            layer_scale_init_value=0.0,
+        ),
+        input=InputConfig(size=32),
+        augment=AugmentConfig(crop="padded", randaugment_ops=0),
+        mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0, smoothing=0.1),
+        optim=OptimConfig(lr=2e-3),
+        schedule=ScheduleConfig(epochs=15.0, warmup_epochs=1.0),
+        ema=EmaConfig(decay=0.998),
+        loop=LoopConfig(global_batch=128),
+    )

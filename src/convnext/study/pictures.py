@@ -1,0 +1,170 @@
+"""Pictures for people: thumbnails, and a picture with the classes a model sees in it.
+
+H W space; images are uint8 RGB tensors (3, H, W).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_LONGEST, _SHORTEST = 1280, 400  # pixels of the shown picture's longer side; larger ones shrink, smaller ones grow
+_PAPER, _INK, _MUTED = (250, 249, 246), (32, 35, 40), (112, 116, 124)
+_ACCENT, _QUIET, _TRACK = (43, 108, 176), (150, 172, 198), (232, 230, 224)
+_CJK = ("Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "WenQuanYi Zen Hei", "Arial Unicode MS")
+
+
+def thumbnail(image: Tensor, side: int) -> Image.Image:
+    """The image (3, H, W) uint8 with its longer side at `side` pixels, its proportions kept.
+
+    Images of at most half that size, such as 8 x 8 digits, grow by a whole factor with their pixels left square
+    (so the longer side may fall short of `side`); all others are resampled (Lanczos). Raises ValueError for another
+    shape or type.
+    """
+    picture = _picture(image)
+    longest = max(picture.size)
+    if 2 * longest <= side:
+        factor = side // longest
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    width, height = (max(1, round(length * side / longest)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def annotated(image: Tensor, lines: Sequence[tuple[str, float]], *, title: str) -> Image.Image:
+    """The image (3, H, W) uint8 with a panel that lists `lines`: class names and their probabilities in 0..1.
+
+    The panel stands below a wide picture and beside any other. Whatever the image's size the text is readable: the
+    picture is shown with its longer side between 400 and 1280 pixels, small ones with their pixels left square. Long
+    names are shortened in the middle. Raises ValueError for another shape or type of image.
+    """
+    longest = max(image.shape[-2:])
+    picture = thumbnail(image, min(max(longest, _SHORTEST), _LONGEST))
+    unit = min(max(max(picture.size) // 30, 16), 30)  # the size of the text, on which all distances hang
+    below = picture.width > 1.25 * picture.height
+    wide = max(picture.width, 22 * unit) if below else 22 * unit
+    panel = _panel(lines, title=title, width=wide, unit=unit)
+    width = wide if below else picture.width + wide
+    height = picture.height + panel.height if below else max(picture.height, panel.height)
+    canvas = Image.new("RGB", (width, height), _PAPER)
+    canvas.paste(picture, ((wide - picture.width) // 2 if below else 0, 0 if below else (height - picture.height) // 2))
+    canvas.paste(panel, (0, picture.height) if below else (picture.width, (height - panel.height) // 2))
+    return canvas
+
+
+def _picture(image: Tensor) -> Image.Image:
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
+        raise ValueError(f"Expected a uint8 image (3, H, W), got {image.dtype} {tuple(image.shape)}.")
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())  # Pillow wants H W before the channels
+
+
+def _panel(lines: Sequence[tuple[str, float]], *, title: str, width: int, unit: int) -> Image.Image:
+    """The list of classes: a line of title, then for each class its name, its percentage and a bar."""
+    margin, row = round(1.4 * unit), round(2.5 * unit)
+    top = margin + round(2.1 * unit)
+    panel = Image.new("RGB", (width, top + row * len(lines) + margin - unit // 2), _PAPER)
+    draw = ImageDraw.Draw(panel)
+    inner = width - 2 * margin
+    _write(draw, (margin, margin + unit), title, size=round(0.85 * unit), width=inner, fill=_MUTED)
+    for number, (name, probability) in enumerate(lines):
+        y, first = top + row * number, number == 0
+        figure, ink = f"{100 * probability:.1f} %", _INK if first else _MUTED
+        figures = _font(unit, bold=first, text=figure)
+        draw.text((width - margin, y + unit), figure, font=figures, fill=ink, anchor="rs")
+        room = inner - round(figures.getlength(figure)) - unit
+        _write(draw, (margin, y + unit), name, size=unit, width=room, fill=ink, bold=first)
+        bar = (margin, y + round(1.45 * unit), inner, max(4, unit // 3))
+        _bar(panel, bar, probability, fill=_ACCENT if first else _QUIET)
+    return panel
+
+
+def _bar(panel: Image.Image, box: tuple[int, int, int, int], share: float, *, fill: tuple[int, int, int]) -> None:
+    """A bar with round ends in `box` (x, y, width, height), filled from the left up to `share` of 0..1."""
+    x, y, width, height = box
+    share = min(max(0.0, share), 1.0)  # in this order a NaN is 0
+    for length, colour in ((width, _TRACK), (round(width * share), fill)):
+        if length:
+            # drawn at four times the size: Pillow's own round corners are jagged
+            mask = Image.new("L", (4 * length, 4 * height))
+            ImageDraw.Draw(mask).rounded_rectangle((0, 0, 4 * length - 1, 4 * height - 1), 2 * height, fill=255)
+            panel.paste(colour, (x, y), mask.resize((length, height), Image.Resampling.BOX))
+
+
+def _write(
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    text: str,
+    *,
+    size: int,
+    width: int,
+    fill: tuple[int, int, int],
+    bold: bool = False,
+) -> None:
+    """Writes one line at `at` (left, baseline: the same for every font), shortened to `width` pixels."""
+    clean = _printable(text)
+    font = _font(size, bold=bold, text=clean)
+    draw.text(at, _shortened(clean, font, width), font=font, fill=fill, anchor="ls")
+
+
+def _printable(text: str) -> str:
+    """One line that every font can draw: line breaks, controls and broken file names become a replacement sign."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _shortened(text: str, font: Font, width: int) -> str:
+    """`text`, or its beginning and end around an ellipsis where it is longer than `width` pixels."""
+    text = text if len(text) <= 500 else f"{text[:250]}…{text[-250:]}"  # measuring a megabyte takes its time
+    if font.getlength(text) <= width:
+        return text
+    short = "…"
+    for kept in range(1, len(text)):
+        candidate = f"{text[: (2 * kept + 2) // 3].rstrip()}…{text[len(text) - kept // 3 :].lstrip()}"
+        if font.getlength(candidate) > width:
+            break
+        short = candidate
+    return short
+
+
+def _font(size: int, *, bold: bool, text: str) -> Font:
+    """DejaVu Sans, which comes with matplotlib; for letters it lacks, a font of this machine that has them."""
+    # up to U+024F, the Latin letters, a look into the fonts is not worth its time
+    beyond = frozenset(ord(char) for char in text if ord(char) > 0x24F and char != "…")
+    return _load(_font_file(beyond, bold=bold), size)
+
+
+@functools.lru_cache(maxsize=64)
+def _load(path: str | None, size: int) -> Font:
+    return ImageFont.load_default(size) if path is None else ImageFont.truetype(path, size)
+
+
+@functools.lru_cache(maxsize=1024)
+def _font_file(letters: frozenset[int], *, bold: bool) -> str | None:
+    spec = importlib.util.find_spec("matplotlib")
+    folder = Path(spec.origin or "").parent / "mpl-data/fonts/ttf" if spec else Path()
+    path = folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+    if not path.is_file():
+        return None
+    if letters and (fallback := _covering(letters, path)):
+        return fallback
+    return str(path)
+
+
+def _covering(letters: frozenset[int], usual: Path) -> str | None:
+    """A font of this machine that has more of `letters` than the usual one, if there is one."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    def lacking(path: str) -> int:
+        return len(letters - get_font(path).get_charmap().keys())
+
+    if lacking(str(usual)) == 0:
+        return None
+    there = [entry for name in _CJK for entry in fontManager.ttflist if entry.name == name]
+    there.sort(key=lambda entry: str(entry.weight) not in ("400", "normal", "regular"))  # stable: _CJK's order stays
+    return min([str(usual), *(entry.fname for entry in there[:8])], key=lacking)

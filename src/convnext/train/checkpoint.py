@@ -1,0 +1,86 @@
+"""Checkpoints: written atomically, read safely, and enough to go on exactly as if nothing had happened."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from convnext.core import distributed
+from convnext.core.atomic import replacing
+from convnext.core.errors import UserError
+from convnext.core.seeding import capture_rng, restore_rng
+from convnext.train.ema import Ema
+
+FORMAT = 1
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: Ema | None = None
+    step: int = 0
+    """Optimiser steps done."""
+    best: float = float("-inf")
+    """The highest value of the task's goal so far."""
+
+
+def save_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> None:
+    """Writes all of `state`, every rank's generators and the sampler's position to `path`, atomically.
+
+    All ranks call this; the main one writes.
+    """
+    generators = distributed.gather_objects(capture_rng())
+    if not distributed.is_main():
+        return
+    content = {
+        "format": FORMAT,
+        "step": state.step,
+        "best": state.best,
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "ema": state.ema.state_dict() if state.ema else None,
+        "rng": generators,
+        "sampler": sampler,
+    }
+    with replacing(path) as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> None:
+    """Puts a checkpoint's contents into `state`.
+
+    Raises UserError where the file is damaged, or was written for other data, another batch or another seed: going on
+    from it would not be the same run.
+    """
+    content = _read(path)
+    for key, value in sampler.items():
+        stored = content["sampler"].get(key)
+        if key != "position" and stored != value:
+            raise UserError(f"{path} cannot be resumed: {key} was {stored} and is now {value}; resume with what it had.")
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.scaler.load_state_dict(content["scaler"])
+    if state.ema is not None:
+        state.ema.load_state_dict(content["ema"])
+    state.step, state.best = content["step"], content["best"]
+    restore_rng(content["rng"][distributed.rank()])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a checkpoint: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is no checkpoint of this version of convnext.")
+    return content

@@ -1,0 +1,201 @@
+"""The only step loop, readable top to bottom: schedule, micro-batches, step, average, log, evaluate, save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext.core import distributed
+from convnext.core.device import pick_dtype
+from convnext.core.errors import UserError
+from convnext.core.logs import Progress, RunLog, say
+from convnext.train.checkpoint import TrainState, save_checkpoint
+from convnext.train.config import LoopConfig, ScheduleConfig
+from convnext.train.optim import learning_rate, planned_steps, set_learning_rate
+from convnext.train.parallel import synchronized
+from convnext.train.task import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Batches and steps: whole numbers that follow from the settings, the number of images and of ranks."""
+
+    global_batch: int
+    micro_batch: int
+    accumulation: int
+    steps_per_epoch: int
+    warmup_steps: int
+    total_steps: int
+
+
+def make_plan(*, num_images: int, loop: LoopConfig, schedule: ScheduleConfig, world_size: int) -> Plan:
+    """Accumulation follows from the global batch; where the data is smaller than that, a step takes all of it.
+
+    Micro-batches are equal (the largest divisor of a rank's share that is at most the setting), so that the mean of
+    their losses is the loss of the batch. Raises UserError where a rank would have no image.
+    """
+    share = min(loop.global_batch, num_images) // world_size
+    if share < 1:
+        raise UserError(f"{world_size} devices cannot share {min(loop.global_batch, num_images)} images a step.")
+    limit = min(loop.micro_batch or share, share)
+    micro = next(size for size in range(limit, 0, -1) if share % size == 0)
+    steps_per_epoch = max(num_images // (share * world_size), 1)
+    warmup, total = planned_steps(schedule, steps_per_epoch)
+    return Plan(share * world_size, micro, share // micro, steps_per_epoch, warmup, total)
+
+
+@dataclass
+class Loop:
+    """One training run. `run()` goes from the state's step to the last; everything else is a part of that."""
+
+    state: TrainState
+    task: Task
+    model: nn.Module  # what is called: state.model or its data-parallel wrapper
+    plan: Plan
+    config: LoopConfig
+    lr: tuple[float, float]  # highest and last learning rate
+    clip_grad: float
+    log: RunLog | None  # None on ranks that do not write
+    checkpoint: Path
+    keep: Callable[[dict[str, Tensor], dict[str, Any]], None]  # called with the best weights so far
+
+    def run(self) -> None:
+        """Trains from the state's step to the plan's last one."""
+        state, plan, config = self.state, self.plan, self.config
+        batches = self.task.batches(start_step=state.step, global_batch=plan.global_batch, micro_batch=plan.micro_batch)
+        eval_steps = max(round(config.eval_epochs * plan.steps_per_epoch), 1)
+        clock = _Clock(images_per_step=plan.global_batch)
+        with Progress("training", plan.total_steps, unit="step", start=state.step) as progress:
+            while state.step < plan.total_steps:
+                loss, norm = self.one_step(batches)
+                state.step += 1
+                clock.steps += 1
+                look = state.step == plan.total_steps or state.step % eval_steps == 0
+                save = look or self.agreed(clock.since_save() > config.checkpoint_seconds)
+                if save or state.step % config.log_steps == 0:
+                    value, rate = self.checked(loss), clock.rate()
+                    lr = self.lr_at(state.step - 1)
+                    self.write("step", loss=value, lr=lr, grad_norm=norm.item(), images_per_second=rate)
+                    note = f"epoch {state.step / plan.steps_per_epoch:.1f}  loss {value:.3f}  {rate:.0f} images/s"
+                    progress.update(state.step, note)
+                if look:
+                    self.look_up()
+                if save:
+                    save_checkpoint(self.checkpoint, state, self.sampler())
+                    clock.saved()
+
+    def one_step(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
+        """One optimiser step: its mean loss and gradient norm (before clipping), still on the device."""
+        state, plan = self.state, self.plan
+        set_learning_rate(state.optimizer, self.lr_at(state.step))
+        state.optimizer.zero_grad(set_to_none=True)
+        self.model.train()
+        device = next(state.model.parameters()).device
+        dtype = pick_dtype(self.config.precision, device)
+        total = torch.zeros((), device=device)
+        for micro in range(plan.accumulation):
+            batch = next(batches)
+            with synchronized(self.model, when=micro == plan.accumulation - 1):
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    loss = self.task.loss(self.model, batch, step=state.step, micro=micro) / plan.accumulation
+                state.scaler.scale(loss).backward()
+            total += loss.detach()
+        state.scaler.unscale_(state.optimizer)  # in every precision: clipping must see true gradients
+        limit = self.clip_grad or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        if state.ema is not None:
+            state.ema.update(state.model, state.step)
+        return total, norm
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of optimiser step `step`."""
+        highest, last = self.lr
+        return learning_rate(
+            step, lr=highest, min_lr=last, warmup_steps=self.plan.warmup_steps, total_steps=self.plan.total_steps
+        )
+
+    def checked(self, loss: Tensor) -> float:
+        """The loss of the batch over all ranks as a number. Raises UserError where it is not one."""
+        mean = loss.clone()
+        distributed.sum_over_ranks([mean])
+        value = mean.item() / distributed.world_size()
+        if value != value or value in (float("inf"), float("-inf")):
+            raise UserError(
+                f"The loss became {value} at step {self.state.step}. The last checkpoint is kept. "
+                "Try a lower learning rate (--optim.lr), clipping (--optim.clip-grad 1) or --loop.precision float32."
+            )
+        return value
+
+    def look_up(self) -> None:
+        """Evaluates the weights and, where one is kept, their average; keeps the better if it is the best so far."""
+        state, goal = self.state, self.task.goal
+        state.model.eval()
+        candidates: list[tuple[bool, dict[str, Any]]] = [(False, dict(self.task.evaluate(state.model)))]
+        if state.ema is not None:
+            with state.ema.applied_to(state.model):
+                candidates.append((True, dict(self.task.evaluate(state.model))))
+        for averaged, figures in candidates:
+            self.write("eval", ema=averaged, **figures)
+        averaged, figures = max(candidates, key=lambda candidate: candidate[1][goal])
+        if distributed.is_main():
+            epoch, name = state.step / self.plan.steps_per_epoch, " (average)" if averaged else ""
+            say(f"epoch {epoch:.4g}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()) + name)
+        if figures[goal] > state.best:
+            state.best = figures[goal]
+            if distributed.is_main():
+                weights = state.ema.state_dict() if averaged and state.ema else state.model.state_dict()
+                self.keep(weights, {"step": state.step, "ema": averaged, **figures})
+
+    def agreed(self, wish: bool) -> bool:
+        """The main rank's wish, known to all: clocks differ, and saving is done together."""
+        if distributed.world_size() == 1:
+            return wish
+        flag = torch.tensor(float(wish and distributed.is_main()), device=next(self.state.model.parameters()).device)
+        distributed.sum_over_ranks([flag])
+        return bool(flag.item())
+
+    def sampler(self) -> dict[str, int]:
+        """Where the sampler stands, and what its order is a function of."""
+        plan = self.plan
+        return {
+            "position": self.state.step % plan.steps_per_epoch,
+            "num_images": self.task.num_images,
+            "global_batch": plan.global_batch,
+            "seed": self.config.seed,
+            "total_steps": plan.total_steps,
+        }
+
+    def write(self, event: str, **values: Any) -> None:
+        """One line of the log."""
+        if self.log is not None:
+            epoch = round(self.state.step / self.plan.steps_per_epoch, 4)
+            self.log.write(event, step=self.state.step, epoch=epoch, **values)
+
+
+class _Clock:
+    """Time since the last rate and the last checkpoint. Evaluation and saving do not count towards the rate."""
+
+    def __init__(self, *, images_per_step: int) -> None:
+        self.images_per_step, self.steps = images_per_step, 0
+        self._window = self._saved = time.monotonic()
+
+    def since_save(self) -> float:
+        return time.monotonic() - self._saved
+
+    def saved(self) -> None:
+        self._saved = self._window = time.monotonic()
+
+    def rate(self) -> float:
+        """Images a second since it was last asked."""
+        now = time.monotonic()
+        images, seconds = self.steps * self.images_per_step, now - self._window
+        self._window, self.steps = now, 0
+        return images / max(seconds, 1e-9)

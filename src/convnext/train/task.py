@@ -1,0 +1,34 @@
+"""What the loop asks of a task. Everything that differs between classifying, detecting and segmenting is behind this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Task(Protocol):
+    """A task knows its data, its loss and its figures; it knows nothing of optimisers, steps or checkpoints."""
+
+    @property
+    def num_images(self) -> int:
+        """Images of one epoch."""
+        ...
+
+    @property
+    def goal(self) -> str:
+        """The figure of `evaluate` that the best model has the most of, e.g. "top1"."""
+        ...
+
+    def batches(self, *, start_step: int, global_batch: int, micro_batch: int) -> Iterator[Any]:
+        """Endless micro-batches from optimiser step `start_step` on, a pure function of the step."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Any, *, step: int, micro: int) -> Tensor:
+        """The mean loss of one micro-batch, float32, with a gradient. `step` and `micro` seed what is random in it."""
+        ...
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        """Figures on the validation images, the same on every rank. The model is in evaluation mode."""
+        ...
