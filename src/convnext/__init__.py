@@ -1,1 +1,82 @@
+"""ConvNeXt: the whole model family, training that resumes exactly, and a command line.
 
+The public names, each imported when it is first used, so that `import convnext` takes no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convnext.core.errors import UserError
+    from convnext.models.convnext import SIZES, Block, ConvNeXt, Size
+    from convnext.models.create import NAMES, Model, count_macs, count_parameters, create_model
+    from convnext.models.features import FeatureMaps
+    from convnext.models.isotropic import IsotropicConvNeXt
+    from convnext.predictor import Predictor
+    from convnext.recipes.recipe import Recipe
+    from convnext.recipes.table import find_recipe
+    from convnext.run import resume, train
+    from convnext.weights.load import load_model
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "UserError": "core.errors",
+    "SIZES": "models.convnext",
+    "Block": "models.convnext",
+    "ConvNeXt": "models.convnext",
+    "Size": "models.convnext",
+    "NAMES": "models.create",
+    "Model": "models.create",
+    "count_macs": "models.create",
+    "count_parameters": "models.create",
+    "create_model": "models.create",
+    "FeatureMaps": "models.features",
+    "IsotropicConvNeXt": "models.isotropic",
+    "Predictor": "predictor",
+    "Recipe": "recipes.recipe",
+    "find_recipe": "recipes.table",
+    "resume": "run",
+    "train": "run",
+    "load_model": "weights.load",
+}
+
+__all__ = [
+    "NAMES",
+    "SIZES",
+    "Block",
+    "ConvNeXt",
+    "FeatureMaps",
+    "IsotropicConvNeXt",
+    "Model",
+    "Predictor",
+    "Recipe",
+    "Size",
+    "UserError",
+    "__version__",
+    "count_macs",
+    "count_parameters",
+    "create_model",
+    "find_recipe",
+    "list_models",
+    "load_model",
+    "resume",
+    "train",
+]
+
+
+def list_models() -> list[str]:
+    """The names that `create_model` knows."""
+    return list(import_module("convnext.models.create").NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'convnext' has no attribute '{name}'")
+    return getattr(import_module(f"convnext.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

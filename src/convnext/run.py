@@ -180,7 +180,7 @@ def _task(recipe: Recipe, opened: Opened, device: torch.device, plan: Plan) -> C
         device=device,
         seed=recipe.loop.seed,
         eval_batch=max(plan.micro_batch, 32),
-        bad=BadImages(images, recipe.loader.max_bad),
+        bad=BadImages(images, max_bad=recipe.loader.max_bad),
     )
 
 
@@ -257,3 +257,10 @@ def choose_recipe(data: str, *, init: str = "") -> tuple[Recipe, tuple[str, ...]
     )
     recipe, reasons = choose(facts)
     return replace(recipe, data=data, init=init), tuple(reasons)
+
+
+def reopen(out: Path) -> Opened:
+    """The data of the run in `out`, split as it was. Raises UserError where `out` is not a run or its data is gone."""
+    if not (out / RECIPE).is_file():
+        raise UserError(f"{out} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
+    return _open(read_recipe(out / RECIPE), out, resume=True)

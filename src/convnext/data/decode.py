@@ -78,7 +78,9 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise BadImage(name, f"{width} x {height} pixels, more than the limit of {max_pixels} (--loader.max-pixels)")
+            raise BadImage(
+                name, f"{width} x {height} pixels, more than the limit of {max_pixels} (--loader.max-pixels)"
+            )
         if width * height == 0:
             raise BadImage(name, "it has no pixels")
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
@@ -153,8 +155,8 @@ def _to_eight_bits(image: Image.Image, name: str) -> np.ndarray:
         raise BadImage(name, "it holds values that are not finite numbers")
     low, high = float(values.min()), float(values.max())
     if image.mode == "F":
-        low, high = (0.0, 1.0) if 0 <= low and high <= 1 else (low, high)
-    elif 0 <= low and high <= 65535:  # Pillow gives 16-bit pictures as I too
+        low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    elif low >= 0 and high <= 65535:  # Pillow gives 16-bit pictures as I too
         low, high = 0.0, float((1 << _bits(image)) - 1)
     span = high - low
     if span == 0:

@@ -27,7 +27,7 @@ class DigitsSource:
         grey = torch.from_numpy(images).reshape(-1, 1, 8, 8)
         self.images = torch.round(grey * (255 / 16)).to(torch.uint8).expand(-1, 3, -1, -1)  # three views of one channel
         self.targets = torch.from_numpy(labels).to(torch.int64)
-        self.classes = tuple(str(digit) for digit in range(10))
+        self.classes = self.class_dirs = tuple(str(digit) for digit in range(10))
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -104,6 +104,11 @@ def scan(root: Path, *, missing_allowed: bool = False) -> dict[str, list[str]]:
     return {folder: images for folder, images in found.items() if images}
 
 
+def holds_images(root: Path, folder: str) -> bool:
+    """Whether there is an image at any depth below root/folder."""
+    return next(_images(root, folder), None) is not None
+
+
 def _images(root: Path, folder: str) -> Iterator[str]:
     """Paths below `root` of the images below root/folder."""
     entered: set[tuple[int, int]] = set()

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.data.digits import DigitsSource
-from convnext.data.folder import LAYOUT, FolderSource, class_folders
+from convnext.data.folder import LAYOUT, FolderSource, class_folders, holds_images
 from convnext.data.shards import SHARD_SUFFIXES, ShardSource, find_shards
 from convnext.data.source import Source, Subset, stratified_split
 
@@ -48,10 +48,14 @@ class Opened:
     """{"seed", "fraction", "kind": "given" | "stratified" | "none", "val": [names]}, to be saved as JSON."""
 
 
-class _Part(Protocol):
-    """Opens one part of the data; `keys` are the classes it must keep to."""
+class _Keyed(Source, Protocol):
+    """A source that also knows its classes as the data names them: folders, or numbers as text."""
 
-    def __call__(self, keys: Sequence[str] | None = None) -> Source: ...
+    class_dirs: tuple[str, ...]
+
+
+_Part = Callable[[Sequence[str] | None], _Keyed]
+"""Opens one part of the data, given the classes it must keep to (None: those found)."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,10 @@ def open_data(
     layout = _layout(data, max_pixels)
     if layout.train is None:
         raise UserError(f"{data} has a '{layout.val_name}' part but no 'train' part. Add a folder 'train' beside it.")
-    train = layout.train()
+    train = layout.train(None)
     _check_classes(train, data)
     if layout.val is not None:
-        val = layout.val(train.class_dirs)  # type: ignore[attr-defined]
+        val = layout.val(train.class_dirs)
         return _given(train, val, layout, split, seed=seed, fraction=val_fraction)
     if split is not None:
         kept, held = _restored(train, split, data)
@@ -99,10 +103,8 @@ def open_all(data: str | Path, *, max_pixels: int) -> Source:
     layout = _layout(data, max_pixels)
     if layout.val is None:
         assert layout.train is not None
-        return layout.train()
-    if layout.train is None:
-        return layout.val()
-    return layout.val(layout.train().class_dirs)  # type: ignore[attr-defined]
+        return layout.train(None)
+    return layout.val(layout.train(None).class_dirs if layout.train is not None else None)
 
 
 def _given(
@@ -116,9 +118,7 @@ def _given(
             f"The data now has a part '{layout.val_name}', which it did not have when the run was started. Move that "
             "part away to evaluate on the same images as before, or name the data to evaluate on."
         )
-    note = (
-        f"Found {layout.what}: {_counted(train)} to train on, {len(val):,} in '{layout.val_name}' to validate on."
-    )
+    note = f"Found {layout.what}: {_counted(train)} to train on, {len(val):,} in '{layout.val_name}' to validate on."
     if layout.val_name.startswith("test"):
         note += " There is no 'val', so the test images choose the best model: its figures on them flatter a little."
     names = [val.name(i) for i in range(len(val))]
@@ -157,10 +157,10 @@ def _restored(source: Source, split: dict[str, Any], where: str | Path) -> tuple
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
-def _check_classes(source: Source, data: str | Path) -> None:
+def _check_classes(source: _Keyed, data: str | Path) -> None:
     if len(torch.unique(source.targets)) > 1:
         return
-    only = source.classes[int(source.targets[0])]
+    only = source.class_dirs[int(source.targets[0])]
     inner = Path(data) / only
     hint = ""
     if inner.is_dir() and len(class_folders(inner)) > 1:
@@ -171,7 +171,7 @@ def _check_classes(source: Source, data: str | Path) -> None:
 def _layout(data: str | Path, max_pixels: int) -> _Layout:
     path = Path(data)
     if str(data) == "digits":
-        return _Layout("scikit-learn's handwritten digits", lambda keys=None: DigitsSource(), None)
+        return _Layout("scikit-learn's handwritten digits", lambda keys: DigitsSource(), None)
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"There is no {path}.{nearest(path.name, beside)} A folder of images, or 'digits', is needed.")
@@ -183,10 +183,11 @@ def _layout(data: str | Path, max_pixels: int) -> _Layout:
             )
         return _Layout("one shard", _shards([path], max_pixels), None)
     shards, folders = find_shards(path), class_folders(path)
-    train, val = _first(_TRAIN, folders), _first(_VAL, folders)
+    train, val = _first(_TRAIN, path), _first(_VAL, path)
     if train or (val and set(folders) <= set(_VAL)):
         return _parts(path, train, val, max_pixels)
-    if shards and len(folders) < 2:  # a shard unpacked beside itself makes one folder
+    # a shard unpacked beside itself makes one folder; two or more with images are the classes
+    if shards and len([folder for folder in folders if holds_images(path, folder)]) < 2:
         return _shard_parts(path, shards, max_pixels)
     return _Layout("class folders", _folder(path, max_pixels), None)
 
@@ -222,22 +223,25 @@ def _shard_parts(path: Path, shards: Sequence[Path], max_pixels: int) -> _Layout
     return _Layout(f"{len(train) + len(val)} shards", _shards(train, max_pixels), _shards(val, max_pixels), name)
 
 
-def _folder(path: Path, max_pixels: int, prefix: str = "") -> Callable[..., Source]:
-    def part(keys: Sequence[str] | None = None) -> Source:
+def _folder(path: Path, max_pixels: int, prefix: str = "") -> _Part:
+    def part(keys: Sequence[str] | None) -> _Keyed:
         return FolderSource(path, max_pixels=max_pixels, class_dirs=keys, prefix=prefix)
 
     return part
 
 
-def _shards(paths: Sequence[Path], max_pixels: int) -> Callable[..., Source]:
-    def part(keys: Sequence[str] | None = None) -> Source:
+def _shards(paths: Sequence[Path], max_pixels: int) -> _Part:
+    def part(keys: Sequence[str] | None) -> _Keyed:
         return ShardSource(paths, max_pixels=max_pixels, keys=keys)
 
     return part
 
 
-def _first(names: Sequence[str], present: Sequence[str]) -> str:
-    return next((name for name in names if name in present), "")
+def _first(names: Sequence[str], path: Path) -> str:
+    """The first of the names that is a part of the data in `path`; a class can be called "train" too, but holds images
+    rather than folders or shards."""
+    parts = (name for name in names if (path / name).is_dir())
+    return next((name for name in parts if class_folders(path / name) or find_shards(path / name)), "")
 
 
 def _counted(source: Source) -> str:

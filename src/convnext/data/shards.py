@@ -224,4 +224,3 @@ def find_shards(folder: Path) -> list[Path]:
 
 def _listed(paths: Sequence[Path]) -> str:
     return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-

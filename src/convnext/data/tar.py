@@ -99,7 +99,7 @@ class Tar:
                 if info.size < 0 or archive.offset <= position:
                     raise UserError(f"{self.path} is damaged at byte {position}. Download or pack it again.")
                 position, count = archive.offset, count + 1
-                archive.members = []  # else every header of a shard stays in memory
+                archive.members = []  # type: ignore[attr-defined]  # else every header of a shard stays in memory
                 if count % 1000 == 0:
                     progress.update(position // unit)
                 if info.isreg() and not info.issparse():

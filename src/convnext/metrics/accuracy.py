@@ -68,7 +68,8 @@ class ClassificationCounts:
         Raises ValueError for other shapes and for a target outside 0..K-1.
         """
         self._check(logits, targets)
-        scores, targets = logits.to(self.loss), targets.to(self.n)
+        # moved before it is widened: MPS has no float64
+        scores, targets = logits.to(self.loss.device).double(), targets.to(self.n)
         valid = scores.logsumexp(1).isfinite()
         rank = _rank(scores, targets)
         # a NaN compares as not greater, which would rank its target first: `valid` undoes that

@@ -11,7 +11,7 @@ from convnext.study.markup import count, decimal, percent, text
 Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 480, 270  # units of the view box; the page scales the drawing
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 12, 40
 _MOST_POINTS = 400  # more than that many points on a line nobody can see
 
 
@@ -48,9 +48,11 @@ def line_chart(
 ) -> str:
     """A figure with the lines of `curves` and a legend; nothing if no curve has a point.
 
-    `figure` writes a value as text; `floor` and `ceiling` bound the values there can be, such as 0 and 1 for shares.
+    `figure` writes a value as text; `floor` and `ceiling` bound the values there can be, such as 0 and 1 for shares:
+    what lies beyond them is left out.
     """
-    curves = [Curve(curve.name, thinned(curve.points), curve.kind) for curve in curves if curve.points]
+    curves = [Curve(curve.name, thinned(_within(curve.points, floor, ceiling)), curve.kind) for curve in curves]
+    curves = [curve for curve in curves if curve.points]
     if not curves:
         return ""
     axes = _axes(curves, floor, ceiling)
@@ -60,10 +62,10 @@ def line_chart(
     # an inner <svg> cuts off what leaves the plot; the marks of single values stay whole on top of it
     body = f"{_grid(axes, x_label, figure)}<svg {inner} {frame}>{lines}</svg>{''.join(_marks(curves, axes))}"
     ends = ", ".join(f"{curve.name} ends at {figure(curve.points[-1][1])}" for curve in curves)
+    named = [curve for curve in curves if curve.kind != "faint"]
     legend = "".join(
         f'<span class="key {curve.kind}">{text(curve.name)} <b>{figure(curve.points[-1][1])}</b></span>'
-        for curve in curves
-        if curve.kind != "faint"
+        for curve in (named if len(named) > 1 else [])  # a single line is what the title says
     )
     return (
         f'<figure class="chart"><figcaption><strong>{text(title)}</strong>{legend}</figcaption>'
@@ -98,8 +100,8 @@ def reliability_chart(bins: Sequence[tuple[float, float, int, float]]) -> str:
     body += f'<path class="ideal" d="M{left} {bottom}L{right} {top}"/>'
     said = ", ".join(f"{percent(entry[0])} sure: {percent(entry[1])} right" for entry in bins)
     return (
-        '<figure class="chart"><figcaption><strong>Reliability</strong><span class="key right">right</span>'
-        '<span class="key sure">sure</span><span class="key mass">share of images</span></figcaption>'
+        '<figure class="chart"><figcaption><strong>Reliability</strong><span class="key right">how often right</span>'
+        '<span class="key sure">how sure</span><span class="key mass">how many images</span></figcaption>'
         f"{_svg(f'Reliability diagram. {said}.', body)}</figure>"
     )
 
@@ -110,15 +112,19 @@ def percent_short(value: float) -> str:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The mean over a window of about a fortieth of the points, centred so that it does not lag behind."""
-    radius = len(points) // 80 if len(points) >= 160 else min(len(points) // 20, 1)
+    """The mean over a window of about a thirtieth of the points, centred so that it does not lag behind.
+
+    It narrows towards the first point, where losses fall steeply, but not towards the last, which people read as the
+    result: that one is the mean of the half window before it.
+    """
+    radius = len(points) // 60 if len(points) >= 120 else min(len(points) // 20, 1)
     sums = [0.0]
     for _, value in points:
         sums.append(sums[-1] + value)
     result = []
     for i, (x, _) in enumerate(points):
-        reach = min(radius, i, len(points) - 1 - i)  # narrower at both ends, where one side is missing
-        result.append((x, (sums[i + reach + 1] - sums[i - reach]) / (2 * reach + 1)))
+        low, high = max(0, i - radius), min(i + min(radius, i), len(points) - 1)
+        result.append((x, (sums[high + 1] - sums[low]) / (high + 1 - low)))
     return result
 
 
@@ -132,14 +138,19 @@ def thinned(points: Sequence[Point]) -> list[Point]:
     return [points[0], *means, points[-1]]
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(low: float, high: float, most: int = 7) -> list[float]:
     """Round values (1, 2 or 5 times a power of ten apart) within low..high, at most `most` of them."""
     span = high - low
     rough = span / most
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= most - 1)
+    step = next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= most - 1 + 1e-9)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
+
+
+def _within(points: Sequence[Point], floor: float | None, ceiling: float | None) -> list[Point]:
+    low, high = -math.inf if floor is None else floor, math.inf if ceiling is None else ceiling
+    return [point for point in points if low <= point[1] <= high]
 
 
 def _axes(curves: Sequence[Curve], floor: float | None, ceiling: float | None) -> _Axes:
@@ -149,13 +160,11 @@ def _axes(curves: Sequence[Curve], floor: float | None, ceiling: float | None) -
     ys = [y for curve in framing for _, y in curve.points]
     low, high = min(ys), max(ys)
     room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-    low, high = low - room, high + room
-    if floor is not None:
-        low = max(low, floor)
-    if ceiling is not None:
-        high = min(high, ceiling)
-    if low >= high:  # everything on the floor or at the ceiling
-        low, high = (low, low + room) if ceiling is None or low < ceiling else (high - room, high)
+    low, high = low - room, high + room  # never alike, so that a flat curve has a range too
+    if floor is not None and low < floor + 0.4 * (high - floor):
+        low = floor  # the floor shows how small a value is, unless it would press the line flat
+    if ceiling is not None and high > ceiling - 0.2 * (ceiling - low):
+        high = ceiling
     first, last = min(xs), max(xs)
     return _Axes((first, last if last > first else first + 1.0), (low, high))
 
@@ -169,8 +178,7 @@ def _grid(axes: _Axes, x_label: str, figure: Callable[[float], str]) -> str:
     for value in ticks(*axes.x):
         x = axes.at(value, axes.y[0])[0]
         label = f"{value:g}" if x_label != "confidence" else figure(value)
-        anchor = "end" if x > _WIDTH - _RIGHT - 12 else "middle"
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 20}" text-anchor="{anchor}">{label}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{label}</text>')
     parts.append(f'<path class="axis" d="M{_LEFT} {_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}"/>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text class="label" x="{middle}" y="{_HEIGHT - 3}" text-anchor="middle">{text(x_label)}</text>')

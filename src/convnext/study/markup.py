@@ -35,10 +35,10 @@ def count(value: Any) -> str:
 
 
 def decimal(value: Any) -> str:
-    """A number to three digits, a small one as 2e−5."""
+    """A number to three digits, a small one as 2e−5, one from a thousand on as a whole number."""
     number = finite(value)
-    if number is None:
-        return UNKNOWN
+    if number is None or 1e3 <= abs(number) < 1e9:
+        return count(number)
     short = f"{number:.3g}"
     if "e" in short:
         digits, exponent = short.split("e")
@@ -52,6 +52,11 @@ def bar(share: float | None, *, kind: str = "") -> str:
     return f'<span class="bar {kind}" aria-hidden="true"><i style="width:{width:.1f}%"></i></span>'
 
 
+def measure(share: float, *, kind: str = "") -> str:
+    """A share as bar and percentage, for a column of them."""
+    return f'{bar(share, kind=kind)}<span class="share">{percent(share)}</span>'
+
+
 def section(title: str, *body: str, lead: str = "") -> str:
     """A section with a heading; none if there is nothing in it. `title`, `lead` and `body` are markup."""
     inside = "".join(body)
@@ -59,9 +64,9 @@ def section(title: str, *body: str, lead: str = "") -> str:
     return f"<section><h2>{title}</h2>{lead}{inside}</section>\n" if inside else ""
 
 
-def details(summary: str, body: str, *, opened: bool = False) -> str:
-    """A part that opens on a click. Both are markup."""
-    return f"<details{' open' if opened else ''}><summary>{summary}</summary>{body}</details>"
+def details(summary: str, body: str, *, kind: str = "") -> str:
+    """A part that opens on a click, and in print unless it is of the kind "long". Both are markup."""
+    return f'<details class="{kind}"><summary>{summary}</summary>{body}</details>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, kind: str = "") -> str:

@@ -7,7 +7,19 @@ from typing import Any
 from convnext.metrics.interval import wilson_interval
 from convnext.study.charts import reliability_chart
 from convnext.study.folder import RunFolder, Values, entries, finite
-from convnext.study.markup import UNKNOWN, bar, count, decimal, details, interval, percent, section, table, text
+from convnext.study.markup import (
+    UNKNOWN,
+    bar,
+    count,
+    decimal,
+    details,
+    interval,
+    measure,
+    percent,
+    section,
+    table,
+    text,
+)
 
 _MATRIX_LIMIT = 40  # classes that a confusion matrix can show; above, the worst pairs
 _PAIRS = 20
@@ -57,7 +69,7 @@ def _headline_of_log(run: RunFolder) -> str:
     ]
     return (
         '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
-        f'<div class="tiles">{"".join(tiles)}</div>'
+        f'<div class="tiles few">{"".join(tiles)}</div>'
     )
 
 
@@ -107,7 +119,7 @@ def confusions(run: RunFolder) -> str:
     rows = []
     for n, i, j in pairs[:_PAIRS]:
         share = n / sum(matrix[i])
-        rows.append([text(names[i]), text(names[j]), count(n), f"{bar(share, kind='warm')}{percent(share)}"])
+        rows.append([text(names[i]), text(names[j]), count(n), measure(share, kind="warm")])
     body = table(["True class", "Taken for", "Images", "Share of the class"], rows, kind="pairs") if rows else ""
     return section("Most confused classes", body)
 
@@ -137,6 +149,8 @@ def _heat_map(matrix: list[list[int]], names: list[str]) -> str:
             cells.append(f'<td class="{looks}" style="--v:{100 * share:.0f}%" title="{tip}">{n or "·"}</td>')
         lines.append(f'<tr><th scope="row" title="{shown[i]}"><span>{shown[i]}</span></th>{"".join(cells)}</tr>')
     size = "large" if len(names) <= 12 else "small"
+    if max(map(len, names)) <= 3:
+        size += " flat"  # short names, such as digits, stand upright above their columns
     return (
         f'<div class="scroll"><table class="heat {size}"><thead><tr><td></td>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
@@ -179,6 +193,7 @@ def classes(run: RunFolder) -> str:
     more = details(
         f"The other {count(len(rows) - _CLASSES_SHOWN)} classes",
         table(head, rows[_CLASSES_SHOWN:], kind="classes") + rest,
+        kind="long",
     )
     lead = f"The {_CLASSES_SHOWN} worst of {count(len(found))}."
     return section("Class by class", table(head, rows[:_CLASSES_SHOWN], kind="classes"), more, lead=lead)
@@ -190,7 +205,7 @@ def _class_row(entry: Values) -> list[str]:
     if share is None or not n or not 0 <= share <= 1 or n < 0:
         return [name, count(n), UNKNOWN, UNKNOWN]
     bounds = list(wilson_interval(round(share * n), round(n)))
-    return [name, count(n), f"{bar(share)}{percent(share)}", interval(bounds)]
+    return [name, count(n), measure(share), interval(bounds)]
 
 
 def skipped(run: RunFolder) -> str:

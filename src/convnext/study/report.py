@@ -5,10 +5,10 @@ The page is drawn from the files of the folder alone, so the same files give the
 
 from __future__ import annotations
 
-import os
 from importlib import resources
 from pathlib import Path
 
+from convnext.core.atomic import write_text
 from convnext.study import outcome, training
 from convnext.study.folder import RunFolder, open_run
 from convnext.study.markup import text
@@ -23,11 +23,8 @@ def write_report(run_dir: Path) -> Path:
     Reads `recipe.json`, `log.jsonl`, `evaluation.json` and the pictures this names; what is missing or cannot be read
     is left out and said on the page. Raises UserError if `run_dir` is not a run's folder.
     """
-    page = _page(open_run(run_dir))
     target = run_dir / "report.html"
-    temporary = run_dir / "report.html.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, target)
+    write_text(target, _page(open_run(run_dir)))
     return target
 
 

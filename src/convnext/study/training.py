@@ -46,16 +46,16 @@ def curves(run: RunFolder) -> str:
         Curve("training, each step", raw, "faint"),
         Curve("training", smoothed(raw)),
         Curve("validation", _series(plain, x, "loss"), "second"),
-        Curve("validation, EMA", _series(averaged, x, "loss"), "third"),
+        Curve("EMA", _series(averaged, x, "loss"), "third"),
     ]
     accuracies = [
-        Curve("top-1", _series(plain, x, "top1"), "second"),
-        Curve("top-1, EMA", _series(averaged, x, "top1"), "third"),
+        Curve("validation", _series(plain, x, "top1"), "second"),
+        Curve("EMA", _series(averaged, x, "top1"), "third"),
     ]
     norms = _series(steps, x, "grad_norm")
     charts = [
         line_chart("Loss", losses, x_label=x, floor=0.0),
-        line_chart("Accuracy", accuracies, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
+        line_chart("Top-1 accuracy", accuracies, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
         line_chart("Learning rate", [Curve("learning rate", _series(steps, x, "lr"))], x_label=x, floor=0.0),
         line_chart(
             "Gradient norm",

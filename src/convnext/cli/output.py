@@ -1,0 +1,51 @@
+"""What commands share: results on standard output, parsing, and which run is meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from convnext.core.errors import UserError
+
+T = TypeVar("T")
+RUNS = Path("runs")
+
+
+def parse(kind: type[T], argv: list[str], *, command: str, default: T | None = None) -> T:
+    """The arguments of one command as the dataclass `kind`; its docstring is the help."""
+    if default is None:
+        return tyro.cli(kind, prog=f"convnext {command}", args=argv)
+    return tyro.cli(kind, prog=f"convnext {command}", args=argv, default=default)
+
+
+def emit(text: str) -> None:
+    """A line of result."""
+    print(text)  # noqa: T201
+
+
+def emit_json(value: Any) -> None:
+    """A result for programs."""
+    emit(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> str:
+    """Rows as columns: the first to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    right = [i > 0 and all(row[i][:1].isdigit() or not row[i] for row in rows) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def newest_run() -> Path:
+    """The run in ./runs that was trained last. Raises UserError where there is none."""
+    runs = [path.parent for path in RUNS.glob("*/best.safetensors")]
+    if not runs:
+        raise UserError("Which model? There is no trained one in ./runs; give --model RUN, or train: convnext train --data DIR")
+    return max(runs, key=lambda run: (run / "best.safetensors").stat().st_mtime)

@@ -1,0 +1,69 @@
+"""A saved model and pictures: which classes it sees, with the preprocessing that it was evaluated with.
+
+B batch, C channels, H W space, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from convnext.core.device import Precision
+from convnext.data.decode import decode
+from convnext.data.mix import prepare
+from convnext.data.preprocess import eval_transform
+from convnext.weights.load import load_model
+
+MAX_PIXELS = 100_000_000  # decompression bombs are refused before they are decoded
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class that the model sees in a picture."""
+
+    label: str
+    probability: float
+    index: int
+
+
+class Predictor:
+    """Classifies pictures with a model that `convnext train` saved.
+
+    Args:
+        path: a run's folder or its .safetensors file.
+        device: auto, cpu, cuda, mps.
+        dtype: auto takes bfloat16 where the device is fast at it.
+
+    Raises:
+        UserError: where there is no such model.
+    """
+
+    def __init__(self, path: str | Path, *, device: str = "auto", dtype: Precision = "auto") -> None:
+        self.model, self.card = load_model(path, device=device, dtype=dtype)
+        weight = next(self.model.parameters())
+        self.device, self.dtype = weight.device, weight.dtype
+
+    @torch.inference_mode()
+    def probabilities(self, images: Sequence[Tensor]) -> Tensor:
+        """Images of any size, uint8 (3, H, W) in RGB each, to probabilities (B, K), float32 on the CPU."""
+        batch = torch.stack([eval_transform(image, self.card.input) for image in images])
+        batch = prepare(batch.to(self.device), self.card.input)
+        return self.model(batch.to(self.dtype)).float().softmax(dim=1).cpu()
+
+    def predict(self, images: Sequence[Tensor], *, top: int = 5) -> list[list[Guess]]:
+        """The `top` likeliest classes of each image, likeliest first."""
+        values, indices = self.probabilities(images).topk(min(top, max(len(self.card.classes), 1)))
+        return [
+            [Guess(self.card.classes[i], p, i) for p, i in zip(row.tolist(), places.tolist(), strict=True)]
+            for row, places in zip(values, indices, strict=True)
+        ]
+
+    def __call__(self, picture: str | Path | bytes, *, top: int = 5) -> list[Guess]:
+        """The likeliest classes of one picture, given as a path or as the bytes of a file. Raises BadImage."""
+        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        name = "<bytes>" if isinstance(picture, bytes) else str(picture)
+        return self.predict([decode(data, name=name, max_pixels=MAX_PIXELS)], top=top)[0]
