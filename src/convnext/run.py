@@ -7,7 +7,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,24 @@ from convnext.weights.recognise import architecture
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its files."""
+def _check_free(out: Path, *, overwrite: bool) -> None:
+    """Raises UserError where `out` holds a run (unless it may go) or anything else."""
+    if (out / RECIPE).exists() and not overwrite:
+        raise UserError(
+            f"{out} holds a run already. Go on with it: convnext train --resume {out}. "
+            "Or start afresh: --overwrite, or another --out."
+        )
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECIPE).exists()):
+        raise UserError(f"{out} is not empty and not a run's folder; give another --out.")
 
-    path: Path
 
-    def create(self, recipe: Recipe, *, overwrite: bool) -> None:
-        """Makes the folder and writes the recipe. Raises UserError where a run stands there already."""
-        if (self.path / RECIPE).exists():
-            if not overwrite:
-                raise UserError(
-                    f"{self.path} holds a run already. Go on with it: convnext train --resume {self.path}. "
-                    "Or start afresh: --overwrite, or another --out."
-                )
-            shutil.rmtree(self.path)
-        elif self.path.is_dir() and any(self.path.iterdir()):
-            raise UserError(f"{self.path} is not empty and not a run's folder; give another --out.")
-        self.path.mkdir(parents=True, exist_ok=True)
-        save_recipe(self.path / RECIPE, recipe)
+def _create_folder(out: Path, recipe: Recipe, split: dict[str, Any]) -> None:
+    """Makes a run's folder, in place of the run that may stand there, with what a resume needs."""
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    save_recipe(out / RECIPE, recipe)
+    write_text(out / SPLIT, json.dumps(split) + "\n")
 
 
 def train(recipe: Recipe, out: Path, *, overwrite: bool = False, reasons: tuple[str, ...] = ()) -> Path:
@@ -68,11 +67,9 @@ def train(recipe: Recipe, out: Path, *, overwrite: bool = False, reasons: tuple[
     """
     if not recipe.data:
         raise UserError("Which images? Give --data DIR: a folder with one folder of images for each class.")
+    _check_free(out, overwrite=overwrite)
     device = pick_device(recipe.loop.device)
     with distributed.process_group(device):
-        if distributed.is_main():
-            RunFolder(out).create(recipe, overwrite=overwrite)
-        distributed.barrier()
         _run(recipe, out, device, resume=False, reasons=reasons)
     return out
 
@@ -91,12 +88,16 @@ def resume(out: Path) -> Path:
 def _run(recipe: Recipe, out: Path, device: torch.device, *, resume: bool, reasons: tuple[str, ...]) -> None:
     """Assembles the parts and lets the loop run."""
     opened = _open(recipe, out, resume=resume)
-    classes = opened.train.classes
+    classes, as_given = opened.train.classes, recipe
     recipe = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
     world = distributed.world_size()
     plan = make_plan(num_images=len(opened.train), loop=recipe.loop, schedule=recipe.schedule, world_size=world)
     model, fresh = _model(recipe, device, resume=resume)
     state = _state(recipe, model, device)
+    if not resume:
+        distributed.barrier()  # every rank has what it needs: only now is anything written
+        if distributed.is_main():
+            _create_folder(out, as_given, opened.split)
     # From here on ranks differ in what they draw (drop path), and in nothing else.
     seed_everything(mix_seed(recipe.loop.seed, distributed.rank()))
     loop = Loop(
@@ -134,18 +135,14 @@ def _run(recipe: Recipe, out: Path, device: torch.device, *, resume: bool, reaso
 
 
 def _open(recipe: Recipe, out: Path, *, resume: bool) -> Opened:
-    """The data, split as it was split before where this is a resume; the split is written down."""
-    split = json.loads((out / SPLIT).read_text()) if resume and (out / SPLIT).is_file() else None
-    opened = open_data(
+    """The data; where this is a resume, split as it was split before."""
+    return open_data(
         recipe.data,
         val_fraction=recipe.loader.val_fraction,
         seed=recipe.loop.seed,
         max_pixels=recipe.loader.max_pixels,
-        split=split,
+        split=json.loads((out / SPLIT).read_text()) if resume else None,
     )
-    if split is None and distributed.is_main():
-        write_text(out / SPLIT, json.dumps(opened.split) + "\n")
-    return opened
 
 
 def _model(recipe: Recipe, device: torch.device, *, resume: bool) -> tuple[Model, list[str]]:

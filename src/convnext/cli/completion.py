@@ -31,9 +31,10 @@ SCRIPTS = {
 class Completion:
     """Prints the completion script of a shell.
 
-    bash   add to ~/.bashrc:   eval "$(convnext completion bash)"
-    zsh    add to ~/.zshrc:    eval "$(convnext completion zsh)"
-    fish   convnext completion fish > ~/.config/fish/completions/convnext.fish
+    For example:
+      bash   add to ~/.bashrc:   eval "$(convnext completion bash)"
+      zsh    add to ~/.zshrc:    eval "$(convnext completion zsh)"
+      fish   convnext completion fish > ~/.config/fish/completions/convnext.fish
     """
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]

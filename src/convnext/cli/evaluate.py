@@ -15,6 +15,7 @@ from convnext.cli.output import emit, emit_json, newest_run, parse, table
 class Evaluate:
     """How good a model is: top-1 and top-5 with 95 % intervals, each class, calibration, images a second.
 
+    For example:
       convnext evaluate                        the run trained last, on the images it held out
       convnext evaluate runs/x --data photos   on other images (class folders named as in training)
     """
@@ -52,7 +53,7 @@ def run(argv: list[str]) -> None:
         return
     low, high = figures["top1_interval"]
     low5, high5 = figures["top5_interval"]
-    held = "" if figures["held_out"] else "  (THESE WERE TRAINED ON: no measure of new images)"
+    held = "  (THESE WERE TRAINED ON: no measure of new images)" if figures["held_out"] is False else ""
     emit(f"model        {figures['model']}")
     emit(f"data         {figures['data']}: {figures['n']} images{held}")
     emit(f"top-1        {100 * figures['top1']:.2f} %  ({100 * low:.2f} to {100 * high:.2f})")

@@ -14,8 +14,9 @@ from convnext.cli.output import emit, emit_json, parse, table
 class Models:
     """Lists the models, or tells what one costs.
 
-    convnext models                    all of them
-    convnext models convnext_tiny      its parameters, and multiply-accumulates at several sizes
+    For example:
+      convnext models                    all of them
+      convnext models convnext_tiny      its parameters, and multiply-accumulates at several sizes
     """
 
     name: tyro.conf.Positional[str | None] = None

@@ -38,7 +38,9 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> str:
     right = [i > 0 and all(row[i][:1].isdigit() or not row[i] for row in rows) for i in range(len(header))]
     lines = []
     for row in [header, *rows]:
-        cells = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)]
+        cells = [
+            cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -47,5 +49,7 @@ def newest_run() -> Path:
     """The run in ./runs that was trained last. Raises UserError where there is none."""
     runs = [path.parent for path in RUNS.glob("*/best.safetensors")]
     if not runs:
-        raise UserError("Which model? There is no trained one in ./runs; give --model RUN, or train: convnext train --data DIR")
+        raise UserError(
+            "Which model? There is no trained one in ./runs; give --model RUN, or train: convnext train --data DIR"
+        )
     return max(runs, key=lambda run: (run / "best.safetensors").stat().st_mtime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _BATCH = 32
 class Predict:
     """What a model sees in pictures.
 
+    For example:
       convnext predict cat.jpg dog.png              files
       convnext predict holiday/                     every picture in a folder
       cat cat.jpg | convnext predict -              a picture, or a list of paths, from standard input
@@ -165,7 +167,8 @@ def _result(name: str, image: Tensor, guesses: list[Guess], args: Predict, *, nu
         from convnext.study.pictures import annotated
 
         args.pictures.mkdir(parents=True, exist_ok=True)
-        target = args.pictures / f"{number:04d}-{Path(name).stem or 'picture'}.png"
+        stem = re.sub(r"[^\w.-]+", "_", Path(name).stem) or "picture"
+        target = args.pictures / f"{number:04d}-{stem}.png"
         annotated(image, [(g.label, g.probability) for g in guesses], title=Path(name).name).save(target)
         result["picture"] = str(target)
     if not args.json:

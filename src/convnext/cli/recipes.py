@@ -15,8 +15,9 @@ from convnext.recipes.table import RECIPES, describe, find_recipe
 class Recipes:
     """Lists the recipes, or shows one whole.
 
-    convnext recipes                             all of them
-    convnext recipes imagenet/convnext_tiny      what it does, its command, every setting
+    For example:
+      convnext recipes                             all of them
+      convnext recipes imagenet/convnext_tiny      what it does, its command, every setting
     """
 
     name: tyro.conf.Positional[str | None] = None

@@ -14,7 +14,8 @@ from convnext.cli.output import emit, emit_json, newest_run, parse
 class Report:
     """Draws a run as one HTML page and prints its path. Works while the run is still training.
 
-    convnext report runs/x
+    For example:
+      convnext report runs/x
     """
 
     run: tyro.conf.Positional[Path | None] = None

@@ -21,6 +21,7 @@ from convnext.recipes.table import find_recipe
 class Train:
     """Train or fine-tune a classifier.
 
+    For example:
       convnext train --data photos                    picks a recipe for your photos and says why
       convnext train --data photos --init model.pth   starts from pre-trained weights
       convnext train cifar10 --data cifar --optim.lr 1e-3
@@ -73,7 +74,11 @@ def _finish(folder: Path, *, as_json: bool) -> None:
         emit_json({"run": str(folder), "report": str(report), "top1": figures["top1"], "top5": figures["top5"]})
         return
     low, high = figures["top1_interval"]
-    on = f"{figures['n']} held-out images" if figures["held_out"] else f"the {figures['n']} TRAINING images (none were held out)"
+    on = (
+        f"{figures['n']} held-out images"
+        if figures["held_out"]
+        else f"the {figures['n']} TRAINING images (none were held out)"
+    )
     say(f"top-1 {100 * figures['top1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}) on {on}")
     emit(f"model:  {folder / 'best.safetensors'}")
     emit(f"report: {report}")
@@ -103,9 +108,9 @@ def _base(argv: list[str]) -> tuple[Recipe, tuple[str, ...], list[str]]:
 
 def _value(argv: list[str], option: str) -> str:
     """The value of an option, before the full parse (what is picked depends on it)."""
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for place, word in enumerate(argv):
         if word == option:
-            return following
+            return argv[place + 1] if place + 1 < len(argv) else ""
         if word.startswith(f"{option}="):
             return word.removeprefix(f"{option}=")
     return ""

@@ -26,7 +26,9 @@ def pick_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise UserError(f"There is no kind of device '{name}'. Accepted: auto, cpu, cuda, cuda:0, mps.") from None
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+    if not present.get(device.type, False) or (
+        device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    ):
         raise UserError(f"The device '{name}' is not on this machine; leave the setting out to use what is.")
     return device
 
@@ -35,7 +37,9 @@ def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """`auto`: bfloat16 where the device is fast at it, else float32; otherwise what the name says."""
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
-    fast = cpu_has_fast_bf16() if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    fast = (
+        cpu_has_fast_bf16() if device.type == "cpu" else device.type == "cuda" and torch.cuda.is_bf16_supported(False)
+    )
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -1,7 +1,7 @@
 """What people see while they wait, and the log that programs read.
 
-In a terminal: a progress bar with rate and time left. Without one (a pipe, a cluster's log file): plain lines, one every
-few seconds. The log of a run is JSONL: one object a line, flushed at once, so that a killed run keeps its log.
+In a terminal: a progress bar with rate and time left. Without one (a pipe, a cluster's log file): plain lines, one
+every few seconds. The log of a run is JSONL: one object a line, flushed at once, so that a killed run keeps its log.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+from convnext.core.atomic import write_text
 
 T = TypeVar("T")
 _PLAIN_INTERVAL = 10.0  # seconds between plain progress lines
@@ -95,7 +97,8 @@ def track(items: Iterable[T], title: str, total: int, *, unit: str = "it") -> It
 class RunLog:
     """The JSONL log of a run: `{"event": "step", ...}` a line.
 
-    Opening it for a resume drops what was logged after `step`, so that no step stands twice; a line cut by a kill goes too.
+    Opening it for a resume drops what was logged after `resume_step`, so that no step stands twice, and a line that a
+    kill cut short.
     """
 
     def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
@@ -103,19 +106,13 @@ class RunLog:
         kept: list[dict[str, Any]] = []
         if resume_step is not None:
             kept = [event for event in read_log(path) if event.get("step", 0) <= resume_step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(event) + "\n" for event in kept))
-        os.replace(temporary, path)
-        self._file = path.open("a")
+        write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
     def write(self, event: str, **values: Any) -> None:
         """Appends one event; NaN and infinities become null, which JSON has."""
         clean = {key: _json_number(value) for key, value in values.items()}
-        self._file.write(json.dumps({"event": event, **clean}) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, **clean}) + "\n")
 
 
 def _json_number(value: Any) -> Any:
@@ -125,9 +122,11 @@ def _json_number(value: Any) -> Any:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Every whole line of a run's log; a last line cut short by a kill is left out. No file: no events."""
     events = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(event, dict):
+            events.append(event)
     return events

@@ -54,7 +54,7 @@ def coerce(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)  # type: ignore[arg-type]
     if origin is Literal:
-        if value in typing.get_args(hint):
+        if any(type(value) is type(option) and value == option for option in typing.get_args(hint)):  # True is not 1
             return value
         raise UserError(f"'{where}' takes one of {', '.join(map(repr, typing.get_args(hint)))}, not {value!r}.")
     if origin in (Union, types.UnionType):

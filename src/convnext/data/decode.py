@@ -5,7 +5,7 @@ Shapes: H W space; a picture is (3, H, W), red, green, blue.
 What people would see in a viewer is what the model gets: rotated as its EXIF tag says, the first frame of an animation,
 and transparent parts on white (dropping the alpha channel instead would show whatever colour lies hidden below it).
 Values of more than 8 bits are scaled, never clipped: 16-bit ones by their range, and those without a range of their own
-(32-bit integers, floating point outside 0..1) from the picture's least to its greatest value.
+(integers beyond 65535, floating point outside 0..1) from the picture's least to its greatest value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = (
 """File endings (lower case) that are taken for images. The content, not the ending, decides how they are decoded."""
 
 # A closed list: Pillow's other readers include ones that start programs (EPS) and ones hardly anybody tests.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 _ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 258
 _TURNS = {  # EXIF orientation -> what makes the picture upright
@@ -150,18 +150,20 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _to_eight_bits(image: Image.Image, name: str) -> np.ndarray:
     """Grey values of more than 8 bits as uint8 (H, W); see the top of this file for the scale."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise BadImage(name, "it holds values that are not finite numbers")
     low, high = float(values.min()), float(values.max())
     if image.mode == "F":
         low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    elif low >= 0 and high <= 65535:  # Pillow gives 16-bit pictures as I too
-        low, high = 0.0, float((1 << _bits(image)) - 1)
-    span = high - low
-    if span == 0:
+    elif low >= 0 and high <= 65535:
+        narrow = image.mode == "I" and image.format == "TIFF" and high <= 255  # 8 bits in an integer of 32
+        low, high = 0.0, 255.0 if narrow else float((1 << _bits(image)) - 1)
+    if high == low:
         return np.zeros(values.shape, np.uint8)
-    return np.clip(np.rint((values - low) * (255 / span)), 0, 255).astype(np.uint8)
+    values -= low
+    values *= 255 / (high - low)
+    return np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
 
 
 def _bits(image: Image.Image) -> int:

@@ -17,7 +17,7 @@ from convnext.core.errors import UserError, nearest
 from convnext.core.logs import track
 from convnext.data.decode import IMAGE_SUFFIXES, BadImage, decode
 from convnext.data.names import names_of_folders
-from convnext.data.source import printable
+from convnext.data.source import Strings, printable
 
 LAYOUT = """Accepted is one folder for each class, with that class's images inside:
 
@@ -48,7 +48,7 @@ class FolderSource:
                     f"{nearest(folder, self.class_dirs)} Rename or remove that folder."
                 )
         self.root, self.max_pixels, self.prefix = str(root), max_pixels, prefix
-        self.paths = [path for folder in self.class_dirs for path in found.get(folder, ())]
+        self.paths = Strings([path for folder in self.class_dirs for path in found.get(folder, ())])
         counts = torch.tensor([len(found.get(folder, ())) for folder in self.class_dirs])
         self.targets = torch.repeat_interleave(torch.arange(len(counts)), counts)
         self.classes = names_of_folders(self.class_dirs, root)

@@ -105,16 +105,16 @@ def train_batches(
     seed: int,
     start_step: int,
     bad: BadImages,
-    rank: int = 0,
-    world_size: int = 1,
+    ranks: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Endless micro-batches of augmented images, from optimiser step `start_step` on.
 
-    The images of each step (`train_indices`) are shared equally among the ranks (what does not divide is left out), and
+    `ranks` is (this process's rank, the number of processes). The images of each step (`train_indices`) are shared equally among the ranks (what does not divide is left out), and
     each rank's share is cut into micro-batches as `micro_batch_sizes` says. Image i is augmented in epoch e with seed
     mix_seed(seed, e, i). An image that cannot be read is replaced by another one of its micro-batch, and counted in
     `bad`. The same arguments give the same pixels with any number of workers.
     """
+    rank, world_size = ranks
     sizes = micro_batch_sizes(len(source), global_batch=global_batch, micro_batch=micro_batch, world_size=world_size)
     load = functools.partial(load_train, source=source, augment=augment, input=input, seed=seed)
     work = _TrainWork(len(source), global_batch, seed, start_step, sizes, rank)
@@ -129,13 +129,15 @@ def eval_batches(
     loader: LoaderConfig,
     batch_size: int,
     bad: BadImages,
-    rank: int = 0,
-    world_size: int = 1,
+    ranks: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
-    """Every image once over all ranks, in order and without padding; rank r has the images r, r + world_size, ...
+    """Every image once over all ranks, in order and without padding.
+
+    `ranks` is (this process's rank r, the number w of processes); rank r has the images r, r + w, ...
 
     An image that cannot be read is left out and counted in `bad`: batches may be smaller than `batch_size`.
     """
+    rank, world_size = ranks
     mine = torch.arange(rank, max(len(source), rank), world_size)
     work = [Work(0, indices) for indices in mine.split(batch_size) if len(indices)]
     workers = min(resolved_workers(loader, size=input.size, world_size=world_size), len(work))
@@ -147,7 +149,7 @@ def resolved_workers(loader: LoaderConfig, *, size: int, world_size: int = 1) ->
     """Worker processes on each rank. A number that was chosen is kept; -1 (auto) is decided from the machine.
 
     Images of 64 pixels and less need no workers unless a GPU waits for them: measured on CIFAR-10, reading and
-    augmenting one takes about 0.1 ms, little beside the step of any model on a CPU. Otherwise at most 8, and on a
+    augmenting one takes 0.1 to 0.2 ms, little beside the step of any model on a CPU. Otherwise at most 8, and on a
     machine without GPU half of the cores, for the model needs them more.
     """
     if loader.workers >= 0:
@@ -208,6 +210,7 @@ def _batches(
                 batch_size=None,  # a piece of work is a whole micro-batch already
                 num_workers=workers,
                 collate_fn=_as_it_is,
+                generator=torch.Generator(),  # its own: a seed drawn from the global one would make a resume differ
                 pin_memory=torch.cuda.is_available(),
                 multiprocessing_context="fork" if fork else None,
                 worker_init_fn=_start_worker if workers else None,

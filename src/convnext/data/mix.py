@@ -35,9 +35,10 @@ def prepare(images: Tensor, config: InputConfig) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and 1 / std for values in 0..255, (3, 1, 1); kept, for copying them to a device would wait for it."""
-    means = torch.tensor([255 * value for value in mean], dtype=torch.float32, device=device)
-    scales = torch.tensor([1 / (255 * value) for value in std], dtype=torch.float32, device=device)
-    return means.view(3, 1, 1), scales.view(3, 1, 1)
+    with torch.inference_mode(False):  # kept beyond an evaluation, so they must serve in training too
+        means = torch.tensor([255 * value for value in mean], dtype=torch.float32, device=device)
+        scales = torch.tensor([1 / (255 * value) for value in std], dtype=torch.float32, device=device)
+        return means.view(3, 1, 1), scales.view(3, 1, 1)
 
 
 def erase(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:

@@ -182,7 +182,7 @@ def _layout(data: str | Path, max_pixels: int) -> _Layout:
                 f"{LAYOUT.format(root=path.with_suffix(''))}"
             )
         return _Layout("one shard", _shards([path], max_pixels), None)
-    shards, folders = find_shards(path), class_folders(path)
+    folders, shards = class_folders(path), find_shards(path)
     train, val = _first(_TRAIN, path), _first(_VAL, path)
     if train or (val and set(folders) <= set(_VAL)):
         return _parts(path, train, val, max_pixels)

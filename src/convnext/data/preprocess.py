@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from convnext.data.config import InputConfig
 
+_LONGEST = 16  # times the shorter side
+
 
 def resolved_resize(config: InputConfig) -> Literal["crop", "warp"]:
     """The rule that "auto" stands for: warp at 384 and above (the official evaluation) and at 32 and below (small
@@ -36,12 +38,22 @@ def eval_transform(image: Tensor, config: InputConfig) -> Tensor:
     if resolved_resize(config) == "warp":
         return resize(image, size, size, config.interpolation)
     short = int(size / config.crop_ratio)
+    image = _without_ends(image)
     height, width = image.shape[1:]
     if height <= width:
         image = resize(image, short, int(short * width / height), config.interpolation)
     else:
         image = resize(image, int(short * height / width), short, config.interpolation)
     return center_crop(image, size)
+
+
+def _without_ends(image: Tensor) -> Tensor:
+    """The middle of a picture that is more than 16 times as long as wide: a strip of 1 x 100,000 pixels would become
+    gigabytes when its shorter side is enlarged, for ends that the centre crop drops."""
+    height, width = image.shape[1:]
+    longest = _LONGEST * min(height, width)
+    top, left = max((height - longest) // 2, 0), max((width - longest) // 2, 0)
+    return image[:, top : top + longest, left : left + longest]
 
 
 def resize(image: Tensor, height: int, width: int, interpolation: Literal["bicubic", "bilinear"]) -> Tensor:
@@ -57,7 +69,7 @@ def center_crop(image: Tensor, size: int) -> Tensor:
     """The central size x size of (C, H, W); what lies beyond the picture is zero (black)."""
     height, width = image.shape[1:]
     top, left = _central(height, size), _central(width, size)
-    if top >= 0 and left >= 0:
+    if height >= size and width >= size:
         return image[:, top : top + size, left : left + size].contiguous()
     return crop_with_zeros(image, top, left, size)
 

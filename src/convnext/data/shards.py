@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
-from convnext.core.logs import say
+from convnext.core.logs import Progress, say
 from convnext.data import tar
 from convnext.data.decode import IMAGE_SUFFIXES, BadImage, decode
 from convnext.data.names import names_of_folders, names_of_numbers
-from convnext.data.source import printable
-from convnext.data.tar import Tar
+from convnext.data.source import Strings, printable
+from convnext.data.tar import Member, Tar
 
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MAX_CLASSES = 100_000  # a class number beyond is taken for a mistake (ImageNet-22k has 21,841)
@@ -75,8 +75,7 @@ class ShardSource:
                     f"have.{nearest(sample.label, self.class_dirs)}"
                 )
         self.targets = torch.tensor([number[sample.label] for sample in samples])
-        self.names = [sample.name for sample in samples]
-        # arrays, not objects: workers share them with the parent, whatever the number of images
+        self.names = Strings([sample.name for sample in samples])
         self.places = np.array([(sample.shard, sample.offset, sample.size) for sample in samples], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -111,26 +110,18 @@ def _index(archives: Sequence[Tar]) -> tuple[list[_Sample], bool]:
     """All samples, and whether their classes are integers. Says or raises what does not fit together."""
     images: list[_Sample] = []
     labels: dict[tuple[int, str], str] = {}
-    unpacked = 0
-    for shard, archive in enumerate(archives):
-        for member in archive.members():
-            folder, file = posixpath.split(member.name)
-            if file.startswith(".") or "__MACOSX" in folder:
-                continue
-            ending = posixpath.splitext(file)[1].lower()
-            if ending in IMAGE_SUFFIXES:
-                images.append(_Sample(shard, member.offset, member.size, member.name, posixpath.basename(folder)))
-            elif ending in (".cls", ".json") and member.size <= _MAX_LABEL_BYTES:
-                key = posixpath.splitext(member.name)[0]
-                label = _label(archive, key, ending, archive.read(member.offset, member.size))
-                if label is not None and (ending == ".cls" or (shard, key) not in labels):
-                    labels[shard, key] = label
-        unpacked += len(archive.memory) if archive.compressed else 0
-        if unpacked > tar.MAX_UNPACKED:
-            raise UserError(
-                f"The .tar.gz files together are more than {tar.MAX_UNPACKED >> 30} GiB when decompressed, too much to "
-                f"hold in memory. Decompress them once: gunzip -k {archive.path.parent}/*.gz."
-            )
+    for shard, member in _members(archives):
+        folder, file = posixpath.split(member.name)
+        if file.startswith(".") or "__MACOSX" in folder:
+            continue
+        ending = posixpath.splitext(file)[1].lower()
+        if ending in IMAGE_SUFFIXES:
+            images.append(_Sample(shard, member.offset, member.size, member.name, posixpath.basename(folder)))
+        elif ending in (".cls", ".json") and member.size <= _MAX_LABEL_BYTES:
+            key = posixpath.splitext(member.name)[0]
+            label = _label(archives[shard], key, ending, archives[shard].read(member.offset, member.size))
+            if label is not None and (ending == ".cls" or (shard, key) not in labels):
+                labels[shard, key] = label
     if labels:
         return _with_numbers(images, labels, archives), True
     for sample in images:
@@ -140,6 +131,27 @@ def _index(archives: Sequence[Tar]) -> tuple[list[_Sample], bool]:
                 "no .cls file is in the tar. Pack folders named after the classes, or add a .cls with its number."
             )
     return images, False
+
+
+def _members(archives: Sequence[Tar]) -> Iterator[tuple[int, Member]]:
+    """(shard, member) of all files in all tars, while showing progress."""
+    done = unpacked = count = 0
+    sizes = [archive.size_on_disk for archive in archives]
+    with Progress("Listing shards", max(sum(sizes) >> 20, 1), unit="MiB") as progress:
+        for shard, archive in enumerate(archives):
+            for member in archive.members():
+                count += 1
+                if count % 1000 == 0:
+                    progress.update((done + sizes[shard] * member.offset // archive.length) >> 20)
+                yield shard, member
+            done += sizes[shard]
+            archive.close()  # a data set can have more shards than a process may have open files
+            unpacked += archive.length if archive.compressed else 0
+            if unpacked > tar.MAX_UNPACKED:
+                raise UserError(
+                    f"The .tar.gz files together are more than {tar.MAX_UNPACKED >> 30} GiB when decompressed, too "
+                    f"much to hold in memory. Decompress them once: gunzip -k {archive.path.parent}/*.gz."
+                )
 
 
 def _label(archive: Tar, key: str, ending: str, data: bytes) -> str | None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnext.core.errors import UserError
-from convnext.core.logs import Progress
 
 BLOCK = 512
 MAX_UNPACKED = 2 << 30
@@ -77,37 +76,42 @@ class Tar:
             self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         return os.pread(self._file, size, offset)
 
+    @property
+    def size_on_disk(self) -> int:
+        """Bytes of the file; 0 where there is none (listing it says what is wrong)."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @property
+    def length(self) -> int:
+        """Bytes of the (decompressed) archive."""
+        return len(self.memory) if self.compressed else self.size_on_disk
+
     def members(self) -> Iterator[Member]:
         """Every regular file, in the order of the archive. Raises UserError where it is damaged or cut short."""
         try:
-            with open(self.path, "rb") if not self.compressed else io.BytesIO(self.memory) as file:
-                length = file.seek(0, os.SEEK_END)
-                file.seek(0)
-                with tarfile.open(fileobj=file, mode="r:") as archive:
-                    yield from self._list(archive, length)
+            with (
+                open(self.path, "rb") if not self.compressed else io.BytesIO(self.memory) as file,
+                tarfile.open(fileobj=file, mode="r:") as archive,
+            ):
+                yield from self._list(archive, self.length)
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror or error}.") from None
         except (tarfile.TarError, ValueError, RecursionError, MemoryError, OverflowError) as error:
             raise UserError(f"{self.path} is no tar, or damaged ({error}). Download or pack it again.") from None
 
     def _list(self, archive: tarfile.TarFile, length: int) -> Iterator[Member]:
-        unit = 1 << 20
-        with Progress(f"Listing {self.path.name}", max(length // unit, 1), unit="MiB") as progress:
-            position, count = -1, 0
-            while (info := archive.next()) is not None:
-                # a negative size would make the listing go back and never end
-                if info.size < 0 or archive.offset <= position:
-                    raise UserError(f"{self.path} is damaged at byte {position}. Download or pack it again.")
-                position, count = archive.offset, count + 1
-                archive.members = []  # type: ignore[attr-defined]  # else every header of a shard stays in memory
-                if count % 1000 == 0:
-                    progress.update(position // unit)
-                if info.isreg() and not info.issparse():
-                    if info.offset_data + info.size > length:
-                        raise UserError(f"{self.path} is cut short inside '{info.name}'. Download or pack it again.")
-                    yield Member(info.name, info.offset_data, info.size)
-        rest = self.read(archive.offset, BLOCK)
-        if rest.strip(b"\0"):
+        position = -1
+        while (info := archive.next()) is not None:
+            # a negative size would make the listing go back and never end
+            if info.size < 0 or archive.offset <= position:
+                raise UserError(f"{self.path} is damaged at byte {position}. Download or pack it again.")
+            position = archive.offset
+            archive.members = []  # type: ignore[attr-defined]  # else every header of a shard stays in memory
+            if info.isreg() and not info.issparse():
+                if info.offset_data + info.size > length:
+                    raise UserError(f"{self.path} is cut short inside '{info.name}'. Download or pack it again.")
+                yield Member(info.name, info.offset_data, info.size)
+        if self.read(archive.offset, BLOCK).strip(b"\0"):  # not the zeros that end an archive
             raise UserError(f"{self.path} is damaged at byte {archive.offset}. Download or pack it again.")
 
 

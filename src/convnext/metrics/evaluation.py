@@ -36,14 +36,14 @@ def evaluation_dict(
     classes: Sequence[str],
     model: str,
     data: str,
-    held_out: bool,
+    held_out: bool | None,
     images_per_second: float,
     skipped: Sequence[Skipped] = (),
     mistakes: Sequence[Mistake] = (),
 ) -> dict[str, Any]:
     """What `evaluation.json` holds: every figure of `result` with the names that make it readable.
 
-    `held_out` says whether the model was kept from these images in training. Shares are fractions in 0..1; what is not
+    `held_out` says whether the model was kept from these images in training (None: not known). Shares are fractions in 0..1; what is not
     a number (the loss of a model that gave none) becomes None, for JSON has no NaN. Raises ValueError if `classes` does
     not name each class of `result`.
     """

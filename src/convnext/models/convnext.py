@@ -1,7 +1,7 @@
 """ConvNeXt (arXiv 2201.03545) and ConvNeXt V2 (arXiv 2301.00808).
 
-B batch, C channels, H W space, K classes. Activations are (B, C, H, W) in channels_last memory from stem to head: seen as
-(B, H, W, C) they are contiguous, so that norms and linear layers need no copy.
+B batch, C channels, H W space, K classes. Activations are (B, C, H, W) in channels_last memory from stem to head: seen
+as (B, H, W, C) they are contiguous, so that norms and linear layers need no copy.
 
 Parameters have the names of the official checkpoints (facebookresearch/ConvNeXt, models/convnext.py).
 """
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from convnext.models.layers import DropPath, drop_path_rates, init_weights
+from convnext.models.layers import DropPath, drop_path_rates, init_weights, mean_pool
 from convnext.ops.grn import GRN
 from convnext.ops.norm import LayerNorm, LayerNorm2d
 
@@ -75,7 +75,7 @@ SIZES = {
 
 
 class Block(nn.Module):
-    """dwconv 7x7 -> LN -> linear C to 4C -> GELU -> (GRN) -> linear 4C to C -> layer scale -> drop path, plus the input.
+    """dwconv 7x7 -> LN -> linear C to 4C -> GELU -> (GRN) -> linear 4C to C -> layer scale -> drop path, plus input.
 
     Paper section 2.6 and Figure 4; V2's GRN takes the place of the layer scale. (B, C, H, W) to the same shape.
     """
@@ -156,7 +156,9 @@ class ConvNeXt(nn.Module):
         if len(size.depths) != 4 or len(size.dims) != 4:
             raise ValueError(f"A ConvNeXt has four stages; depths={size.depths}, dims={size.dims} do not.")
         if stem_stride not in (1, 2, 4) or output_stride not in (8, 16, 32):
-            raise ValueError(f"stem_stride is 1, 2 or 4 and output_stride 8, 16 or 32, not {stem_stride}, {output_stride}.")
+            raise ValueError(
+                f"stem_stride is 1, 2 or 4 and output_stride 8, 16 or 32, not {stem_stride}, {output_stride}."
+            )
         self.size = size
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.head_init_scale = head_init_scale
@@ -213,12 +215,12 @@ class ConvNeXt(nn.Module):
         """DINOv3's outputs: the normalised mean (B, C) and the normalised last map as tokens (B, H * W, C)."""
         x = self.forward_maps(x)[-1]
         patches = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, C, H, W) -> (B, H * W, C): a view of channels_last memory
-        return self.norm(x.mean((-2, -1))), self.norm(patches)
+        return self.norm(mean_pool(x)), self.norm(patches)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Pooled, normalised features: (B, in_chans, H, W) to (B, num_features)."""
         x = self.forward_maps(x)[-1]
-        return self.pre_logits(self.norm(x.mean((-2, -1))))
+        return self.pre_logits(self.norm(mean_pool(x)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K), or features (B, num_features) where there is no classifier."""
@@ -279,8 +281,12 @@ def _stem(in_chans: int, dim: int, stride: int, eps: float) -> nn.Sequential:
 
 
 def _downsample(dim: int, out: int, step: _Step, eps: float) -> nn.Sequential:
-    """LN and a 2x2 convolution of stride 2; where the map keeps its size, of stride 1, dilated (padded to that size)."""
-    conv = nn.Conv2d(dim, out, kernel_size=2, stride=2)
-    if not step.shrink:
-        conv = nn.Conv2d(dim, out, kernel_size=2, padding="same", dilation=step.dilation_before)
-    return nn.Sequential(LayerNorm2d(dim, eps=eps), conv)
+    """LN and a 2x2 convolution of stride 2; where the map keeps its size: stride 1, dilated, padded to that size."""
+    norm = LayerNorm2d(dim, eps=eps)
+    if step.shrink:
+        return nn.Sequential(norm, nn.Conv2d(dim, out, kernel_size=2, stride=2))
+    # As padding="same" would, which warns where the two sides differ. The names stay those of the shrinking layer.
+    before = step.dilation_before // 2
+    after = step.dilation_before - before
+    conv = nn.Conv2d(dim, out, kernel_size=2, dilation=step.dilation_before)
+    return nn.Sequential(OrderedDict([("0", norm), ("pad", nn.ZeroPad2d((before, after, before, after))), ("1", conv)]))

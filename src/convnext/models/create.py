@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.core.errors import UserError, nearest
@@ -48,13 +49,17 @@ def create_model(
     }
     if name in isotropic.SIZES:
         if (stem_stride, output_stride, depths, dims) != (4, 32, None, None):
-            raise UserError(f"{name} has one 16x16 stem and one depth: stem_stride, output_stride, depths, dims stay unset.")
-        return IsotropicConvNeXt(isotropic.SIZES[name], **common)
-    if name not in convnext.SIZES:
+            raise UserError(
+                f"{name} has one 16x16 stem and one depth: stem_stride, output_stride, depths, dims stay unset."
+            )
+    elif name not in convnext.SIZES:
         raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
-    size = convnext.SIZES[name]
-    size = dataclasses.replace(size, depths=depths or size.depths, dims=dims or size.dims)
     try:
+        if name in isotropic.SIZES:
+            return IsotropicConvNeXt(isotropic.SIZES[name], **common)
+        size = convnext.SIZES[name]
+        changed = {"depths": size.depths if depths is None else depths, "dims": size.dims if dims is None else dims}
+        size = dataclasses.replace(size, **changed)
         return ConvNeXt(size, stem_stride=stem_stride, output_stride=output_stride, **common)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -74,14 +79,12 @@ def count_parameters(model: nn.Module) -> int:
 def count_macs(model: nn.Module, size: int | tuple[int, int], *, in_chans: int = 3) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image of `size` pixels (H, W).
 
-    These are the "FLOPs" of the papers' tables. Nothing is computed: the model may stand on the meta device.
+    These are the "FLOPs" of the papers' tables. Only shapes are followed, wherever the model stands.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
+    shapes = {name: torch.empty_like(value, device="meta") for name, value in model.named_parameters()}
+    dtype = next(iter(shapes.values())).dtype
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        model(torch.empty(1, in_chans, height, width, device=device))
-    model.train(training)
+        functional_call(model, shapes, torch.empty(1, in_chans, height, width, dtype=dtype, device="meta"))
     return counter.get_total_flops() // 2

@@ -39,7 +39,9 @@ class FeatureMaps(nn.Module):
         self.channels = [model.size.dims[i] for i in stages]
         self.strides = [model.strides[i] for i in stages]
         for i in stages:
-            self.add_module(f"norm{i}", LayerNorm2d(model.size.dims[i], eps=model.size.norm_eps) if norm else nn.Identity())
+            self.add_module(
+                f"norm{i}", LayerNorm2d(model.size.dims[i], eps=model.size.norm_eps) if norm else nn.Identity()
+            )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, in_chans, H, W) to one map (B, channels[k], H / strides[k], W / strides[k]) for each wanted stage."""

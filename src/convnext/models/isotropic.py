@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.models.convnext import Block
-from convnext.models.layers import drop_path_rates, init_weights
+from convnext.models.layers import drop_path_rates, init_weights, mean_pool
 from convnext.ops.norm import LayerNorm
 
 PATCH = 16
@@ -67,9 +67,7 @@ class IsotropicConvNeXt(nn.Module):
         scale = size.layer_scale_init_value if layer_scale_init_value is None else layer_scale_init_value
         self.stem = nn.Conv2d(in_chans, size.dim, kernel_size=PATCH, stride=PATCH)
         rates = drop_path_rates(drop_path_rate, size.depth)
-        self.blocks = nn.Sequential(
-            *(Block(size.dim, drop_path=rate, layer_scale_init_value=scale) for rate in rates)
-        )
+        self.blocks = nn.Sequential(*(Block(size.dim, drop_path=rate, layer_scale_init_value=scale) for rate in rates))
         self.norm = LayerNorm(size.dim)
         self.head: nn.Module = nn.Linear(size.dim, self.num_classes) if self.num_classes else nn.Identity()
         self.init_weights()
@@ -90,19 +88,20 @@ class IsotropicConvNeXt(nn.Module):
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
         """The one map there is: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        return [self.blocks(self.stem(x))]
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        # A one-channel image has no layout of its own to hand on; without a norm, the stem has none either.
+        return [self.blocks(x.contiguous(memory_format=torch.channels_last))]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Pooled, normalised features: (B, in_chans, H, W) to (B, dim)."""
-        return self.norm(self.forward_maps(x)[-1].mean((-2, -1)))
+        return self.norm(mean_pool(self.forward_maps(x)[-1]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K), or features (B, dim) where there is no classifier."""
         return self.head(self.forward_features(x))
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
-        """The depth of every parameter: 0 the stem, then one for each group of blocks, the largest the norm and head."""
+        """The depth of every parameter: 0 the stem, one for each group of blocks, the largest the norm and head."""
         last = 1 + math.ceil(self.size.depth / blocks_per_group)
         ids = {"stem.": 0, **{f"blocks.{j}.": 1 + j // blocks_per_group for j in range(self.size.depth)}}
         return {

@@ -1,4 +1,4 @@
-"""Stochastic depth and the initialisation that all models here share. B batch."""
+"""Stochastic depth, pooling and the initialisation that all models here share. B batch, C channels, H W space."""
 
 from __future__ import annotations
 
@@ -37,12 +37,19 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
     return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
+def mean_pool(x: Tensor) -> Tensor:
+    """The mean over space of channels_last maps: (B, C, H, W) to (B, C)."""
+    # Taken over (B, H, W, C): the gradient of mean((-2, -1)) would be laid out (B, C, H, W), and every layer of the last
+    # stage would copy it.
+    return x.permute(0, 2, 3, 1).mean((1, 2))
+
+
 @torch.no_grad()
 def init_weights(module: nn.Module) -> None:
     """Initialises one layer, every parameter of it: use as `model.apply(init_weights)`.
 
-    Weights of convolutions and linear layers: truncated normal of std 0.02 (the official code; the paper's Table 5 prints
-    0.2, a misprint that its authors confirmed), biases 0; norms 1 and 0; GRN 0.
+    Weights of convolutions and linear layers: truncated normal of std 0.02 (the official code; the paper's Table 5
+    prints 0.2, a misprint that its authors confirmed), biases 0; norms 1 and 0; GRN 0.
     """
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=0.02)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class GRN(nn.Module):
     """GRN over (B, H, W, C): each channel is scaled by its L2 norm over space, relative to the mean over channels.
 
-    Sums of squares are float32 whatever the activation's type: in fp16 they would overflow. `gamma` and `beta` start at
+    Sums of squares are float32 for half-precision activations: in fp16 they would overflow. `gamma` and `beta` start at
     zero (the identity) and are never decayed.
     """
 
@@ -23,10 +23,11 @@ class GRN(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(x.dtype, torch.float32)  # float64 stays float64
+        energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=wide)
         response = energy / (energy.mean(dim=-1, keepdim=True) + self.eps)
         # gamma * (x * response) + beta + x, with one pass less over x.
-        scale = (1 + self.gamma.float() * response).to(x.dtype)
+        scale = (1 + self.gamma.to(wide) * response).to(x.dtype)
         return torch.addcmul(self.beta.to(x.dtype), x, scale)
 
     def extra_repr(self) -> str:

@@ -23,8 +23,8 @@ class LayerNorm2d(nn.LayerNorm):
     def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
         super().__init__(dim, eps=eps)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         # A channels_last tensor is (B, H, W, C) in memory: both permutes are views and nothing is copied.
-        x = x.permute(0, 2, 3, 1)
+        x = input.permute(0, 2, 3, 1)
         x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)

@@ -29,7 +29,7 @@ def demo() -> Recipe:
         ),
         input=InputConfig(size=16, mean=(0.3, 0.3, 0.3), std=(0.38, 0.38, 0.38)),
         augment=AugmentConfig(crop="padded", padding=2, flip=0.0, randaugment_ops=0),
-        mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0, smoothing=0.1),
+        mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0, smoothing=0.0),
         optim=OptimConfig(lr=2e-3),
         schedule=ScheduleConfig(epochs=12.0, warmup_epochs=1.0),
         ema=EmaConfig(decay=0.98),

@@ -22,9 +22,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **{f"imagenet/convnextv2_{s}": partial(imagenet.v2_small, s) for s in ("atto", "femto", "pico", "nano")},
     **{f"imagenet/convnextv2_{s}": partial(imagenet.v2_large, s) for s in ("tiny", "base", "large", "huge")},
     **{f"imagenet384/convnext_{s}": partial(imagenet.finetune_384, s) for s in ("base", "large")},
-    **{
-        f"imagenet22k/convnext_{s}": partial(imagenet.in22k, s) for s in ("tiny", "small", "base", "large", "xlarge")
-    },
+    **{f"imagenet22k/convnext_{s}": partial(imagenet.in22k, s) for s in ("tiny", "small", "base", "large", "xlarge")},
     **{
         f"imagenet22k-1k/convnext_{s}_{pixels}": partial(imagenet.finetune_22k, s, pixels)
         for s in ("tiny", "small", "base", "large", "xlarge")

@@ -34,7 +34,8 @@ def evaluate_on(
     """
     loaded = load_model(path, device=device, dtype=dtype)
     if data:
-        source, held_out = Relabelled(open_all(data, max_pixels=LoaderConfig().max_pixels), loaded.card.classes), True
+        source = Relabelled(open_all(data, max_pixels=LoaderConfig().max_pixels), loaded.card.classes)
+        held_out = None  # whether the model was trained on some of them, we cannot know
     else:
         opened = reopen(path if path.is_dir() else path.parent)
         source, held_out = opened.val, opened.held_out

@@ -57,8 +57,7 @@ class Classify:
             micro_batch=micro_batch,
             seed=self.seed,
             start_step=start_step,
-            rank=distributed.rank(),
-            world_size=distributed.world_size(),
+            ranks=(distributed.rank(), distributed.world_size()),
             bad=self.bad,
         )
 
@@ -123,10 +122,9 @@ def evaluate(
     """
     counts = ClassificationCounts(len(source.classes), device=device)
     wrong: list[Wrong] = []
-    rank, world = distributed.rank(), distributed.world_size()
-    batches = eval_batches(
-        source, input=input, loader=loader, batch_size=batch_size, rank=rank, world_size=world, bad=bad
-    )
+    world = distributed.world_size()
+    ranks = (distributed.rank(), world)
+    batches = eval_batches(source, input=input, loader=loader, batch_size=batch_size, ranks=ranks, bad=bad)
     begun, seen = time.monotonic(), 0
     with Progress("evaluating", len(source), unit="image") as progress:
         for batch in batches:

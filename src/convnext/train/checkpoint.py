@@ -66,7 +66,9 @@ def load_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> N
     for key, value in sampler.items():
         stored = content["sampler"].get(key)
         if key != "position" and stored != value:
-            raise UserError(f"{path} cannot be resumed: {key} was {stored} and is now {value}; resume with what it had.")
+            raise UserError(
+                f"{path} cannot be resumed: {key} was {stored} and is now {value}; resume with what it had."
+            )
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.scaler.load_state_dict(content["scaler"])

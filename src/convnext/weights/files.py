@@ -1,14 +1,19 @@
 """Models as files: safetensors with the configuration inside, and safe reading of other people's checkpoints.
 
-A file of ours is a plain safetensors file whose metadata key `convnext` holds JSON: the model's configuration, the class
-names and the preprocessing. Pickles (.pth, .pt) are read with weights_only=True: code in them is never run.
+A file of ours is a plain safetensors file whose metadata key `convnext` holds JSON: the model's configuration, the
+class names and the preprocessing; `convnext.sha256` holds a digest of that and of every tensor: damage is noticed.
+Pickles (.pth, .pt) are read with weights_only=True: code in them is never run.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
-import pickle
-import struct
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,7 @@ from convnext.models.config import ModelConfig
 from convnext.weights.formats import check_keys, official_names, unwrap
 
 KEY = "convnext"
+_DIGEST = "convnext.sha256"
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,17 @@ class Card:
 def save_model(path: Path, state: dict[str, Tensor], card: Card) -> None:
     """Writes the weights and their card to `path` (.safetensors), atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    text = json.dumps(to_dict(card))
     with replacing(path) as file:
-        file.write(save(tensors, metadata={KEY: json.dumps(to_dict(card))}))
+        file.write(save(tensors, metadata={KEY: text, _DIGEST: _digest(text, tensors)}))
+
+
+def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(card.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_card(path: Path) -> Card:
@@ -56,6 +71,8 @@ def read_card(path: Path) -> Card:
         return from_dict(Card, json.loads(metadata[KEY]))
     except (KeyError, json.JSONDecodeError):
         raise UserError(f"{path} does not say which model it holds; `convnext train` writes files that do.") from None
+    except UserError as error:
+        raise UserError(f"{path} does not say which model it holds in a way known here: {error}") from None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -66,23 +83,51 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                return official_names({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+        return official_names(_read_safetensors(path))
     return unwrap(read_pickle(path), str(path))
 
 
-def read_pickle(path: Path) -> Any:
-    """What a torch checkpoint holds, with weights_only=True. Raises UserError for anything that is not plain data."""
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n", 1)[0]
-        raise UserError(f"{path} was refused: it is not plain weights ({reason}). Nothing in it was run.") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
-        raise UserError(f"{path} is damaged or not a torch checkpoint: {type(error).__name__}: {error}") from None
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+    if _DIGEST in metadata and metadata[_DIGEST] != _digest(metadata.get(KEY, ""), state):
+        raise UserError(f"{path} is damaged: it does not hold what was saved in it. Take another copy of it.")
+    return state
+
+
+def read_pickle(path: Path) -> Any:
+    """What a torch checkpoint holds, with weights_only=True. Raises UserError for anything that is not plain data.
+
+    Beside tensors and plain values, argparse.Namespace is read: official training checkpoints hold their arguments so.
+    """
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")  # on pickle protocols: what cannot be read raises
+            _check_archive(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
+        # torch's own message advises weights_only=False, which would run the code: only the reason in it is passed on.
+        code = re.search(r"(?:unsupported GLOBAL|Unsupported global: GLOBAL) (\S+)", str(error))
+        if code:
+            reason = f"was refused: beside weights it holds {code[1]}, which could run code. Nothing in it was run"
+            raise UserError(f"{path} {reason}; use a .safetensors file of the same weights.") from None
+        kind = type(error).__name__
+        raise UserError(f"{path} is damaged or not a torch checkpoint ({kind}); download or copy it again.") from None
+
+
+def _check_archive(path: Path) -> None:
+    """Raises ValueError for a zip file that is damaged (torch ignores its checksums) or unpacks to more than it is."""
+    if not zipfile.is_zipfile(path):
+        return  # torch's older format
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError("compressed entries: torch writes none")
+        if (broken := archive.testzip()) is not None:
+            raise ValueError(f"checksum of {broken}")
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], where: str) -> None:

@@ -24,7 +24,9 @@ def unwrap(loaded: Any, where: str) -> dict[str, Tensor]:
             loaded = loaded[key]
             break
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise UserError(f"{where} holds no model weights: expected names and tensors, or those under {', '.join(WRAPPERS)}.")
+        raise UserError(
+            f"{where} holds no model weights: expected names and tensors, or those under {', '.join(WRAPPERS)}."
+        )
     return official_names({str(name): value for name, value in loaded.items()})
 
 
@@ -32,8 +34,8 @@ def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Takes off data-parallel and compile prefixes, and DINOv3's `norms.*` (an alias of `norm.*`)."""
     renamed = {}
     for name, value in state.items():
-        for prefix in _PREFIXES:
-            name = name.removeprefix(prefix)
+        while name.startswith(_PREFIXES):  # in any order, and both
+            name = name.split(".", 1)[1]
         if not name.startswith("norms."):
             renamed[name] = value
     return renamed

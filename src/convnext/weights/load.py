@@ -27,18 +27,22 @@ def model_file(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         if not (path / BEST).is_file():
-            raise UserError(f"{path} holds no {BEST}: it is not the folder of a run, or its first evaluation is still to come.")
+            raise UserError(
+                f"{path} holds no {BEST}: it is not the folder of a run, or its first evaluation is still to come."
+            )
         return path / BEST
     if not path.exists():
-        raise UserError(f"There is no model at {path}: give a run's folder or a .safetensors file that `convnext train` wrote.")
+        raise UserError(
+            f"There is no model at {path}: give a run's folder or a .safetensors file that `convnext train` wrote."
+        )
     return path
 
 
 def load_model(path: str | Path, *, device: str = "cpu", dtype: Precision = "float32") -> Loaded:
     """Loads what `convnext train` saved: a run's folder or its .safetensors file.
 
-    `dtype="auto"` is bfloat16 where the device is fast at it, else float32. Raises UserError for a file that is missing,
-    damaged or does not fit.
+    `dtype="auto"` is bfloat16 where the device is fast at it, else float32. Raises UserError for a file that is
+    missing, damaged or does not fit.
     """
     file = model_file(path)
     card = read_card(file)

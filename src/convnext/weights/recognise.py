@@ -12,12 +12,14 @@ from convnext.models import convnext, isotropic
 
 def architecture(state: Mapping[str, Tensor], where: str) -> str:
     """The name of the model whose weights these are. Raises UserError where no known one has these layers."""
-    if "stem.weight" in state:
+    if "stem.weight" in state and "blocks.0.dwconv.weight" in state:
         depth, dim = _count(state, "blocks."), state["stem.weight"].shape[0]
         for name, size in isotropic.SIZES.items():
             if (size.depth, size.dim) == (depth, dim):
                 return name
-        raise UserError(f"{where} is an isotropic ConvNeXt of depth {depth} and width {dim}, which is none of the known.")
+        raise UserError(
+            f"{where} is an isotropic ConvNeXt of depth {depth} and width {dim}, which is none of the known."
+        )
     depths = tuple(_count(state, f"stages.{i}.") for i in range(4))
     stem = [f"downsample_layers.{i}.{0 if i == 0 else 1}.weight" for i in range(4)]
     if not all(name in state for name in stem):

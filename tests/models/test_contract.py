@@ -1,0 +1,385 @@
+"""What every kind of model promises, checked on a small one of each. B batch, C channels, H W space, K classes."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import warnings
+from typing import ClassVar
+
+import pytest
+import torch
+from kinds import CLIP, DINOV3, ISOTROPIC, ISOTROPIC_SCALED, V1, V2, block_outputs, build, difference, image, randomise
+from safetensors.torch import load, save
+from torch.nn.functional import cross_entropy
+
+from convnext.models.convnext import Size
+from convnext.models.create import Model
+from convnext.models.isotropic import IsotropicSize
+from convnext.models.layers import DropPath
+
+
+class Contract:
+    """Inherited by one class for each kind of model, which says `size`."""
+
+    size: ClassVar[Size | IsotropicSize]
+    stride: ClassVar[int] = 32
+
+    def make(self, **options) -> Model:
+        """A small model of this kind with random weights, in evaluation mode."""
+        model = build(self.size, **options)
+        randomise(model)
+        return model
+
+    def outputs(self) -> int:
+        """How many values a model of this kind gives for an image."""
+        return self.size.num_classes or self.make().num_features
+
+    # ----- forward
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_forward(self, batch):
+        y = self.make()(image(batch))
+        assert y.shape == (batch, self.outputs())
+        assert torch.isfinite(y).all()
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("shape", [(32, 32), (33, 33), (47, 65), (65, 47), (224, 160), (63, 200)])
+    def test_odd_sizes(self, shape):
+        model = self.make()
+        x = image(1, 3, *shape)
+        assert torch.isfinite(model(x)).all()
+        sizes = [tuple(m.shape[2:]) for m in model.forward_maps(x)]
+        assert sizes == [(shape[0] // stride, shape[1] // stride) for stride in model.strides]
+
+    @torch.no_grad()
+    def test_large_image(self):
+        model = self.make()
+        assert torch.isfinite(model(image(1, 3, 1024))).all()
+
+    @torch.no_grad()
+    def test_each_image_for_itself(self):
+        model, x = self.make(), image(3)
+        together = model(x)
+        apart = torch.cat([model(x[i : i + 1]) for i in range(3)])
+        assert difference(together, apart) < 1e-5
+        assert difference(model(x.flip(0)), together) > 0.01  # and the images do differ
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("channels", [1, 4])
+    def test_other_channels(self, channels):
+        model = self.make(in_chans=channels)
+        assert model(image(2, channels)).shape == (2, self.outputs())
+        with pytest.raises(RuntimeError, match="channels"):
+            model(image(2, 3))
+
+    @torch.no_grad()
+    def test_without_classes_gives_features(self):
+        model = self.make(num_classes=0)
+        x = image()
+        assert not [name for name in model.state_dict() if name.startswith("head")]
+        assert torch.equal(model(x), model.forward_features(x))
+        assert model(x).shape == (2, model.num_features)
+        other = self.make(num_classes=11)
+        other.load_state_dict({**other.state_dict(), **model.state_dict()})
+        assert torch.equal(other.forward_features(x), model(x))
+        assert torch.equal(other.head(model(x)), other(x))
+        assert other(x).shape == (2, 11)
+
+    # ----- backward
+
+    @pytest.mark.parametrize("drop_path_rate", [0.0, 0.3])
+    def test_every_parameter_gets_a_gradient(self, drop_path_rate):
+        torch.manual_seed(0)
+        model = self.make(drop_path_rate=drop_path_rate).train()
+        y = model(image(8))
+        cross_entropy(y, torch.arange(8) % y.shape[1]).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+    def test_fresh_model_learns(self):
+        """From `init_weights`, not from the test's own random weights: one batch is learned by heart."""
+        torch.manual_seed(0)
+        model = build(self.size, num_classes=4).train()
+        x, targets = image(8, height=32), torch.arange(8) % 4
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        losses = []
+        for _ in range(60):
+            loss = cross_entropy(model(x), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[0] == pytest.approx(1.386, abs=0.1)  # log 4: the fresh classifier knows nothing
+        assert losses[-1] < 0.1
+
+    # ----- initial values
+
+    def test_init_weights_forgets_no_parameter(self):
+        """Filled with NaN and initialised again, every parameter is finite."""
+        model = build(self.size)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(float("nan"))
+        model.init_weights()
+        forgotten = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
+        assert forgotten == []
+
+    def test_initial_values(self):
+        torch.manual_seed(0)
+        model = build(self.size, num_classes=500)
+        for name, value in model.named_parameters():
+            if name.endswith("grn.gamma") or name.endswith(("bias", "beta")):
+                assert (value == 0).all(), name
+            elif name.endswith("gamma"):
+                assert (value == 1e-6).all(), name
+            elif value.ndim == 1:
+                assert (value == 1).all(), name
+            else:
+                assert value.abs().max() <= 2.0, name
+                if value.numel() > 500:
+                    assert value.std().item() == pytest.approx(0.02, rel=0.15), name
+        torch.manual_seed(0)
+        scaled = build(self.size, num_classes=500, head_init_scale=0.001)
+        assert torch.equal(scaled.head.weight, model.head.weight * 0.001)
+
+    @pytest.mark.parametrize("value", [0.0, None, 1e-6, 0.5])
+    def test_layer_scale(self, value):
+        model = build(self.size, layer_scale_init_value=value)
+        expected = self.size.layer_scale_init_value if value is None else value
+        scales = [block.gamma for block in model.block_list()]
+        names = [name for name in model.state_dict() if name.endswith(".gamma") and not name.endswith("grn.gamma")]
+        if expected == 0:
+            assert (scales, names) == ([None] * len(scales), [])
+        else:
+            assert len(names) == len(scales)
+            assert all(scale is not None and bool((scale == expected).all()) for scale in scales)
+        assert torch.isfinite(model(image())).all()
+
+    def test_same_seed_same_weights(self):
+        torch.manual_seed(3)
+        first = build(self.size).state_dict()
+        torch.manual_seed(3)
+        again = build(self.size).state_dict()
+        other = build(self.size).state_dict()
+        assert all(torch.equal(value, again[name]) for name, value in first.items())
+        assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+    # ----- drop path
+
+    @torch.no_grad()
+    def test_drop_path_in_training_only(self):
+        model, x = self.make(drop_path_rate=0.5), image()
+        plain = self.make()
+        assert torch.equal(model(x), plain(x))  # in evaluation it is not there
+        assert torch.equal(plain.train()(x), model(x))  # nor at rate 0
+        model.train()
+        torch.manual_seed(0)
+        first, other = model(x), model(x)
+        torch.manual_seed(0)
+        assert torch.equal(model(x), first)
+        assert not torch.equal(other, first)
+
+    def test_drop_path_rates_rise_from_zero(self):
+        model = build(self.size, drop_path_rate=0.4)
+        rates = [block.drop_path.rate for block in model.block_list()]
+        assert rates == pytest.approx(torch.linspace(0, 0.4, len(rates)).tolist())  # the official rule
+        assert len(rates) == len([module for module in model.modules() if isinstance(module, DropPath)])
+
+    # ----- files, copies, devices
+
+    @torch.no_grad()
+    def test_save_and_load(self):
+        model, x = self.make(), image()
+        other = build(self.size)
+        assert not torch.equal(other(x), model(x))
+        other.load_state_dict(load(save(model.state_dict())))
+        assert torch.equal(other(x), model(x))
+        buffer = io.BytesIO()
+        torch.save(model.state_dict(), buffer)
+        buffer.seek(0)
+        third = build(self.size)
+        third.load_state_dict(torch.load(buffer, weights_only=True))
+        assert torch.equal(third(x), model(x))
+
+    @torch.no_grad()
+    def test_copies(self):
+        model, x = self.make(drop_path_rate=0.1), image()
+        expected = model(x)
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301 - our own
+            assert torch.equal(twin(x), expected)
+            next(iter(twin.parameters())).add_(1.0)
+            assert not torch.equal(twin(x), expected)
+        assert torch.equal(model(x), expected)
+
+    @torch.no_grad()
+    def test_meta_device(self):
+        """Built without memory, given memory, initialised: the same as one that was built at once."""
+        torch.manual_seed(0)
+        expected = build(self.size)
+        torch.manual_seed(0)
+        expected.init_weights()
+        with torch.device("meta"):
+            model = build(self.size)
+        assert {value.device.type for value in model.state_dict().values()} == {"meta"}
+        assert model(image().to("meta")).shape == (2, self.outputs())
+        model.to_empty(device="cpu")
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))
+        torch.manual_seed(0)
+        model.init_weights()
+        assert all(torch.equal(value, expected.state_dict()[name]) for name, value in model.state_dict().items())
+        assert torch.equal(model(image()), expected(image()))
+
+    @torch.no_grad()
+    def test_double_precision(self):
+        model, x = self.make(), image()
+        expected = model(x)
+        assert difference(model.double()(x.double()).float(), expected) < 1e-5
+
+    @torch.no_grad()
+    def test_bfloat16(self):
+        """The whole model in bfloat16 (8 bits of mantissa) stays near float32."""
+        model, x = self.make(), image(4)
+        expected = model(x)
+        given = model.bfloat16()(x.bfloat16())
+        assert given.dtype == torch.bfloat16
+        assert difference(given.float(), expected) < 0.05
+        with torch.autocast("cpu", torch.bfloat16):
+            assert difference(self.make()(x).float(), expected) < 0.05
+
+    @torch.no_grad()
+    def test_export(self):
+        """torch.export gives one graph for any batch."""
+        model, x = self.make(), image(3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, in some versions
+            program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+        exported = program.module()
+        for batch in (2, 5):
+            assert difference(exported(image(batch, seed=1)), model(image(batch, seed=1))) < 1e-6
+
+    # ----- structure
+
+    def test_depth_ids_name_every_parameter(self):
+        model = build(self.size)
+        for per_group in (1, 2, 3):
+            ids = model.depth_ids(blocks_per_group=per_group)
+            assert list(ids) == [name for name, _ in model.named_parameters()]
+            assert set(ids.values()) >= set(range(1, max(ids.values()) + 1))  # no depth is left out
+            last = max(ids.values())
+            assert {name for name, depth in ids.items() if depth == last} == {
+                name for name in ids if name.startswith(("norm.", "pre_logits.", "head."))
+            }
+
+    def test_blocks_are_listed_in_order(self):
+        model = self.make()
+        outputs = block_outputs(model, image())
+        assert len(outputs) == len(model.block_list())
+        assert torch.equal(outputs[-1], model.forward_maps(image())[-1])
+
+
+class Staged(Contract):
+    """What ConvNeXts of four stages promise beside."""
+
+    size: ClassVar[Size]
+
+    @torch.no_grad()
+    @pytest.mark.parametrize(
+        ("stem_stride", "output_stride", "strides"),
+        [
+            (4, 32, [4, 8, 16, 32]),
+            (4, 16, [4, 8, 16, 16]),
+            (4, 8, [4, 8, 8, 8]),
+            (2, 32, [2, 4, 8, 16]),
+            (2, 16, [2, 4, 8, 16]),
+            (2, 8, [2, 4, 8, 8]),
+            (1, 32, [1, 2, 4, 8]),
+            (1, 8, [1, 2, 4, 8]),
+        ],
+    )
+    def test_strides(self, stem_stride, output_stride, strides):
+        model = self.make(stem_stride=stem_stride, output_stride=output_stride)
+        assert model.strides == strides
+        x = image(1, 3, 64, 96)
+        maps = model.forward_maps(x)
+        assert [tuple(m.shape[1:]) for m in maps] == [
+            (dim, 64 // s, 96 // s) for dim, s in zip(self.size.dims, strides, strict=True)
+        ]
+        assert torch.isfinite(model(x)).all()
+
+    def test_strides_keep_the_names(self):
+        """A published checkpoint fits whatever the output stride; only the stem's kernel follows its stride."""
+        plain = build(self.size).state_dict()
+        for output_stride in (8, 16):
+            other = build(self.size, output_stride=output_stride).state_dict()
+            assert {n: v.shape for n, v in other.items()} == {n: v.shape for n, v in plain.items()}
+        for stem_stride, kernel in ((2, 2), (1, 3)):
+            other = build(self.size, stem_stride=stem_stride).state_dict()
+            different = {name for name, value in other.items() if value.shape != plain[name].shape}
+            assert (list(other), different) == (list(plain), {"downsample_layers.0.0.weight"})
+            assert other["downsample_layers.0.0.weight"].shape[2:] == (kernel, kernel)
+
+    def test_wrong_strides_and_sizes(self):
+        with pytest.raises(ValueError, match="stem_stride is 1, 2 or 4"):
+            build(self.size, stem_stride=3)
+        with pytest.raises(ValueError, match="output_stride 8, 16 or 32, not 4, 64"):
+            build(self.size, output_stride=64)
+        with pytest.raises(ValueError, match="four stages"):
+            build(Size((1, 2, 3), (8, 8, 8)))
+        with pytest.raises(ValueError, match=r"\[0, 1\)"):
+            build(self.size, drop_path_rate=1.5)
+
+    @torch.no_grad()
+    def test_tokens(self):
+        """The pooled token is the features; the others are the last map, normalised where it stands."""
+        model, x = self.make(), image(2, 3, 64, 96)
+        pooled, patches = model.forward_tokens(x)
+        last = model.forward_maps(x)[-1]
+        assert patches.shape == (2, 6, last.shape[1])
+        assert torch.equal(patches[:, 4], model.norm(last[:, :, 1, 1]))  # row by row: 1 * 3 + 1
+        assert torch.equal(model.pre_logits(pooled), model.forward_features(x))
+
+
+class TestV1(Staged):
+    size = V1
+
+    @torch.no_grad()
+    def test_dilation_sees_what_shrinking_sees(self):
+        """Dilated, a stage computes on a finer grid what the shrinking one computes on the coarse grid.
+
+        So every other column and row of the dilated map is the shrinking one's, away from the border. (Not so for V2,
+        whose GRN takes its mean over the whole map.)
+        """
+        coarse, fine = self.make(), self.make(output_stride=16)
+        x = image(1, 3, 512)
+        small, large = coarse.forward_maps(x), fine.forward_maps(x)
+        assert torch.equal(small[2], large[2])
+        inner = slice(4, -4)  # one 7x7 convolution sees three pixels to each side
+        assert difference(large[3][..., ::2, ::2][..., inner, inner], small[3][..., inner, inner]) < 1e-5
+
+
+class TestV2(Staged):
+    size = V2
+
+
+class TestClip(Staged):
+    size = CLIP
+
+
+class TestDinov3(Staged):
+    size = DINOV3
+
+
+class TestIsotropic(Contract):
+    size = ISOTROPIC
+    stride = 16
+
+
+class TestIsotropicWithLayerScale(Contract):
+    size = ISOTROPIC_SCALED
+    stride = 16

@@ -1,0 +1,97 @@
+"""Models by name: what is accepted, and what is said where it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+import convnext
+from convnext.core.errors import UserError
+from convnext.models.config import ModelConfig
+from convnext.models.create import NAMES, create_model, from_config
+from convnext.models.isotropic import IsotropicConvNeXt
+
+
+def test_unknown_name_offers_the_nearest():
+    with pytest.raises(UserError, match="no model 'convnext_tinny'. Did you mean 'convnext_tiny'"):
+        create_model("convnext_tinny")
+    with pytest.raises(UserError, match="`convnext models` lists them all"):
+        create_model("resnet50")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("convnext_atto", {"stem_stride": 3}, "stem_stride is 1, 2 or 4"),
+        ("convnext_atto", {"output_stride": 4}, "output_stride 8, 16 or 32"),
+        ("convnext_atto", {"depths": (1, 1)}, "four stages"),
+        ("convnext_atto", {"dims": ()}, "four stages"),
+        ("convnext_atto", {"drop_path_rate": 1.0}, "drop path rate"),
+        ("convnext_isotropic_small", {"drop_path_rate": -0.5}, "drop path rate"),
+        ("convnext_isotropic_small", {"stem_stride": 2}, "stem_stride, output_stride, depths, dims stay unset"),
+        ("convnext_isotropic_small", {"depths": (1, 1, 1, 1)}, "stay unset"),
+    ],
+)
+def test_settings_that_do_not_exist(name, options, message):
+    with torch.device("meta"), pytest.raises(UserError, match=message):
+        create_model(name, **options)
+
+
+def test_depths_and_dims():
+    model = create_model("convnextv2_atto", depths=(1, 2, 1, 1), dims=(8, 8, 16, 16), num_classes=3)
+    assert [len(stage) for stage in model.stages] == [1, 2, 1, 1]  # type: ignore[arg-type]
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert "stages.0.0.grn.gamma" in model.state_dict()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_builds_every_name(name):
+    """A configuration's zero classes mean features, whatever the name's own number."""
+    with torch.device("meta"):
+        features = from_config(ModelConfig(name=name))
+        classes = from_config(ModelConfig(name=name, num_classes=5, in_chans=1))
+    assert features.num_classes == 0
+    assert "head.weight" not in features.state_dict()
+    assert classes.state_dict()["head.weight"].shape == (5, classes.num_features)
+    stem = "stem.weight" if "isotropic" in name else "downsample_layers.0.0.weight"
+    assert classes.state_dict()[stem].shape[1] == 1
+    assert isinstance(features, IsotropicConvNeXt) == ("isotropic" in name)
+
+
+def test_every_setting_reaches_the_model():
+    """Each field of ModelConfig changes something: none is dropped on the way."""
+    base = ModelConfig(name="convnext_atto", num_classes=3, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))
+    others = {
+        "name": "convnextv2_atto",
+        "num_classes": 4,
+        "in_chans": 1,
+        "drop_path_rate": 0.5,
+        "layer_scale_init_value": 0.5,
+        "head_init_scale": 0.1,
+        "stem_stride": 2,
+        "output_stride": 8,
+        "depths": (1, 1, 1, 2),
+        "dims": (4, 4, 4, 8),
+    }
+    assert set(others) == {field.name for field in dataclasses.fields(ModelConfig)}
+
+    def described(config):
+        torch.manual_seed(0)
+        model = from_config(config)
+        rates = [block.drop_path.rate for block in model.block_list()]
+        sums = {name: (tuple(value.shape), value.sum().item()) for name, value in model.state_dict().items()}
+        return repr((sums, rates, model.strides))
+
+    assert described(base) == described(base)
+    for field, value in others.items():
+        assert described(dataclasses.replace(base, **{field: value})) != described(base), field
+
+
+def test_public_names():
+    assert convnext.list_models() == list(NAMES)
+    assert all(hasattr(convnext, name) for name in convnext.__all__)
+    assert convnext.create_model is create_model
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = convnext.nothing

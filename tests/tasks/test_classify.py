@@ -1,0 +1,192 @@
+"""The task contract, inherited by every task's tests, and classification's own figures by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convnext.core.errors import UserError
+from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig, MixConfig
+from convnext.data.decode import BadImage
+from convnext.data.loader import BadImages
+from convnext.models.create import create_model
+from convnext.tasks.classify import Classify, evaluate, soft_cross_entropy
+
+
+class Shades:
+    """24 grey images in three shades, one of them unreadable if asked."""
+
+    def __init__(self, count: int = 24, broken: tuple[int, ...] = ()) -> None:
+        self.classes = ("dark", "middle", "light")
+        self.targets = torch.arange(count) % 3
+        self.broken = broken
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def read(self, index: int) -> Tensor:
+        if index in self.broken:
+            raise BadImage(self.name(index), "broken on purpose")
+        return torch.full((3, 32, 32), 40 + 80 * int(self.targets[index]), dtype=torch.uint8)
+
+    def name(self, index: int) -> str:
+        return f"shade-{index}"
+
+
+class Fixed(nn.Module):
+    """Answers by brightness, with a certainty that can be chosen."""
+
+    def __init__(self, *, sure: float = 5.0, shift: int = 0) -> None:
+        super().__init__()
+        self.sure, self.shift = sure, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        level = x.mean(dim=(1, 2, 3))
+        shade = (level > 0.3).long() + (level > 0.6).long()
+        return self.sure * nn.functional.one_hot((shade + self.shift) % 3, 3).float()
+
+
+PLAIN = InputConfig(size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def make_task(source: Shades | None = None, seed: int = 0) -> Classify:
+    source = source or Shades()
+    return Classify(
+        train=source,
+        val=source,
+        input=PLAIN,
+        augment=AugmentConfig(crop="padded", randaugment_ops=0),
+        mixing=MixConfig(),
+        loader=LoaderConfig(workers=0),
+        device=torch.device("cpu"),
+        seed=seed,
+        eval_batch=10,
+        bad=BadImages(len(source), max_bad=0.1),
+    )
+
+
+class TaskContract:
+    """What the loop relies on. A task's tests inherit this and say how to make the task and a model for it."""
+
+    def task(self, seed: int = 0) -> Any:
+        raise NotImplementedError
+
+    def model(self) -> nn.Module:
+        raise NotImplementedError
+
+    def take(self, task: Any, count: int, start: int = 0) -> list[Any]:
+        batches = task.batches(start_step=start, global_batch=8, micro_batch=4)
+        return [next(batches) for _ in range(count)]
+
+    def test_batches_are_a_pure_function_of_the_step(self) -> None:
+        whole = self.take(self.task(), 16)
+        tail = self.take(self.task(), 6, start=5)
+        for one, two in zip(whole[10:], tail, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+    def test_another_seed_gives_other_batches(self) -> None:
+        one, two = self.take(self.task(seed=0), 1)[0], self.take(self.task(seed=1), 1)[0]
+        assert not all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+    def test_the_loss_is_a_float32_number_with_gradients(self) -> None:
+        task, model = self.task(), self.model()
+        for dtype in (torch.float32, torch.bfloat16):
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                loss = task.loss(model, self.take(task, 1)[0], step=0, micro=0)
+            assert loss.shape == ()
+            assert loss.dtype == torch.float32
+            loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+    def test_the_loss_is_a_pure_function_of_step_and_micro_batch(self) -> None:
+        task, model = self.task(), self.model().eval()
+        batch = self.take(task, 1)[0]
+        losses = [task.loss(model, batch, step=s, micro=m).item() for s, m in ((3, 0), (3, 0), (3, 1), (4, 0))]
+        assert losses[0] == losses[1]
+        assert len(set(losses)) == 3  # mixing differs between steps and micro-batches
+
+    def test_evaluation_has_the_goal_and_touches_nothing(self) -> None:
+        task, model = self.task(), self.model().eval()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        state = torch.get_rng_state()
+        figures = task.evaluate(model)
+        assert task.goal in figures
+        assert all(isinstance(value, float) for value in figures.values())
+        assert torch.equal(state, torch.get_rng_state())
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class TestClassify(TaskContract):
+    def task(self, seed: int = 0) -> Classify:
+        return make_task(seed=seed)
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(0)
+        return create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(4, 8, 8, 8), num_classes=3)
+
+
+def test_soft_cross_entropy_by_hand() -> None:
+    logits, targets = torch.tensor([[0.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    expected = (0.6931471805599453 + 2.1269280110429727) / 2
+    assert soft_cross_entropy(logits, targets).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_soft_cross_entropy_of_half_logits_is_computed_in_float32() -> None:
+    logits = torch.tensor([[10.0, 10.03]], dtype=torch.bfloat16)
+    targets = torch.tensor([[0.95, 0.05]])
+    loss = soft_cross_entropy(logits, targets)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(soft_cross_entropy(logits.double(), targets).item(), rel=1e-6)
+
+
+def run_evaluation(model: nn.Module, source: Shades, bad: BadImages | None = None, **settings: Any) -> Any:
+    settings = {"batch_size": 7, **settings}
+    return evaluate(
+        model,
+        source,
+        input=PLAIN,
+        loader=LoaderConfig(workers=0),
+        device=torch.device("cpu"),
+        bad=bad or BadImages(len(source), max_bad=0.1),
+        **settings,
+    )
+
+
+def test_every_image_counts_once() -> None:
+    result = run_evaluation(Fixed(), Shades()).result
+    assert (result.n, result.top1) == (24, 1.0)
+    assert result.confusion.tolist() == [[8, 0, 0], [0, 8, 0], [0, 0, 8]]
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    evaluation = run_evaluation(Fixed(shift=1), Shades(), mistakes=5)
+    assert evaluation.result.top1 == 0.0
+    assert len(evaluation.mistakes) == 5
+    for wrong in evaluation.mistakes:
+        assert wrong.prediction == (wrong.index + 1) % 3
+        assert wrong.confidence == pytest.approx(torch.tensor([5.0, 0.0, 0.0]).softmax(0)[0].item())
+
+
+def test_unreadable_images_are_left_out_and_named() -> None:
+    bad = BadImages(24, max_bad=0.1)
+    result = run_evaluation(Fixed(), Shades(broken=(3, 20)), bad).result
+    assert (result.n, result.top1) == (22, 1.0)
+    assert set(bad.found) == {"shade-3", "shade-20"}
+
+
+def test_too_many_unreadable_images_are_an_error() -> None:
+    with pytest.raises(UserError, match="--loader.max-bad"):
+        run_evaluation(Fixed(), Shades(broken=tuple(range(0, 24, 3))))
+
+
+def test_training_goes_on_around_an_unreadable_image() -> None:
+    task = make_task(Shades(broken=(5,)))
+    batches = task.batches(start_step=0, global_batch=8, micro_batch=8)
+    for _ in range(3):
+        batch = next(batches)
+        assert len(batch.images) == 8
+        assert 5 not in batch.indices
+    assert set(task.bad.found) == {"shade-5"}

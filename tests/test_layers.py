@@ -1,0 +1,109 @@
+"""The house stands: imports only go down, rooms stay small, and the picture in docs/architecture.md shows what is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "convnext"
+LEVELS = {
+    "core": 0,
+    "ops": 1,
+    "models": 2,
+    "data": 2,
+    "metrics": 2,
+    "weights": 3,
+    "train": 3,
+    "tasks": 4,
+    "recipes": 5,
+    "run": 6,
+    "predictor": 6,
+    "study": 7,
+    "cli": 8,
+    "__init__": 9,
+    "__main__": 9,
+}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.read_text().strip())
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def imports(text: str) -> Iterator[str]:
+    """Modules of ours that a file imports, anywhere in it, without the leading `convnext.`."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name[9:] for alias in node.names if alias.name.startswith("convnext."))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "convnext":
+            base = node.module.removeprefix("convnext").lstrip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                is_file = (SOURCE / (inner.replace(".", "/") + ".py")).exists()
+                yield inner if is_file else base or "__init__"
+
+
+def complaints(importer: str, text: str) -> list[str]:
+    room = importer.split(".")[0]
+    return [
+        f"{importer} imports {name}"
+        for name in imports(text)
+        if name.split(".")[0] != room and LEVELS[name.split(".")[0]] >= LEVELS[room]
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_imports_go_down_or_stay_in_the_room(path: Path) -> None:
+    if path.name == "__init__.py" and path.parent == SOURCE:
+        return  # the public names, from everywhere
+    found = [text for text in complaints(module(path), path.read_text()) if not text.endswith("imports __init__")]
+    assert found == []
+
+
+def test_an_upward_import_would_be_found() -> None:
+    assert complaints("data.folder", "from convnext.train.loop import Loop") == ["data.folder imports train.loop"]
+    assert complaints("data.folder", "def f():\n    import convnext.models.create") == [
+        "data.folder imports models.create"
+    ]
+    assert complaints("train.loop", "from convnext.train.ema import Ema\nfrom convnext.core import logs") == []
+
+
+def test_no_circles() -> None:
+    graph = {module(path): set(imports(path.read_text())) for path in FILES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"circular imports: {error.args[1]}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_rooms_are_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 60, f"{node.name} has {length} lines"
+            arguments = [a.arg for a in node.args.args + node.args.kwonlyargs if a.arg not in ("self", "cls")]
+            assert len(arguments) <= 10, f"{node.name} has {len(arguments)} arguments"
+
+
+def test_the_picture_shows_every_room() -> None:
+    picture = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    words = set(re.findall(r"\w+", picture))
+    missing = [module(path) for path in FILES if path.stem not in words and path.parent.name != "cli"]
+    assert missing == [], "docs/architecture.md does not show these files"
+
+
+@pytest.mark.parametrize("name", ["convnext", "convnext.cli.train", "convnext.cli.predict", "convnext.recipes.table"])
+def test_the_command_line_answers_before_torch_is_loaded(name: str) -> None:
+    code = f"import sys, {name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,6 @@
+"""Makes `toy` importable, in workers of pytest-xdist too."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

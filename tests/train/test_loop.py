@@ -1,0 +1,167 @@
+"""The loop: it learns, accumulates exactly, clips in every precision, stops on a bad loss, and resumes to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toy import Colours, make_loop
+
+from convnext.core.errors import UserError
+from convnext.core.logs import read_log
+from convnext.train.checkpoint import load_checkpoint, save_checkpoint
+from convnext.train.config import LoopConfig, ScheduleConfig
+from convnext.train.loop import Plan, make_plan
+
+
+def weights(loop: Any) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in loop.state.model.state_dict().items()}
+
+
+def assert_equal_states(one: Any, two: Any) -> None:
+    """Weights, average and both AdamW moments, bit for bit."""
+    for name, value in weights(one).items():
+        assert torch.equal(value, two.state.model.state_dict()[name]), name
+        assert torch.equal(one.state.ema.shadow[name], two.state.ema.shadow[name]), name
+    for key, value in one.state.optimizer.state_dict()["state"].items():
+        for part, tensor in value.items():
+            assert torch.equal(tensor, two.state.optimizer.state_dict()["state"][key][part]), (key, part)
+
+
+def plan(images: int, batch: int, micro: int = 0, world: int = 1) -> Plan:
+    loop = LoopConfig(global_batch=batch, micro_batch=micro)
+    return make_plan(num_images=images, loop=loop, schedule=ScheduleConfig(2.0, 0.5), world_size=world)
+
+
+def test_accumulation_follows_from_the_stated_global_batch() -> None:
+    assert plan(1_281_167, 4096, 128, 8) == Plan(4096, 128, 4, 312, 156, 624)
+    assert plan(1000, 256).accumulation == 1
+    assert (plan(1000, 90, 32).micro_batch, plan(1000, 90, 32).accumulation) == (30, 3)  # equal parts, at most 32
+    assert plan(10, 64).global_batch == 10  # fewer images than a batch: all of them
+    with pytest.raises(UserError, match="cannot share"):
+        plan(2, 64, world=4)
+
+
+def test_it_learns_and_the_log_tells(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path, epochs=8, drop_path_rate=0.0)
+    loop.run()
+    events = read_log(tmp_path / "log.jsonl")
+    losses = [event["loss"] for event in events if event["event"] == "step"]
+    assert len(losses) == loop.plan.total_steps == 32
+    assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
+    assert {event["ema"] for event in events if event["event"] == "eval"} == {True, False}
+    assert loop.state.best > 0.6
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    results = []
+    for micro in (0, 4):
+        loop = make_loop(tmp_path, micro_batch=micro, drop_path_rate=0.0)
+        loop.state.step = 3  # past the first step's learning rate of 0
+        batches = loop.task.batches(start_step=3, global_batch=16, micro_batch=loop.plan.micro_batch)
+        loss, norm = loop.one_step(batches)
+        results.append((loss, norm, weights(loop)))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1])
+    for name, value in results[0][2].items():
+        torch.testing.assert_close(value, results[1][2][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_clipping_works_in_every_precision(tmp_path: Path, precision: str) -> None:
+    loop = make_loop(tmp_path, precision=precision, clip_grad=1e-3)
+    batches = loop.task.batches(start_step=0, global_batch=16, micro_batch=16)
+    _, norm = loop.one_step(batches)
+    clipped = torch.stack([p.grad.norm() for p in loop.state.model.parameters() if p.grad is not None]).norm()
+    assert norm.item() > 1e-2
+    assert clipped.item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_activation_checkpointing_changes_no_bit(tmp_path: Path) -> None:
+    plain = make_loop(tmp_path)
+    plain.run()
+    saving = make_loop(tmp_path, activation_checkpointing=True)
+    saving.run()
+    assert_equal_states(plain, saving)
+
+
+def test_a_bad_loss_stops_the_run_and_says_what_to_try(tmp_path: Path) -> None:
+    class Broken(Colours):
+        def loss(self, model: Any, batch: Any, *, step: int, micro: int) -> Tensor:
+            return super().loss(model, batch, step=step, micro=micro) * (float("nan") if step == 5 else 1.0)
+
+    loop = make_loop(tmp_path, task=Broken())
+    with pytest.raises(UserError, match=r"nan at step 6.*--optim.lr"):
+        loop.run()
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert state["step"] == 4  # the checkpoint before it
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+@pytest.mark.parametrize("stop", [4, 6], ids=["after an epoch", "in an epoch"])
+def test_resume_is_exact_to_the_bit(tmp_path: Path, stop: int) -> None:
+    whole = make_loop(tmp_path)
+    whole.run()
+
+    first = make_loop(tmp_path)
+    batches = first.task.batches(start_step=0, global_batch=16, micro_batch=16)
+    for _ in range(stop):
+        first.one_step(batches)
+        first.state.step += 1
+    save_checkpoint(tmp_path / "stopped.pt", first.state, first.sampler())
+
+    second = make_loop(tmp_path)
+    torch.manual_seed(999)  # whatever came before must not matter
+    load_checkpoint(tmp_path / "stopped.pt", second.state, second.sampler())
+    second.run()
+    assert_equal_states(whole, second)
+
+
+def test_without_the_generators_a_resume_would_differ(tmp_path: Path) -> None:
+    """Drop path draws from the global generator: the test above can fail."""
+    whole, other = make_loop(tmp_path), make_loop(tmp_path)
+    whole.run()
+    torch.manual_seed(999)
+    other.run()
+    assert not torch.equal(whole.state.model.head.weight, other.state.model.head.weight)
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_images", 65), ("global_batch", 8), ("seed", 3), ("total_steps", 13)])
+def test_resuming_something_else_is_refused(tmp_path: Path, key: str, value: int) -> None:
+    loop = make_loop(tmp_path)
+    save_checkpoint(tmp_path / "last.pt", loop.state, loop.sampler())
+    with pytest.raises(UserError, match=key):
+        load_checkpoint(tmp_path / "last.pt", loop.state, {**loop.sampler(), key: value})
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text", "other"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
+    loop, path = make_loop(tmp_path), tmp_path / "last.pt"
+    save_checkpoint(path, loop.state, loop.sampler())
+    data = bytearray(path.read_bytes())
+    if damage == "flipped":
+        data[:64] = bytes(64)
+    path.write_bytes({"truncated": data[: len(data) // 2], "empty": b"", "text": b"hello"}.get(damage, data))
+    if damage == "other":
+        torch.save({"format": 99}, path)
+    with pytest.raises(UserError, match=r"last\.pt"):
+        load_checkpoint(path, loop.state, loop.sampler())
+
+
+def test_a_kill_while_writing_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, path = make_loop(tmp_path), tmp_path / "last.pt"
+    save_checkpoint(path, loop.state, loop.sampler())
+    before = path.read_bytes()
+
+    def half(content: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="space"):
+        save_checkpoint(path, loop.state, loop.sampler())
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "log.jsonl"]
