@@ -1,4 +1,4 @@
-"""The house stands: imports only go down, rooms stay small, and the picture in docs/architecture.md shows what is there."""
+"""The house stands: imports only go down, rooms stay small, the picture in docs/architecture.md shows them all."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def _announce(
 
 
 def median_side(source: Source, *, sample: int = 15) -> int:
-    """The median shorter side, in pixels, of some images spread over the source. Raises UserError if none is readable."""
+    """The median shorter side, in pixels, of some images over the source. Raises UserError if none is readable."""
     sides = []
     for index in range(0, len(source), max(len(source) // sample, 1)):
         try:

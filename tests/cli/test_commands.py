@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Answer, draw
 from PIL import Image
+
+from conftest import TINY, Answer, draw
 
 Convnext = Callable[..., Answer]
 
@@ -37,8 +38,8 @@ def test_from_a_folder_to_a_report(convnext: Convnext, shapes: Path, tmp_path: P
     assert json.loads((run / "recipe.json").read_text())["data"] == str(shapes)
     assert len(json.loads((run / "split.json").read_text())["val"]) == 4
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [event["event"] for event in events][0] == "start"
-    assert [event["event"] for event in events][-1] == "end"
+    assert events[0]["event"] == "start"
+    assert events[-1]["event"] == "end"
     assert any(event.get("warning") for event in events)
 
 

@@ -20,7 +20,8 @@ def reference(state: dict[str, Tensor], x: Tensor, depth: int) -> Tensor:
     """Section 3.3: 16 x 16 patches, blocks at one resolution, mean, norm, classifier. All as (B, C, H, W)."""
     x = F.conv2d(x, state["stem.weight"], state["stem.bias"], stride=16)
     for j in range(depth):
-        w = {name.removeprefix(f"blocks.{j}."): value for name, value in state.items()}
+        prefix = f"blocks.{j}."
+        w = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         y = F.conv2d(x, w["dwconv.weight"], w["dwconv.bias"], padding=3, groups=x.shape[1])
         y = layer_norm(y, w["norm.weight"], w["norm.bias"])
         y = torch.einsum("bchw,dc->bdhw", y, w["pwconv1.weight"]) + w["pwconv1.bias"].view(1, -1, 1, 1)

@@ -178,7 +178,7 @@ def test_unreadable_images_are_left_out_and_named() -> None:
 
 
 def test_too_many_unreadable_images_are_an_error() -> None:
-    with pytest.raises(UserError, match="--loader.max-bad"):
+    with pytest.raises(UserError, match=r"--loader\.max-bad"):
         run_evaluation(Fixed(), Shades(broken=tuple(range(0, 24, 3))))
 
 

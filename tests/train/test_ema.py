@@ -58,10 +58,23 @@ def test_applying_gives_the_models_own_weights_back_bit_for_bit() -> None:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter))
     own = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(KeyboardInterrupt), ema.applied_to(model):
+    with ema.applied_to(model):
         assert not torch.equal(model.head.weight, own["head.weight"])
-        raise KeyboardInterrupt
     assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items())
+
+
+def test_an_interrupted_evaluation_gives_the_models_own_weights_back() -> None:
+    model, seen = filled(1.0), []
+    ema = Ema(filled(5.0), decay=0.9)
+
+    def interrupted() -> None:
+        with ema.applied_to(model):
+            seen.append(model.weight.item())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (seen, model.weight.item()) == ([5.0], 1.0)
 
 
 def test_names_do_not_change_under_compilation() -> None:

@@ -27,7 +27,7 @@ IN1K = {"lr": 4e-3, "min_lr": 1e-6, "warmup_steps": 6240, "total_steps": 93600}
     ],
 )
 def test_the_schedule_is_the_official_one(step: int, value: float) -> None:
-    """Values computed with the official utils.cosine_scheduler for ImageNet-1K at batch 4096 (300 epochs, 20 warm-up)."""
+    """Values of the official utils.cosine_scheduler for ImageNet-1K at batch 4096 (300 epochs, 20 of warm-up)."""
     assert learning_rate(step, **IN1K) == pytest.approx(value, rel=1e-12, abs=1e-18)
 
 

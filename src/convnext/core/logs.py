@@ -44,13 +44,15 @@ class Progress:
         self._begun = self._printed = time.monotonic()
         self._bar: Any = None
         self._note = ""
+        self._said = -1  # steps done when the last plain line was printed
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = [TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}")]
+            title = TextColumn("{task.description}", markup=False)  # brackets in a name are no markup
+            columns = [title, BarColumn(bar_width=24), TextColumn("{task.fields[note]}", markup=False)]
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, note="")
@@ -59,7 +61,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and self._printed > self._begun:
+        elif kind is None and self._said not in (-1, self.done):
             say(self.line())  # the last line, where there was a line before it
 
     @property
@@ -82,7 +84,7 @@ class Progress:
             text = self.line().removeprefix(self.title).strip()
             self._bar.update(self._task, completed=done, description=self.title, note=text)
         elif now - self._printed >= _PLAIN_INTERVAL:
-            self._printed = now
+            self._printed, self._said = now, done
             say(self.line())
 
 

@@ -109,7 +109,8 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Endless micro-batches of augmented images, from optimiser step `start_step` on.
 
-    `ranks` is (this process's rank, the number of processes). The images of each step (`train_indices`) are shared equally among the ranks (what does not divide is left out), and
+    `ranks` is (this process's rank, the number of processes). The images of each step (`train_indices`) are shared
+    equally among the ranks (what does not divide is left out), and
     each rank's share is cut into micro-batches as `micro_batch_sizes` says. Image i is augmented in epoch e with seed
     mix_seed(seed, e, i). An image that cannot be read is replaced by another one of its micro-batch, and counted in
     `bad`. The same arguments give the same pixels with any number of workers.

@@ -43,7 +43,8 @@ def evaluation_dict(
 ) -> dict[str, Any]:
     """What `evaluation.json` holds: every figure of `result` with the names that make it readable.
 
-    `held_out` says whether the model was kept from these images in training (None: not known). Shares are fractions in 0..1; what is not
+    `held_out` says whether the model was kept from these images in training (None: not
+    known). Shares are fractions in 0..1; what is not
     a number (the loss of a model that gave none) becomes None, for JSON has no NaN. Raises ValueError if `classes` does
     not name each class of `result`.
     """

@@ -124,8 +124,8 @@ def warnings(recipe: Recipe, *, images: int, classes: int, side: int, warmup_ste
     horizon = 1 / (1 - recipe.ema.decay) if recipe.ema.decay else 0
     if horizon > total_steps:
         found.append(
-            f"The average of the weights reaches back {horizon:.0f} steps, but the run has {total_steps}: it would mostly "
-            f"remember the beginning. Use --ema.decay {max(1 - 10 / total_steps, 0.5):.4g} or less, or 0 for none."
+            f"The average of the weights reaches back {horizon:.0f} steps, but the run has {total_steps}: it would "
+            f"mostly remember the beginning. Use --ema.decay {max(1 - 10 / total_steps, 0.5):.4g} or less, or 0 for none."
         )
     if warmup_steps > total_steps / 5:
         found.append(
@@ -135,7 +135,7 @@ def warnings(recipe: Recipe, *, images: int, classes: int, side: int, warmup_ste
     per_class, enough = images / max(classes, 1), ENOUGH_SMALL if side <= SMALL_SIDE else ENOUGH_LARGE
     if not recipe.init and per_class < enough:
         found.append(
-            f"Training from scratch with {per_class:.0f} images a class is too few for good accuracy (about {enough} are "
-            "needed). Start from pre-trained weights with --init FILE, or collect more images."
+            f"Training from scratch with {per_class:.0f} images a class is too few for good accuracy (about {enough} "
+            "are needed). Start from pre-trained weights with --init FILE, or collect more images."
         )
     return found

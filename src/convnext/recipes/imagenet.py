@@ -1,4 +1,4 @@
-"""The published ImageNet recipes: training (paper Table 5), fine-tuning (Table 6), V2's (arXiv 2301.00808, Tables 9-13).
+"""The published ImageNet recipes: training (paper Table 5), fine-tuning (Table 6), V2's (arXiv 2301.00808).
 
 Costs are not restated where the paper gives none; the accuracies are those that the paper reports for its own runs.
 """

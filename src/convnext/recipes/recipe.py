@@ -1,4 +1,4 @@
-"""A recipe: everything that decides how a model is trained, as one frozen value that can be written down and run again."""
+"""A recipe: everything that decides how a model is trained, as one value that can be written down and run again."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def save_recipe(path: Path, recipe: Recipe) -> None:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe from JSON. Raises UserError for a file that is not there, is not JSON, or has an unknown or wrong field."""
+    """A recipe from JSON. Raises UserError for a file that is not there or not JSON, or a field unknown or wrong."""
     try:
         values = json.loads(path.read_text())
     except OSError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig, MixConfig
+from convnext.data.config import AugmentConfig, InputConfig, MixConfig
 from convnext.models.config import ModelConfig
 from convnext.recipes.recipe import Recipe
 from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig

@@ -45,7 +45,7 @@ def evaluate_on(
 
 
 def evaluate_run(run: Path) -> dict[str, Any]:
-    """Evaluates a run's best model on what it held out; writes evaluation.json and mistakes/ and returns the figures."""
+    """Evaluates a run's best model on what it held out; writes evaluation.json and mistakes/; returns the figures."""
     recipe, opened = read_recipe(run / RECIPE), reopen(run)
     loaded = load_model(run, device=recipe.loop.device)
     evaluation, skipped = _evaluate(loaded, opened.val, batch=64, workers=recipe.loader.workers, mistakes=MISTAKES)
@@ -92,7 +92,7 @@ def _figures(
     skipped: list[Skipped],
     *,
     data: str,
-    held_out: bool,
+    held_out: bool | None,
     mistakes: list[Mistake] | None = None,
 ) -> dict[str, Any]:
     return evaluation_dict(

@@ -62,7 +62,7 @@ class Classify:
         )
 
     def loss(self, model: nn.Module, batch: Batch, *, step: int, micro: int) -> Tensor:
-        """Erases, mixes and smooths as a pure function of (seed, step, micro-batch, rank), then the soft cross-entropy."""
+        """Soft cross-entropy after erasing, mixing and smoothing: a pure function of (seed, step, micro, rank)."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, step, micro, distributed.rank()))
         images = prepare(batch.images.to(self.device, non_blocking=True), self.input)
         targets = batch.targets.to(self.device, non_blocking=True)
@@ -118,7 +118,7 @@ def evaluate(
 ) -> Evaluation:
     """Every image of `source` once, over all ranks. Rates count images a second, reading included.
 
-    `mistakes` asks for that many most confident mistakes (of this rank). Logits become float32 before anything is summed.
+    `mistakes` asks for that many most confident mistakes (of this rank). Sums are of float32 logits.
     """
     counts = ClassificationCounts(len(source.classes), device=device)
     wrong: list[Wrong] = []

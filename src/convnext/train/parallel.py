@@ -1,4 +1,4 @@
-"""Scale, applied from outside to a model's named blocks: activation checkpointing, then compilation, then data parallel.
+"""Scale, applied from outside to named blocks: activation checkpointing, then compilation, then data parallel.
 
 Nothing here changes a parameter's name: compiled or not, on one device or many, a checkpoint is the same.
 """
@@ -29,7 +29,7 @@ def to_channels_last(model: nn.Module) -> None:
 
 
 def parallelize(model: nn.Module, *, activation_checkpointing: bool, compile_blocks: bool) -> nn.Module:
-    """Applies what is asked for and returns what the loop should call: the model itself, or its data-parallel wrapper."""
+    """Applies what is asked for; returns what the loop calls: the model itself, or its data-parallel wrapper."""
     to_channels_last(model)
     blocks: list[nn.Module] = model.block_list()  # type: ignore[operator]
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What the loop asks of a task. Everything that differs between classifying, detecting and segmenting is behind this."""
+"""What the loop asks of a task: whatever differs between classifying, detecting and segmenting is behind this."""
 
 from __future__ import annotations
 
