@@ -33,9 +33,8 @@ from convnext.train.ema import Ema
 from convnext.train.loop import Loop, Plan, make_plan
 from convnext.train.optim import build_optimizer
 from convnext.train.parallel import parallelize
-from convnext.weights.files import Card, load_initial, read_state, save_model
-from convnext.weights.load import BEST
-from convnext.weights.recognise import architecture
+from convnext.weights.files import Card, load_initial, save_model
+from convnext.weights.load import BEST, model_file, model_of
 
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
 
@@ -68,6 +67,7 @@ def train(recipe: Recipe, out: Path, *, overwrite: bool = False, reasons: tuple[
     if not recipe.data:
         raise UserError("Which images? Give --data DIR: a folder with one folder of images for each class.")
     _check_free(out, overwrite=overwrite)
+    recipe = replace(recipe, data=_absolute(recipe.data), init=_absolute(recipe.init))
     device = pick_device(recipe.loop.device)
     with distributed.process_group(device):
         _run(recipe, out, device, resume=False, reasons=reasons)
@@ -92,7 +92,8 @@ def _run(recipe: Recipe, out: Path, device: torch.device, *, resume: bool, reaso
     recipe = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
     world = distributed.world_size()
     plan = make_plan(num_images=len(opened.train), loop=recipe.loop, schedule=recipe.schedule, world_size=world)
-    model, fresh = _model(recipe, device, resume=resume)
+    saved = resume and (out / LAST).is_file()  # a run can be killed before its first checkpoint
+    model, fresh = _model(recipe, device, load_init=not saved)
     state = _state(recipe, model, device)
     if not resume:
         distributed.barrier()  # every rank has what it needs: only now is anything written
@@ -116,7 +117,7 @@ def _run(recipe: Recipe, out: Path, device: torch.device, *, resume: bool, reaso
         checkpoint=out / LAST,
         keep=_keeper(out / BEST, Card(recipe.model, recipe.input, classes)),
     )
-    if resume and (out / LAST).is_file():
+    if saved:
         load_checkpoint(out / LAST, state, loop.sampler())
     if distributed.is_main():
         loop.log = RunLog(out / LOG, resume_step=state.step if resume else None)
@@ -130,7 +131,14 @@ def _run(recipe: Recipe, out: Path, device: torch.device, *, resume: bool, reaso
     try:
         loop.run()
     except KeyboardInterrupt:
-        raise UserError(f"Stopped. Go on exactly where it was last saved: convnext train --resume {out}") from None
+        say(f"To go on exactly where it was last saved: convnext train --resume {out}")
+        raise
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{plan.micro_batch} images at a time do not fit into the memory of {describe(device)}. Use "
+            f"--loop.micro-batch {max(plan.micro_batch // 2, 1)} (the batch of a step stays {plan.global_batch}), "
+            "or --loop.activation-checkpointing."
+        ) from None
     loop.write("end", seconds=round(time.monotonic() - begun, 1), best_top1=state.best)
 
 
@@ -145,11 +153,22 @@ def _open(recipe: Recipe, out: Path, *, resume: bool) -> Opened:
     )
 
 
-def _model(recipe: Recipe, device: torch.device, *, resume: bool) -> tuple[Model, list[str]]:
+def _absolute(path: str) -> str:
+    """A path as it can be found from any folder; a word that is no path as it is."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
+
+
+def _model(recipe: Recipe, device: torch.device, *, load_init: bool) -> tuple[Model, list[str]]:
     """The model on its device, the same on every rank; and the names of weights that `init` did not provide."""
     seed_everything(recipe.loop.seed)
     model = from_config(recipe.model)
-    fresh = load_initial(model, Path(recipe.init)) if recipe.init and not resume else []
+    fresh = load_initial(model, model_file(recipe.init)) if recipe.init and load_init else []
+    smallest = model.strides[-1]
+    if recipe.input.size < smallest:
+        raise UserError(
+            f"{recipe.model.name} shrinks images {smallest} times: --input.size is at least {smallest}, not "
+            f"{recipe.input.size}. A smaller --model.stem-stride takes smaller images."
+        )
     return model.to(device), fresh
 
 
@@ -250,7 +269,7 @@ def choose_recipe(data: str, *, init: str = "") -> tuple[Recipe, tuple[str, ...]
         classes=len(opened.train.classes),
         side=median_side(opened.train),
         accelerator=pick_device().type != "cpu",
-        init_model=architecture(read_state(Path(init)), init) if init else "",
+        init=model_of(init) if init else None,
     )
     recipe, reasons = choose(facts)
     return replace(recipe, data=data, init=init), tuple(reasons)

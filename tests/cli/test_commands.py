@@ -127,6 +127,19 @@ def test_fine_tuning_from_a_trained_model(convnext: Convnext, trained: Path, sha
     assert "head.weight starts fresh" in answer.err
 
 
+def test_a_recipe_is_picked_for_the_weights_to_start_from(
+    convnext: Convnext, trained: Path, shapes: Path, tmp_path: Path
+) -> None:
+    settings = ("--schedule.epochs", "1", "--input.size", "32", "--loader.workers", "0")
+    answer = convnext("train", "--data", shapes, "--init", trained, "--out", tmp_path / "tuned", *settings)
+    assert answer.status == 0, answer.err
+    assert "fine-tuning convnext_atto" in answer.err
+    assert "from scratch" not in answer.err
+    recipe = json.loads((tmp_path / "tuned" / "recipe.json").read_text())
+    assert recipe["model"]["dims"] == [8, 8, 16, 16]  # as the weights' own
+    assert recipe["optim"]["layer_decay"] == 0.8
+
+
 def test_models_and_recipes_are_listed(convnext: Convnext) -> None:
     models = json.loads(convnext("models", "--json").out)
     assert {"name": "convnext_tiny", "parameters": 28589128}.items() <= models[4].items()
@@ -148,7 +161,8 @@ def test_models_and_recipes_are_listed(convnext: Convnext) -> None:
         (["train", "--resume", "no/run"], "no/run is not the folder of a run"),
         (["train", "demo", "--model.name", "convnext_tinny"], "'convnext_tiny'"),
         (["train", "demo", "--loop.device", "tpu"], "'tpu'"),
-        (["train", "demo", "--init", "no.pth"], "no file no.pth"),
+        (["train", "demo", "--init", "no.pth"], "no model at no.pth"),
+        (["train", "demo", "--input.size", "4"], "--input.size is at least"),
         (["evaluate", "no/run"], "There is no model at no/run"),
         (["report", "no/run"], "no/run"),
         (["predict"], "convnext predict FILE_OR_FOLDER"),

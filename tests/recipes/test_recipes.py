@@ -10,6 +10,7 @@ import pytest
 
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
+from convnext.models.config import ModelConfig
 from convnext.models.create import NAMES
 from convnext.recipes.choose import Facts, choose, warnings
 from convnext.recipes.recipe import Recipe, read_recipe, save_recipe
@@ -117,7 +118,7 @@ def test_a_recipe_file_with_an_unknown_field_names_the_nearest(tmp_path: Path) -
 @pytest.mark.parametrize("accelerator", [False, True])
 @pytest.mark.parametrize(("side", "init"), [(32, ""), (300, ""), (300, "convnext_tiny")])
 def test_a_chosen_recipe_never_warns_of_its_own_schedule(images: int, accelerator: bool, side: int, init: str) -> None:
-    facts = Facts(images=images, classes=10, side=side, accelerator=accelerator, init_model=init)
+    facts = Facts(images=images, classes=10, side=side, accelerator=accelerator, init=ModelConfig(init) if init else None)
     recipe, reasons = choose(facts)
     plan = make_plan(num_images=images, loop=recipe.loop, schedule=recipe.schedule, world_size=1)
     found = warnings(
@@ -146,7 +147,7 @@ def test_more_images_mean_fewer_epochs_and_larger_batches() -> None:
 
 
 def test_weights_to_start_from_decide_model_and_rule() -> None:
-    recipe, _ = choose(Facts(2_000, 5, 300, True, init_model="convnextv2_base"))
+    recipe, _ = choose(Facts(2_000, 5, 300, True, init=ModelConfig("convnextv2_base")))
     assert recipe.model.name == "convnextv2_base"
     assert recipe.optim.layer_decay < 1
     assert recipe.model.layer_scale_init_value is None  # the file's own layer scale

@@ -39,7 +39,7 @@ def drop_path_rates(rate: float, depth: int) -> list[float]:
 
 def mean_pool(x: Tensor) -> Tensor:
     """The mean over space of channels_last maps: (B, C, H, W) to (B, C)."""
-    # Taken over (B, H, W, C): the gradient of mean((-2, -1)) would be laid out (B, C, H, W), and every layer of the last
+    # Taken over (B, H, W, C): the gradient of mean((-2, -1)) would be laid out (B, C, H, W), and the layers of the last
     # stage would copy it.
     return x.permute(0, 2, 3, 1).mean((1, 2))
 

@@ -24,8 +24,8 @@ class Facts:
     """Median shorter side of the images, in pixels."""
     accelerator: bool
     """Whether there is a GPU."""
-    init_model: str = ""
-    """The architecture of the weights to start from; empty: from scratch."""
+    init: ModelConfig | None = None
+    """The model of the weights to start from; None: from scratch."""
 
 
 def choose(facts: Facts) -> tuple[Recipe, list[str]]:
@@ -70,8 +70,8 @@ def _large(facts: Facts) -> tuple[Recipe, list[str]]:
     """224-pixel images, or 128 on a CPU."""
     pixels = 224 if facts.accelerator else 128
     where = "a GPU" if facts.accelerator else "no GPU here, so small enough for a CPU"
-    if facts.init_model:
-        model = ModelConfig(facts.init_model, drop_path_rate=0.1, head_init_scale=0.001)
+    if facts.init:
+        model = _tuned(facts.init)
         recipe = Recipe(
             name="finetune",
             model=model,
@@ -81,7 +81,7 @@ def _large(facts: Facts) -> tuple[Recipe, list[str]]:
             optim=OptimConfig(lr=5e-4, layer_decay=0.8, clip_grad=1.0),
         )
         return recipe, [
-            f"fine-tuning {facts.init_model} at {pixels} pixels ({where})",
+            f"fine-tuning {facts.init.name} at {pixels} pixels ({where})",
             "later layers learn faster than early ones (layer decay 0.8), no mixing of images (paper Table 6)",
         ]
     name = "convnext_tiny" if facts.accelerator else "convnext_atto"
@@ -102,20 +102,22 @@ def _large(facts: Facts) -> tuple[Recipe, list[str]]:
 def _small(facts: Facts) -> tuple[Recipe, list[str]]:
     """Images of at most 48 pixels: a small stem stride and no strong colour or geometry changes."""
     pixels = 32 if facts.side <= 32 else SMALL_SIDE
+    what = f"the images are small ({facts.side} pixels): trained at {pixels} pixels"
+    scratch = ModelConfig("convnext_atto", stem_stride=2, drop_path_rate=0.05, layer_scale_init_value=0.0)
     recipe = Recipe(
-        name="scratch-small",
-        model=ModelConfig(
-            facts.init_model or "convnext_atto",
-            stem_stride=4 if facts.init_model else 2,
-            drop_path_rate=0.05,
-            layer_scale_init_value=None if facts.init_model else 0.0,
-        ),
+        name="finetune-small" if facts.init else "scratch-small",
+        model=_tuned(facts.init) if facts.init else scratch,
         input=InputConfig(size=pixels, resize="warp"),
         augment=AugmentConfig(crop="padded", randaugment_ops=0),
         mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0),
-        optim=OptimConfig(lr=2e-3, clip_grad=1.0, layer_decay=0.8 if facts.init_model else 1.0),
+        optim=OptimConfig(lr=2e-3, clip_grad=1.0, layer_decay=0.8 if facts.init else 1.0),
     )
-    return recipe, [f"the images are small ({facts.side} pixels): trained at {pixels} pixels with a stem of stride 2"]
+    return recipe, [f"{what}, from {facts.init.name}" if facts.init else f"{what} with a stem of stride 2, from scratch"]
+
+
+def _tuned(init: ModelConfig) -> ModelConfig:
+    """The model of the given weights with a small new classifier (paper Table 6) and some drop path."""
+    return replace(init, num_classes=0, drop_path_rate=0.1, head_init_scale=0.001)
 
 
 def warnings(recipe: Recipe, *, images: int, classes: int, side: int, warmup_steps: int, total_steps: int) -> list[str]:

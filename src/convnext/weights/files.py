@@ -60,6 +60,15 @@ def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a safetensors file has a card. Raises UserError where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return KEY in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+
+
 def read_card(path: Path) -> Card:
     """The card of one of our files. Raises UserError where it has none."""
     try:
@@ -140,7 +149,7 @@ def load_initial(model: nn.Module, path: Path) -> list[str]:
     """Loads pre-trained weights to fine-tune from, and returns the names that keep their fresh values.
 
     Those are a classifier of another number of classes, and the final norm and classifier that a headless encoder
-    (FCMAE, a detection backbone) lacks. Raises UserError where anything else does not fit.
+    (FCMAE, DINOv3) lacks. Raises UserError where anything else does not fit.
     """
     state, expected = read_state(path), model.state_dict()
     fresh = [name for name in expected if name.startswith(("head.", "norm.")) and name not in state]

@@ -9,8 +9,10 @@ import torch
 
 from convnext.core.device import Precision, pick_device, pick_dtype
 from convnext.core.errors import UserError
+from convnext.models.config import ModelConfig
 from convnext.models.create import Model, from_config
-from convnext.weights.files import Card, load_strictly, read_card, read_state
+from convnext.weights.files import Card, is_ours, load_strictly, read_card, read_state
+from convnext.weights.recognise import architecture
 
 BEST = "best.safetensors"
 
@@ -36,6 +38,17 @@ def model_file(path: str | Path) -> Path:
             f"There is no model at {path}: give a run's folder or a .safetensors file that `convnext train` wrote."
         )
     return path
+
+
+def model_of(path: str | Path) -> ModelConfig:
+    """Which model the weights at `path` are of: what our file says, or what the names and shapes of another tell.
+
+    Raises UserError where there is no such file, or no known model has these weights.
+    """
+    file = model_file(path)
+    if file.suffix == ".safetensors" and is_ours(file):
+        return read_card(file).model
+    return ModelConfig(architecture(read_state(file), str(file)))
 
 
 def load_model(path: str | Path, *, device: str = "cpu", dtype: Precision = "float32") -> Loaded:

@@ -22,8 +22,11 @@ def architecture(state: Mapping[str, Tensor], where: str) -> str:
         )
     depths = tuple(_count(state, f"stages.{i}.") for i in range(4))
     stem = [f"downsample_layers.{i}.{0 if i == 0 else 1}.weight" for i in range(4)]
-    if not all(name in state for name in stem):
-        raise UserError(f"{where} does not hold a ConvNeXt under its official names (there is no {stem[0]}, for one).")
+    absent = [name for name in stem if name not in state or state[name].ndim == 0]
+    if absent:
+        raise UserError(
+            f"{where} does not hold a ConvNeXt under its official names (there is no {absent[0]}, for one)."
+        )
     dims = tuple(state[name].shape[0] for name in stem)
     grn, mlp = "stages.0.0.grn.gamma" in state, "pre_logits.fc.weight" in state
     for name, size in convnext.SIZES.items():

@@ -1,0 +1,42 @@
+"""What the tests of the weights room share: a model of a few kilobytes, saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from convnext.data.config import InputConfig
+from convnext.models.config import ModelConfig
+from convnext.models.create import Model, from_config
+from convnext.weights.files import Card, save_model
+
+
+@pytest.fixture
+def card() -> Card:
+    model = ModelConfig(name="convnextv2_atto", num_classes=3, depths=(1, 1, 1, 1), dims=(4, 4, 8, 8))
+    return Card(model, InputConfig(size=32), classes=("cat", "Größe", "犬"), note='{"top1": 0.5}')
+
+
+@pytest.fixture
+def model(card: Card) -> Model:
+    torch.manual_seed(0)
+    model = from_config(card.model).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    return model
+
+
+@pytest.fixture
+def state(model: Model) -> dict[str, Tensor]:
+    return dict(model.state_dict())
+
+
+@pytest.fixture
+def saved(tmp_path: Path, state: dict[str, Tensor], card: Card) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_model(path, state, card)
+    return path
