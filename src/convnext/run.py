@@ -20,8 +20,9 @@ from convnext.core.device import describe, pick_device, pick_dtype
 from convnext.core.errors import UserError
 from convnext.core.logs import RunLog, say
 from convnext.core.seeding import mix_seed, seed_everything
+from convnext.data.cached import Cached
 from convnext.data.decode import BadImage
-from convnext.data.loader import BadImages
+from convnext.data.loader import BadImages, resolved_workers
 from convnext.data.opened import Opened, open_data
 from convnext.data.source import Source
 from convnext.models.create import Model, count_parameters, from_config
@@ -186,9 +187,13 @@ def _state(recipe: Recipe, model: Model, device: torch.device) -> TrainState:
 def _task(recipe: Recipe, opened: Opened, device: torch.device, plan: Plan) -> Classify:
     """The classification task on this data."""
     images = len(opened.train) + (len(opened.val) if opened.held_out else 0)
+    train, val = opened.train, opened.val
+    if resolved_workers(recipe.loader, size=recipe.input.size, world_size=distributed.world_size()) == 0:
+        train = Cached(train, megabytes=recipe.loader.cache_megabytes)
+        val = Cached(val, megabytes=recipe.loader.cache_megabytes) if opened.held_out else train
     return Classify(
-        train=opened.train,
-        val=opened.val,
+        train=train,
+        val=val,
         input=recipe.input,
         augment=recipe.augment,
         mixing=recipe.mix,

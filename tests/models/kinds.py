@@ -5,8 +5,10 @@ B batch, C channels, H W space, K classes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnext.models.convnext import ConvNeXt, Size
 from convnext.models.create import Model
@@ -66,7 +68,11 @@ def difference(given: Tensor, expected: Tensor) -> float:
 def block_outputs(model: Model, x: Tensor) -> list[Tensor]:
     """What every block of the model gives for `x`, first to last."""
     outputs: list[Tensor] = []
-    hooks = [b.register_forward_hook(lambda _m, _x, output: outputs.append(output)) for b in model.block_list()]
+
+    def keep(_module: nn.Module, _given: Any, output: Tensor) -> None:
+        outputs.append(output)
+
+    hooks = [block.register_forward_hook(keep) for block in model.block_list()]
     try:
         model(x)
     finally:

@@ -15,7 +15,7 @@ from convnext.models.isotropic import IsotropicConvNeXt
 
 
 def test_unknown_name_offers_the_nearest():
-    with pytest.raises(UserError, match="no model 'convnext_tinny'. Did you mean 'convnext_tiny'"):
+    with pytest.raises(UserError, match=r"no model 'convnext_tinny'\. Did you mean 'convnext_tiny'"):
         create_model("convnext_tinny")
     with pytest.raises(UserError, match="`convnext models` lists them all"):
         create_model("resnet50")

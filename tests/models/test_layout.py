@@ -1,4 +1,4 @@
-"""Activations stay channels_last from stem to head, and nothing on the way is copied. B batch, C channels, H W space."""
+"""Activations stay channels_last from stem to head, and none is copied on the way. B batch, C channels, H W space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COPIES = ("clone", "copy", "contiguous", "_to_copy", "cat", "stack", "constant_p
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether (B, C, H, W) is (B, H, W, C) in memory, without gaps; unlike torch's own test, of any number of channels."""
+    """Whether (B, C, H, W) is (B, H, W, C) in memory, without gaps; strictly, unlike torch's own test."""
     _, c, h, w = x.shape
     return x.stride() == (h * w * c, 1, w * c, c)
 

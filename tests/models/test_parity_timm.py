@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -108,8 +110,9 @@ def test_feature_maps(name, output_stride):
     theirs.load_state_dict({n.replace("stages.", "stages_").replace("stem.", "stem_"): v for n, v in stages.items()})
     theirs.eval()
     ours = FeatureMaps(model, norm=False).eval()
-    assert ours.channels == theirs.feature_info.channels()
-    assert ours.strides == theirs.feature_info.reduction()
+    info: Any = theirs.feature_info
+    assert ours.channels == info.channels()
+    assert ours.strides == info.reduction()
     x = image(2, 3, 64, 96)
     for given, expected in zip(ours(x), theirs(x), strict=True):
         assert difference(given, expected) < 1e-5
@@ -120,6 +123,6 @@ def test_feature_maps(name, output_stride):
 def test_drop_path_rates():
     """Training draws from other generators, but every block is dropped at the same rate."""
     ours = build(V1, drop_path_rate=0.4)
-    theirs = TimmConvNeXt(depths=DEPTHS, dims=DIMS, drop_path_rate=0.4)
+    theirs: Any = TimmConvNeXt(depths=DEPTHS, dims=DIMS, drop_path_rate=0.4)
     rates = [getattr(block.drop_path, "drop_prob", 0.0) for stage in theirs.stages for block in stage.blocks]
     assert [block.drop_path.rate for block in ours.block_list()] == pytest.approx(rates)

@@ -57,6 +57,19 @@ def test_plain_formulas_overflow(name):
     assert not torch.isfinite(y).all()
 
 
+@torch.no_grad()
+def test_response_of_a_large_map():
+    """Over 80 x 80 pixels of order 1000 the norm itself, 80,000, is more than float16 has."""
+    torch.manual_seed(0)
+    grn, x = GRN(8), (1000 * torch.randn(1, 80, 80, 8)).half()
+    grn.gamma.uniform_(-1, 1)
+    assert not torch.isfinite(torch.linalg.vector_norm(x, dim=(1, 2))).any()
+    given = grn.half()(x)
+    assert torch.isfinite(given).all()
+    expected = grn.float()(x.float())
+    assert (given.float() - expected).abs().max() <= 2 * ULP[torch.float16] * expected.abs().max()
+
+
 @pytest.mark.parametrize("dtype", ULP)
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_near_float32(name, dtype):

@@ -68,11 +68,11 @@ def test_pickle_protocols(tmp_path, protocol):
     """Read without a warning, or refused."""
     path = tmp_path / "file.pth"
     torch.save(weights(), path, pickle_protocol=protocol)
-    try:
+    if protocol > 3:  # torch's safe reader does not know frames
+        with pytest.raises(UserError, match=r"file\.pth"):
+            read_state(path)
+    else:
         assert same(read_state(path))
-    except UserError as error:
-        assert protocol > 2
-        assert str(path) in str(error)
 
 
 # ----- code
@@ -186,9 +186,11 @@ def test_bit_flips(tmp_path, options):
         flipped[bit // 8] ^= 1 << bit % 8
         path.write_bytes(flipped)
         try:
-            state = read_state(path)
+            state, refusal = read_state(path), ""
         except UserError as error:
-            assert str(path) in str(error)
+            state, refusal = None, str(error)
+        if state is None:
+            assert str(path) in refusal
             refused += 1
         else:
             assert same(state) or options, bit  # the old format has no checksum

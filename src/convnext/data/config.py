@@ -74,6 +74,8 @@ class LoaderConfig:
 
     workers: int = -1
     """Processes that decode and augment; -1: as many as this machine can use, 0: none."""
+    cache_megabytes: int = 1000
+    """Memory for decoded images, where images are read without worker processes (small ones on a CPU); 0: none."""
     val_fraction: float = 0.1
     """Share of each class held out where the data has no validation split."""
     max_bad: float = 0.01

@@ -14,6 +14,7 @@ from convnext.models import convnext, isotropic
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import ConvNeXt
 from convnext.models.isotropic import IsotropicConvNeXt
+from convnext.models.layers import INIT_STD
 
 Model = ConvNeXt | IsotropicConvNeXt
 
@@ -68,7 +69,11 @@ def create_model(
 def from_config(config: ModelConfig) -> Model:
     """Builds what a `ModelConfig` says; its `num_classes` is taken as it stands (0: features)."""
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return create_model(**fields)
+    std = fields.pop("init_std")
+    model = create_model(**fields)
+    if std != INIT_STD:
+        model.init_weights(std=std)
+    return model
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from convnext.models.convnext import Block
-from convnext.models.layers import drop_path_rates, init_weights, mean_pool
+from convnext.models.layers import INIT_STD, drop_path_rates, init_head, init_weights, mean_pool
 from convnext.ops.norm import LayerNorm
 
 PATCH = 16
@@ -72,15 +73,15 @@ class IsotropicConvNeXt(nn.Module):
         self.head: nn.Module = nn.Linear(size.dim, self.num_classes) if self.num_classes else nn.Identity()
         self.init_weights()
 
-    def init_weights(self) -> None:
-        """Initialises every parameter."""
-        self.apply(init_weights)
+    def init_weights(self, *, std: float = INIT_STD) -> None:
+        """Initialises every parameter; `std` is that of all weights but the classifier's, which keep 0.02.
+
+        0.02 suits the published widths. Narrow models learn faster from more: 64 channels or so from 0.08.
+        """
+        self.apply(partial(init_weights, std=std))
         for block in self.block_list():
             block.init_layer_scale()
-        if isinstance(self.head, nn.Linear):
-            with torch.no_grad():
-                self.head.weight.mul_(self.head_init_scale)
-                self.head.bias.mul_(self.head_init_scale)
+        init_head(self.head, scale=self.head_init_scale)
 
     def block_list(self) -> list[Block]:
         """Every block, first to last: the units of compilation and activation checkpointing."""

@@ -44,15 +44,18 @@ def mean_pool(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).mean((1, 2))
 
 
+INIT_STD = 0.02  # the official code's; the paper's Table 5 prints 0.2, a misprint that its authors confirmed
+
+
 @torch.no_grad()
-def init_weights(module: nn.Module) -> None:
+def init_weights(module: nn.Module, *, std: float = INIT_STD) -> None:
     """Initialises one layer, every parameter of it: use as `model.apply(init_weights)`.
 
-    Weights of convolutions and linear layers: truncated normal of std 0.02 (the official code; the paper's Table 5
-    prints 0.2, a misprint that its authors confirmed), biases 0; norms 1 and 0; GRN 0.
+    Weights of convolutions and linear layers: truncated normal of that standard deviation, biases 0; norms 1 and 0;
+    GRN 0.
     """
     if isinstance(module, (nn.Conv2d, nn.Linear)):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.LayerNorm):
@@ -61,3 +64,12 @@ def init_weights(module: nn.Module) -> None:
     elif isinstance(module, GRN):
         nn.init.zeros_(module.gamma)
         nn.init.zeros_(module.beta)
+
+
+@torch.no_grad()
+def init_head(head: nn.Module, *, scale: float) -> None:
+    """Initialises a classifier (or the Identity that stands for none), its values times `scale`."""
+    init_weights(head)
+    if isinstance(head, nn.Linear):
+        head.weight.mul_(scale)
+        head.bias.mul_(scale)

@@ -26,6 +26,7 @@ def demo() -> Recipe:
             output_stride=8,
             drop_path_rate=0.05,
             layer_scale_init_value=0.0,
+            init_std=0.08,
         ),
         input=InputConfig(size=16, mean=(0.3, 0.3, 0.3), std=(0.38, 0.38, 0.38)),
         augment=AugmentConfig(crop="padded", padding=2, flip=0.0, randaugment_ops=0),
@@ -38,22 +39,28 @@ def demo() -> Recipe:
 
 
 def cifar10() -> Recipe:
-    """A small ConvNeXt on CIFAR-10's 32x32 images, from scratch, on a CPU."""
+    """A small ConvNeXt on CIFAR-10's 32x32 images, from scratch, within a quarter of an hour on two CPU cores.
+
+    convnext train cifar10 --data CIFAR10
+
+    Expect 80 % top-1 or more on held-out images (docs/results/cifar10.md). What makes a short run work: initial weights
+    four times larger than usual, for the model is narrow, and small batches; what it does not need is drop path.
+    """
     return Recipe(
         name="cifar10",
         model=ModelConfig(
             "convnext_atto",
-            depths=(2, 2, 4, 2),
-            dims=(48, 96, 192, 256),
+            depths=(1, 1, 2, 1),
+            dims=(32, 64, 128, 256),
             stem_stride=2,
-            drop_path_rate=0.05,
             layer_scale_init_value=0.0,
+            init_std=0.08,
         ),
         input=InputConfig(size=32),
-        augment=AugmentConfig(crop="padded", randaugment_ops=0),
-        mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0, smoothing=0.1),
-        optim=OptimConfig(lr=2e-3),
-        schedule=ScheduleConfig(epochs=15.0, warmup_epochs=1.0),
-        ema=EmaConfig(decay=0.998),
-        loop=LoopConfig(global_batch=128),
+        augment=AugmentConfig(crop="padded", padding=2, randaugment_ops=0),
+        mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0),
+        optim=OptimConfig(lr=1.5e-3),
+        schedule=ScheduleConfig(epochs=18.0, warmup_epochs=2.0),
+        ema=EmaConfig(decay=0.999),
+        loop=LoopConfig(global_batch=64, eval_epochs=2.0, log_steps=50),
     )
