@@ -31,10 +31,10 @@ def test_compiled_block_gives_the_same(monkeypatch):
 
 
 def test_compiled_gradients_are_the_same():
-    """The compiler's forward and backward graphs of every block, run as they are."""
+    """The compiler's forward and backward graphs of two blocks, run as they are."""
     torch.compiler.reset()
     plain, model = randomise(build(V2)), randomise(build(V2))
-    for block in model.block_list():
+    for block in model.block_list()[1:3]:  # the last of a stage and the first of the next
         block.compile(fullgraph=True, backend="aot_eager")
     for m in (plain, model):
         m(image()).square().sum().backward()

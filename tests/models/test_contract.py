@@ -160,6 +160,16 @@ class Contract:
         scaled = build(self.size, num_classes=500, head_init_scale=0.001)
         assert torch.equal(scaled.state_dict()["head.weight"], model.state_dict()["head.weight"] * 0.001)
 
+    def test_other_initial_deviation(self):
+        """Of every weight but the classifier's, so that a fresh model still knows nothing."""
+        torch.manual_seed(0)
+        model = build(self.size, num_classes=500)
+        model.init_weights(std=0.08)
+        for name, value in model.named_parameters():
+            if value.ndim >= 2 and value.numel() > 500:
+                expected = 0.02 if name == "head.weight" else 0.08
+                assert value.std().item() == pytest.approx(expected, rel=0.15), name
+
     @pytest.mark.parametrize("value", [0.0, None, 1e-6, 0.5])
     def test_layer_scale(self, value):
         model = build(self.size, layer_scale_init_value=value)
@@ -359,20 +369,6 @@ class Staged(Contract):
 
 class TestV1(Staged):
     size = V1
-
-    @torch.no_grad()
-    def test_dilation_sees_what_shrinking_sees(self):
-        """Dilated, a stage computes on a finer grid what the shrinking one computes on the coarse grid.
-
-        So every other column and row of the dilated map is the shrinking one's, away from the border. (Not so for V2,
-        whose GRN takes its mean over the whole map.)
-        """
-        coarse, fine = self.make(), self.make(output_stride=16)
-        x = image(1, 3, 512)
-        small, large = coarse.forward_maps(x), fine.forward_maps(x)
-        assert torch.equal(small[2], large[2])
-        inner = slice(4, -4)  # one 7x7 convolution sees three pixels to each side
-        assert difference(large[3][..., ::2, ::2][..., inner, inner], small[3][..., inner, inner]) < 1e-5
 
 
 class TestV2(Staged):

@@ -46,8 +46,8 @@ def test_depths_and_dims():
     assert "stages.0.0.grn.gamma" in model.state_dict()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_config_builds_every_name(name):
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(("_atto", "_tiny", "_mlp", "_small"))])
+def test_config_builds_every_family(name):
     """A configuration's zero classes mean features, whatever the name's own number."""
     with torch.device("meta"):
         features = from_config(ModelConfig(name=name))
@@ -70,6 +70,7 @@ def test_every_setting_reaches_the_model():
         "drop_path_rate": 0.5,
         "layer_scale_init_value": 0.5,
         "head_init_scale": 0.1,
+        "init_std": 0.08,
         "stem_stride": 2,
         "output_stride": 8,
         "depths": (1, 1, 1, 2),

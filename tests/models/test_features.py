@@ -49,6 +49,20 @@ def test_each_map_has_a_norm_of_its_own():
     assert [difference(m, (i + 2.0) * n) < 1e-6 for i, (m, n) in enumerate(zip(backbone(image()), maps, strict=True))]
 
 
+@torch.no_grad()
+def test_dilation_sees_what_shrinking_sees():
+    """Dilated, a stage computes on a finer grid what the shrinking one computes on the coarse grid.
+
+    So every other column and row of the dilated map is the shrinking one's, away from the border. (Not so for V2,
+    whose GRN takes its mean over the whole map.)
+    """
+    x = image(1, 3, 512)
+    small, large = make().forward_maps(x), make(output_stride=16).forward_maps(x)
+    assert torch.equal(small[2], large[2])
+    inner = slice(4, -4)  # one 7x7 convolution sees three pixels to each side
+    assert difference(large[3][..., ::2, ::2][..., inner, inner], small[3][..., inner, inner]) < 1e-5
+
+
 def test_official_names():
     """`backbone.` of the official detection checkpoints, less the prefix: no norm, no head, norm0 to norm3 instead."""
     model = make()

@@ -49,6 +49,13 @@ def test_types_and_layouts(tmp_path, state, card, dtype):
     assert same(by_name(read_state(tmp_path / "file.safetensors")), by_name(given))
 
 
+def test_same_contents_same_bytes(tmp_path, saved, state, card):
+    """A resumed run's model can be compared with another's byte by byte."""
+    for _ in range(20):
+        save_model(tmp_path / "again.safetensors", state, card)
+        assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
+
+
 def test_a_plain_safetensors_file(saved, state):
     """Other programs read it too."""
     assert same(by_name(load_file(saved)), by_name(state))

@@ -1,7 +1,7 @@
 """Models as files: safetensors with the configuration inside, and safe reading of other people's checkpoints.
 
 A file of ours is a plain safetensors file whose metadata key `convnext` holds JSON: the model's configuration, the
-class names and the preprocessing; `convnext.sha256` holds a digest of that and of every tensor: damage is noticed.
+class names, the preprocessing, and a digest of all that and of every tensor, so that damage is noticed.
 Pickles (.pth, .pt) are read with weights_only=True: code in them is never run.
 """
 
@@ -31,7 +31,7 @@ from convnext.models.config import ModelConfig
 from convnext.weights.formats import check_keys, official_names, unwrap
 
 KEY = "convnext"
-_DIGEST = "convnext.sha256"
+_DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,24 @@ class Card:
 def save_model(path: Path, state: dict[str, Tensor], card: Card) -> None:
     """Writes the weights and their card to `path` (.safetensors), atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    text = json.dumps(to_dict(card))
-    with replacing(path) as file:
-        file.write(save(tensors, metadata={KEY: text, _DIGEST: _digest(text, tensors)}))
+    values = to_dict(card)
+    text = json.dumps({**values, _DIGEST: _digest(values, tensors)})
+    with replacing(path) as file:  # one key of metadata: safetensors writes several in any order
+        file.write(save(tensors, metadata={KEY: text}))
 
 
-def _digest(card: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(card.encode())
+def _digest(values: Any, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(values).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _stored(metadata: Mapping[str, str]) -> tuple[Any, str]:
+    """The card's values and the digest ("" where there is none). Raises KeyError or JSONDecodeError without a card."""
+    values = json.loads(metadata[KEY])
+    return values, values.pop(_DIGEST, "") if isinstance(values, dict) else ""
 
 
 def is_ours(path: Path) -> bool:
@@ -77,7 +84,7 @@ def read_card(path: Path) -> Card:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
     try:
-        return from_dict(Card, json.loads(metadata[KEY]))
+        return from_dict(Card, _stored(metadata)[0])
     except (KeyError, json.JSONDecodeError):
         raise UserError(f"{path} does not say which model it holds; `convnext train` writes files that do.") from None
     except UserError as error:
@@ -103,7 +110,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
-    if _DIGEST in metadata and metadata[_DIGEST] != _digest(metadata.get(KEY, ""), state):
+    try:
+        values, digest = _stored(metadata)
+    except (KeyError, json.JSONDecodeError):
+        return state  # not a file of ours
+    if digest and digest != _digest(values, state):
         raise UserError(f"{path} is damaged: it does not hold what was saved in it. Take another copy of it.")
     return state
 
