@@ -27,6 +27,7 @@ from convnext.data.opened import Opened, open_data
 from convnext.data.source import Source
 from convnext.models.create import Model, count_parameters, from_config
 from convnext.recipes.choose import Facts, choose, warnings
+from convnext.recipes.limits import check_limits
 from convnext.recipes.recipe import Recipe, read_recipe, save_recipe
 from convnext.tasks.classify import Classify
 from convnext.train.checkpoint import TrainState, load_checkpoint
@@ -67,6 +68,7 @@ def train(recipe: Recipe, out: Path, *, overwrite: bool = False, reasons: tuple[
     """
     if not recipe.data:
         raise UserError("Which images? Give --data DIR: a folder with one folder of images for each class.")
+    check_limits(recipe)
     _check_free(out, overwrite=overwrite)
     recipe = replace(recipe, data=_absolute(recipe.data), init=_absolute(recipe.init))
     device = pick_device(recipe.loop.device)
@@ -80,6 +82,7 @@ def resume(out: Path) -> Path:
     if not (out / RECIPE).is_file():
         raise UserError(f"{out} is not the folder of a run (it has no {RECIPE}); `convnext train` makes one.")
     recipe = read_recipe(out / RECIPE)
+    check_limits(recipe)
     device = pick_device(recipe.loop.device)
     with distributed.process_group(device):
         _run(recipe, out, device, resume=True, reasons=())
@@ -90,6 +93,10 @@ def _run(recipe: Recipe, out: Path, device: torch.device, *, resume: bool, reaso
     """Assembles the parts and lets the loop run."""
     opened = _open(recipe, out, resume=resume)
     classes, as_given = opened.train.classes, recipe
+    if recipe.model.num_classes not in (0, len(classes)):
+        raise UserError(
+            f"The data has {len(classes)} classes: leave out --model.num-classes {recipe.model.num_classes}."
+        )
     recipe = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
     world = distributed.world_size()
     plan = make_plan(num_images=len(opened.train), loop=recipe.loop, schedule=recipe.schedule, world_size=world)

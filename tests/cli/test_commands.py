@@ -162,6 +162,8 @@ def test_models_and_recipes_are_listed(convnext: Convnext) -> None:
         (["train", "demo", "--model.name", "convnext_tinny"], "'convnext_tiny'"),
         (["train", "demo", "--loop.device", "tpu"], "'tpu'"),
         (["train", "demo", "--init", "no.pth"], "no model at no.pth"),
+        (["train", "demo", "--ema.decay", "2"], "--ema.decay lies in 0 to 1, 1 excluded, not 2"),
+        (["train", "demo", "--model.num-classes", "7"], "The data has 10 classes"),
         (["train", "demo", "--input.size", "4"], "--input.size is at least"),
         (["evaluate", "no/run"], "There is no model at no/run"),
         (["report", "no/run"], "no/run"),

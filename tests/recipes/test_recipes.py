@@ -118,7 +118,9 @@ def test_a_recipe_file_with_an_unknown_field_names_the_nearest(tmp_path: Path) -
 @pytest.mark.parametrize("accelerator", [False, True])
 @pytest.mark.parametrize(("side", "init"), [(32, ""), (300, ""), (300, "convnext_tiny")])
 def test_a_chosen_recipe_never_warns_of_its_own_schedule(images: int, accelerator: bool, side: int, init: str) -> None:
-    facts = Facts(images=images, classes=10, side=side, accelerator=accelerator, init=ModelConfig(init) if init else None)
+    facts = Facts(
+        images=images, classes=10, side=side, accelerator=accelerator, init=ModelConfig(init) if init else None
+    )
     recipe, reasons = choose(facts)
     plan = make_plan(num_images=images, loop=recipe.loop, schedule=recipe.schedule, world_size=1)
     found = warnings(

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
-from convnext.weights.files import read_pickle, read_state
+from convnext.core.pickles import read_pickle
+from convnext.weights.files import read_state
 
 OLD = {"_use_new_zipfile_serialization": False}  # torch's format before 1.6
 FORMATS = pytest.mark.parametrize("options", [{}, OLD], ids=["zip", "old"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from convnext.data.config import AugmentConfig, InputConfig, MixConfig
 from convnext.models.config import ModelConfig
 from convnext.recipes.recipe import Recipe
+from convnext.recipes.small import cifar10
 from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 SMALL_SIDE = 48  # pixels: below this, images are "small" and a stride of 32 would leave nothing of them
@@ -57,13 +58,13 @@ def choose(facts: Facts) -> tuple[Recipe, list[str]]:
 
 def _batch(facts: Facts) -> int:
     """At least some 20 steps an epoch, within what the machine takes."""
-    largest = 512 if facts.accelerator else 128 if facts.side <= SMALL_SIDE else 64
+    largest = 512 if facts.accelerator else 64
     return min(max(2 ** int(math.log2(max(facts.images / 20, 1))), 16), largest)
 
 
 def _epochs(facts: Facts) -> int:
     """Enough passes to see a stated number of images, fewer on a CPU; never under 3."""
-    seen = 600_000 if facts.accelerator else 600_000 if facts.side <= SMALL_SIDE else 15_000
+    seen = 600_000 if facts.accelerator or facts.side <= SMALL_SIDE else 15_000
     return min(max(round(seen / facts.images), 3), 100)
 
 
@@ -103,20 +104,23 @@ def _large(facts: Facts) -> tuple[Recipe, list[str]]:
 def _small(facts: Facts) -> tuple[Recipe, list[str]]:
     """Images of at most 48 pixels: a small stem stride and no strong colour or geometry changes."""
     pixels = 32 if facts.side <= 32 else SMALL_SIDE
-    what = f"the images are small ({facts.side} pixels): trained at {pixels} pixels"
-    scratch = ModelConfig(
-        "convnext_atto", stem_stride=2, drop_path_rate=0.05, layer_scale_init_value=0.0, init_std=NARROW_STD
-    )
-    recipe = Recipe(
+    measured = cifar10()
+    model, how = measured.model, "with the model of the recipe cifar10, from scratch"
+    if facts.init:
+        model, how = _tuned(facts.init), f"from the weights of a {facts.init.name}"
+    elif facts.accelerator:
+        model, how = (
+            replace(measured.model, depths=None, dims=None),
+            "with a convnext_atto of stem stride 2, from scratch",
+        )
+    recipe = replace(
+        measured,
         name="finetune-small" if facts.init else "scratch-small",
-        model=_tuned(facts.init) if facts.init else scratch,
+        model=model,
         input=InputConfig(size=pixels, resize="warp"),
-        augment=AugmentConfig(crop="padded", randaugment_ops=0),
-        mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0),
-        optim=OptimConfig(lr=2e-3, clip_grad=1.0, layer_decay=0.8 if facts.init else 1.0),
+        optim=OptimConfig(lr=5e-4, clip_grad=1.0, layer_decay=0.8) if facts.init else OptimConfig(lr=3e-3),
     )
-    how = f"from the weights of a {facts.init.name}" if facts.init else "with a stem of stride 2, from scratch"
-    return recipe, [f"{what}, {how}"]
+    return recipe, [f"the images are small ({facts.side} pixels): trained at {pixels} pixels, {how}"]
 
 
 def _tuned(init: ModelConfig) -> ModelConfig:

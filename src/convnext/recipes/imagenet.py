@@ -143,7 +143,9 @@ def v2_small(size: str) -> Recipe:
 
     Expect A 76.7, F 78.5, P 80.3, N 81.9 % top-1 (V2 Table 14).
 
-    convnext train imagenet/convnextv2_atto --data IMAGENET --init convnextv2_atto_1k_224_fcmae.pt
+    convnext train imagenet/convnextv2_atto --data IMAGENET --init ENCODER.pt
+
+    ENCODER.pt holds the FCMAE encoder under its dense names (stages.0.0.dwconv.weight, not ...dwconv.kernel).
     """
     decay = {"atto": 0.3, "femto": 0.05, "pico": 0.3, "nano": 0.3}[size]
     mixing = {"atto": 0.0, "femto": 0.3, "pico": 0.3, "nano": 0.5}[size]
@@ -184,7 +186,9 @@ def v2_large(size: str) -> Recipe:
 
     Expect T 83.0, B 84.9, L 85.8, H 86.3 % top-1 (V2 Table 14).
 
-    convnext train imagenet/convnextv2_tiny --data IMAGENET --init convnextv2_tiny_1k_224_fcmae.pt
+    convnext train imagenet/convnextv2_tiny --data IMAGENET --init ENCODER.pt
+
+    ENCODER.pt holds the FCMAE encoder under its dense names (stages.0.0.dwconv.weight, not ...dwconv.kernel).
     """
     row = _V2_LARGE[size]
     return Recipe(

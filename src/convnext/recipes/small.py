@@ -60,7 +60,7 @@ def cifar10() -> Recipe:
         augment=AugmentConfig(crop="padded", padding=2, randaugment_ops=0),
         mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0),
         optim=OptimConfig(lr=1.5e-3),
-        schedule=ScheduleConfig(epochs=18.0, warmup_epochs=2.0),
+        schedule=ScheduleConfig(epochs=16.0, warmup_epochs=1.6),
         ema=EmaConfig(decay=0.999),
         loop=LoopConfig(global_batch=64, eval_epochs=2.0, log_steps=50),
     )

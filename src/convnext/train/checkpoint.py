@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from convnext.core import distributed
 from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
+from convnext.core.pickles import read_pickle
 from convnext.core.seeding import capture_rng, restore_rng
 from convnext.train.ema import Ema
 
@@ -79,10 +79,7 @@ def load_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> N
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a checkpoint: {error}") from None
+    content = read_pickle(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is no checkpoint of this version of convnext.")
     return content

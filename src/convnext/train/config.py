@@ -67,7 +67,7 @@ class LoopConfig:
     seed: int = 0
     """Fixes every random choice."""
     eval_epochs: float = 1.0
-    """Evaluate after this many epochs."""
+    """Evaluate after this many epochs; 0: only at the end."""
     checkpoint_seconds: float = 300.0
     """Save at least this often, besides at every evaluation."""
     log_steps: int = 10

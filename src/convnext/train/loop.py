@@ -69,7 +69,9 @@ class Loop:
         """Trains from the state's step to the plan's last one."""
         state, plan, config = self.state, self.plan, self.config
         batches = self.task.batches(start_step=state.step, global_batch=plan.global_batch, micro_batch=plan.micro_batch)
-        eval_steps = max(round(config.eval_epochs * plan.steps_per_epoch), 1)
+        eval_steps = (
+            max(round(config.eval_epochs * plan.steps_per_epoch), 1) if config.eval_epochs else plan.total_steps
+        )
         clock = _Clock(images_per_step=plan.global_batch)
         with Progress("training", plan.total_steps, unit="step", start=state.step) as progress:
             while state.step < plan.total_steps:
@@ -169,6 +171,8 @@ class Loop:
             "position": self.state.step % plan.steps_per_epoch,
             "num_images": self.task.num_images,
             "global_batch": plan.global_batch,
+            "micro_batch": plan.micro_batch,
+            "world_size": distributed.world_size(),
             "seed": self.config.seed,
             "total_steps": plan.total_steps,
         }

@@ -2,17 +2,13 @@
 
 A file of ours is a plain safetensors file whose metadata key `convnext` holds JSON: the model's configuration, the
 class names, the preprocessing, and a digest of all that and of every tensor, so that damage is noticed.
-Pickles (.pth, .pt) are read with weights_only=True: code in them is never run.
+Pickles (.pth, .pt) are read as plain data: code in them is never run.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +21,7 @@ from torch import Tensor, nn
 
 from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
+from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
@@ -117,37 +114,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     if digest and digest != _digest(values, state):
         raise UserError(f"{path} is damaged: it does not hold what was saved in it. Take another copy of it.")
     return state
-
-
-def read_pickle(path: Path) -> Any:
-    """What a torch checkpoint holds, with weights_only=True. Raises UserError for anything that is not plain data.
-
-    Beside tensors and plain values, argparse.Namespace is read: official training checkpoints hold their arguments so.
-    """
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # on pickle protocols: what cannot be read raises
-            _check_archive(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
-        # torch's own message advises weights_only=False, which would run the code: only the reason in it is passed on.
-        code = re.search(r"(?:unsupported GLOBAL|Unsupported global: GLOBAL) (\S+)", str(error))
-        if code:
-            reason = f"was refused: beside weights it holds {code[1]}, which could run code. Nothing in it was run"
-            raise UserError(f"{path} {reason}; use a .safetensors file of the same weights.") from None
-        kind = type(error).__name__
-        raise UserError(f"{path} is damaged or not a torch checkpoint ({kind}); download or copy it again.") from None
-
-
-def _check_archive(path: Path) -> None:
-    """Raises ValueError for a zip file that is damaged (torch ignores its checksums) or unpacks to more than it is."""
-    if not zipfile.is_zipfile(path):
-        return  # torch's older format
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise ValueError("compressed entries: torch writes none")
-        if (broken := archive.testzip()) is not None:
-            raise ValueError(f"checksum of {broken}")
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], where: str) -> None:

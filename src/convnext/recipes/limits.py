@@ -1,0 +1,118 @@
+"""Which values the numbers of a recipe may have: a mistyped one is refused before anything is read or written."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from convnext.core.errors import UserError
+from convnext.recipes.recipe import Recipe
+
+LIMITS: dict[str, str] = {
+    "model.num_classes": "[0, inf)",
+    "model.in_chans": "[3, 3]",  # what is read from image files
+    "model.drop_path_rate": "[0, 1)",
+    "model.layer_scale_init_value": "[0, inf)",
+    "model.head_init_scale": "(0, inf)",
+    "model.init_std": "(0, inf)",
+    "input.size": "[1, 4096]",
+    "input.crop_ratio": "(0, 1]",
+    "augment.padding": "[0, inf)",
+    "augment.flip": "[0, 1]",
+    "augment.randaugment_ops": "[0, inf)",
+    "augment.randaugment_magnitude": "[0, 10]",
+    "augment.randaugment_std": "[0, inf)",
+    "mix.mixup": "[0, inf)",
+    "mix.cutmix": "[0, inf)",
+    "mix.prob": "[0, 1]",
+    "mix.switch_prob": "[0, 1]",
+    "mix.erase": "[0, 1]",
+    "mix.smoothing": "[0, 1)",
+    "loader.workers": "[-1, inf)",
+    "loader.cache_megabytes": "[0, inf)",
+    "loader.val_fraction": "[0, 1)",
+    "loader.max_bad": "[0, 1]",
+    "loader.max_pixels": "[1, inf)",
+    "optim.lr": "(0, inf)",
+    "optim.weight_decay": "[0, inf)",
+    "optim.eps": "(0, inf)",
+    "optim.layer_decay": "(0, 1]",
+    "optim.blocks_per_group": "[1, inf)",
+    "optim.clip_grad": "[0, inf)",
+    "schedule.epochs": "(0, inf)",
+    "schedule.warmup_epochs": "[0, inf)",
+    "schedule.min_lr": "[0, inf)",
+    "ema.decay": "[0, 1)",
+    "loop.global_batch": "[1, inf)",
+    "loop.micro_batch": "[0, inf)",
+    "loop.seed": "[0, inf)",
+    "loop.eval_epochs": "[0, inf)",
+    "loop.checkpoint_seconds": "[0, inf)",
+    "loop.log_steps": "[1, inf)",
+}
+"""Every plain number of a recipe, and its interval: [ and ] include the end, ( and ) do not."""
+
+PAIRS: dict[str, str] = {"optim.betas": "[0, 1)", "augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"}
+"""Pairs of numbers; of `augment`, the first is not above the second."""
+
+
+def check_limits(recipe: Recipe) -> None:
+    """Raises UserError naming the first setting whose value cannot work, and what it may be."""
+    for name, limits in LIMITS.items():
+        value = setting(recipe, name)
+        if value is not None and not lies_in(value, limits):
+            raise UserError(f"--{_option(name)} lies in {_words(limits)}, not {value:g}.")
+    for name, limits in PAIRS.items():
+        values = setting(recipe, name)
+        if not all(lies_in(value, limits) for value in values):
+            raise UserError(f"--{_option(name)} takes numbers in {_words(limits)}, not {values}.")
+        if name.startswith("augment.") and values[0] > values[1]:
+            raise UserError(f"--{_option(name)} takes the smaller number first, not {values}.")
+    if not all(value > 0 for value in recipe.input.std):
+        raise UserError(f"--input.std takes numbers above 0, not {recipe.input.std}.")
+
+
+def lies_in(value: float, limits: str) -> bool:
+    """Whether a number lies in an interval as "[0, 1)"; NaN lies in none."""
+    low, high = (float(end) for end in limits[1:-1].split(","))
+    above = value >= low if limits[0] == "[" else value > low
+    below = value <= high if limits[-1] == "]" else value < high
+    return above and below
+
+
+def setting(recipe: Recipe, name: str) -> Any:
+    """The value of a setting as "optim.lr"."""
+    value: Any = recipe
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def numbers(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every plain number of a dataclass, nested ones as "optim.lr"; truth values are none."""
+    found: dict[str, Any] = {}
+    for field in fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if is_dataclass(value):
+            found |= numbers(value, f"{name}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = value
+    return found
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _words(limits: str) -> str:
+    low, high = (end.strip() for end in limits[1:-1].split(","))
+    if low == high:
+        return f"{low} alone"
+    start = f"{low} and above" if limits[0] == "[" else f"numbers above {low}"
+    if high == "inf":
+        return start
+    return (
+        f"{low} to {high}"
+        + ("" if limits[-1] == "]" else f", {high} excluded")
+        + ("" if limits[0] == "[" else f", {low} excluded")
+    )
