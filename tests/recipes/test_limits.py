@@ -64,7 +64,7 @@ def test_intervals(value: float, limits: str, inside: bool) -> None:
 
 
 def test_the_standard_deviation_of_colours_is_positive() -> None:
-    with pytest.raises(UserError, match="input.std"):
+    with pytest.raises(UserError, match=r"input\.std"):
         check_limits(changed("input.std", [0.2, 0.0, 0.2]))
 
 
