@@ -193,6 +193,16 @@ def test_a_wrong_setting_names_the_nearest(convnext: Convnext) -> None:
     assert "fast" in answer.out + answer.err
 
 
+def test_a_recipe_is_found_beside_a_folder_of_its_name(
+    convnext: Convnext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "--data DIR" in convnext("train", "cifar10").err
+    (tmp_path / "photos").mkdir()
+    assert "Did you mean: convnext train --data photos" in convnext("train", "photos").err
+
+
 def test_a_run_is_not_overwritten_by_accident(convnext: Convnext, trained: Path, shapes: Path) -> None:
     before = (trained / "best.safetensors").read_bytes()
     answer = convnext("train", "--data", shapes, "--out", trained, *TINY)

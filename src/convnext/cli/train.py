@@ -14,7 +14,7 @@ from convnext.cli.output import RUNS, emit, emit_json, parse
 from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.recipes.recipe import Recipe, read_recipe
-from convnext.recipes.table import find_recipe
+from convnext.recipes.table import RECIPES, find_recipe
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _base(argv: list[str]) -> tuple[Recipe, tuple[str, ...], list[str]]:
         name, rest = argv[0], argv[1:]
         if name.endswith(".json"):
             return read_recipe(Path(name)), (), rest
-        if Path(name).is_dir():
+        if Path(name).is_dir() and name not in RECIPES:
             raise UserError(f"{name} is a folder, not a recipe. Did you mean: convnext train --data {name}")
         return find_recipe(name), (), rest
     wants_help = any(word in ("-h", "--help") for word in argv)
