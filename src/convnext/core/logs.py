@@ -52,7 +52,7 @@ class Progress:
             from rich.progress import BarColumn, Progress, TextColumn
 
             title = TextColumn("{task.description}", markup=False)  # brackets in a name are no markup
-            columns = [title, BarColumn(bar_width=24), TextColumn("{task.fields[note]}", markup=False)]
+            columns = [title, BarColumn(bar_width=12), TextColumn("{task.fields[note]}", markup=False)]
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.done, note="")
@@ -71,17 +71,24 @@ class Progress:
 
     def line(self) -> str:
         """The state in one line: how far, how fast, how long still."""
-        left = duration((self.total - self.done) / self.rate) if self.done > self.first else "?"
         share = 100 * self.done // max(self.total, 1)
         note = f"  {self._note}" if self._note else ""
-        return f"{self.title} {self.done}/{self.total} ({share}%){note}  {self.rate:.1f} {self.unit}/s  {left} left"
+        return (
+            f"{self.title} {self.done}/{self.total} ({share}%){note}  {self.rate:.1f} {self.unit}/s  {self.left()} left"
+        )
+
+    def left(self) -> str:
+        """The time left, at the rate so far."""
+        return duration((self.total - self.done) / self.rate) if self.done > self.first else "?"
 
     def update(self, done: int, note: str = "") -> None:
         """Says that `done` steps are done; `note` is shown beside the figures."""
         self.done, self._note = done, note
         now = time.monotonic()
         if self._bar is not None:
-            text = self.line().removeprefix(self.title).strip()
+            # Beside a bar and within 80 columns: the share can be seen, and the time left comes before what may be cut.
+            rate = "" if note else f"{self.rate:.1f} {self.unit}/s"
+            text = f"{done}/{self.total}  {self.left()} left  {note}{rate}"
             self._bar.update(self._task, completed=done, description=self.title, note=text)
         elif now - self._printed >= _PLAIN_INTERVAL:
             self._printed, self._said = now, done
