@@ -13,7 +13,7 @@ from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleCo
 
 SMALL_SIDE = 48  # pixels: below this, images are "small" and a stride of 32 would leave nothing of them
 ENOUGH_SMALL, ENOUGH_LARGE = 100, 1000  # images a class that training from scratch takes, for small and other images
-NARROW_STD = 0.08  # of the initial weights of a narrow model: worth points in a short run (docs/results/cifar10.md)
+NARROW_STD = 0.08  # of the initial weights of a narrow model: helps in a short run (docs/results/cifar10.md)
 
 
 @dataclass(frozen=True)
