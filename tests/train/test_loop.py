@@ -101,19 +101,20 @@ def test_a_bad_loss_stops_the_run_and_says_what_to_try(tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("stop", [4, 6], ids=["after an epoch", "in an epoch"])
-def test_resume_is_exact_to_the_bit(tmp_path: Path, stop: int) -> None:
-    whole = make_loop(tmp_path)
+def test_resume_is_exact_to_the_bit(tmp_path: Path, stop: int, optimizer: str) -> None:
+    whole = make_loop(tmp_path, optimizer=optimizer)
     whole.run()
 
-    first = make_loop(tmp_path)
+    first = make_loop(tmp_path, optimizer=optimizer)
     batches = first.task.batches(start_step=0, global_batch=16, micro_batch=16)
     for _ in range(stop):
         first.one_step(batches)
         first.state.step += 1
     save_checkpoint(tmp_path / "stopped.pt", first.state, first.sampler())
 
-    second = make_loop(tmp_path)
+    second = make_loop(tmp_path, optimizer=optimizer)
     torch.manual_seed(999)  # whatever came before must not matter
     load_checkpoint(tmp_path / "stopped.pt", second.state, second.sampler())
     second.run()

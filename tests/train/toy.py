@@ -62,6 +62,7 @@ def make_loop(
     precision: Any = "float32",
     clip_grad: float = 0.0,
     task: Any = None,
+    optimizer: Any = "adamw",
     **parallel: bool,
 ) -> Loop:
     """A loop over the toy task with everything on that has a state: drop path, average, scaler."""
@@ -76,7 +77,7 @@ def make_loop(
     )
     config = LoopConfig(global_batch=16, micro_batch=micro_batch, precision=precision, device="cpu", log_steps=1)
     task = task or Colours()
-    optim = OptimConfig(lr=5e-3, layer_decay=0.9)
+    optim = OptimConfig(optimizer, lr=5e-3, layer_decay=0.9)
     plan = make_plan(num_images=task.num_images, loop=config, schedule=ScheduleConfig(epochs, 0.5, 1e-6), world_size=1)
     parallel = {"activation_checkpointing": False, "compile_blocks": False, **parallel}
     return Loop(

@@ -34,6 +34,8 @@ LIMITS: dict[str, str] = {
     "loader.max_bad": "[0, 1]",
     "loader.max_pixels": "[1, inf)",
     "optim.lr": "(0, inf)",
+    "optim.matrix_lr": "(0, inf)",
+    "optim.momentum": "[0, 1)",
     "optim.weight_decay": "[0, inf)",
     "optim.eps": "(0, inf)",
     "optim.layer_decay": "(0, 1]",

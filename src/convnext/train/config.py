@@ -8,10 +8,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its parameter groups (paper Tables 5 and 6)."""
+    """The optimiser and its parameter groups (AdamW: paper Tables 5 and 6)."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw, the papers' choice; muon takes orthogonalised steps on matrices, which learns faster in short runs."""
     lr: float = 4e-3
     """Learning rate at its height, for the stated global batch (never scaled behind your back)."""
+    matrix_lr: float = 0.02
+    """muon: learning rate of the matrices at its height; the other parameters have `lr`."""
+    momentum: float = 0.95
+    """muon: decay of the matrices' momentum."""
     weight_decay: float = 0.05
     """Decay of weights; biases, norms, layer scale and GRN are never decayed."""
     betas: tuple[float, float] = (0.9, 0.999)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convnext.train.config import OptimConfig, ScheduleConfig
+from convnext.train.muon import Muon
 
 
 class HasDepth(Protocol):
@@ -22,40 +23,54 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not name.endswith((".bias", ".gamma", ".beta"))
 
 
+def is_matrix(name: str, parameter: nn.Parameter, depths: dict[str, int]) -> bool:
+    """Whether Muon steps this parameter: a linear layer or a convolution over all channels.
+
+    Not the stem and the classifier, whose inputs or outputs are no features, nor depthwise filters (C, 1, k, k).
+    """
+    inner = 0 < depths[name] < max(depths.values())
+    return is_decayed(name, parameter) and inner and parameter.shape[1] > 1
+
+
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """AdamW's groups: one for each depth, decayed and not; `lr_scale` is layer_decay ** (depths above it).
+    """The optimiser's groups: one for each depth, decayed and not; `lr_scale` is layer_decay ** (depths above it).
 
     The rule of the paper's section A.2 and the official optim_factory.py, for any model that has `depth_ids`.
-    Frozen parameters are left out. `names` says what is in a group.
+    Under muon, matrices have groups of their own, whose `lr_scale` holds matrix_lr / lr as well. Frozen parameters are
+    left out. `names` says what is in a group.
     """
     depths = model.depth_ids(blocks_per_group=config.blocks_per_group)  # type: ignore[operator]
+    by_three = model.depth_ids()  # type: ignore[operator]  # where depth 0 is the stem, whatever the grouping
     deepest = max(depths.values())
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         # Without layer-wise decay two groups are enough, and two steps of the optimiser's kernel.
         depth = depths[name] if config.layer_decay != 1.0 else deepest
         decayed = is_decayed(name, parameter)
-        if (depth, decayed) not in groups:
-            scale = config.layer_decay ** (deepest - depth)
-            decay = config.weight_decay if decayed else 0.0
-            groups[depth, decayed] = {
+        matrix = config.name == "muon" and is_matrix(name, parameter, by_three)
+        if (depth, decayed, matrix) not in groups:
+            scale = config.layer_decay ** (deepest - depth) * (config.matrix_lr / config.lr if matrix else 1.0)
+            groups[depth, decayed, matrix] = {
                 "params": [],
                 "names": [],
                 "lr": config.lr * scale,
                 "lr_scale": scale,
-                "weight_decay": decay,
+                "weight_decay": config.weight_decay if decayed else 0.0,
+                "matrices": matrix,
             }
-        groups[depth, decayed]["params"].append(parameter)
-        groups[depth, decayed]["names"].append(name)
+        groups[depth, decayed, matrix]["params"].append(parameter)
+        groups[depth, decayed, matrix]["names"].append(name)
     return list(groups.values())
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`, in torch's fused kernel where the parameters' device has one."""
-    device = next(model.parameters()).device.type
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW or Muon over `parameter_groups`; AdamW's part in torch's fused kernel where the device has one."""
     groups = parameter_groups(model, config)
+    if config.name == "muon":
+        return Muon(groups, momentum=config.momentum, betas=config.betas, eps=config.eps)
+    device = next(model.parameters()).device.type
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=device in ("cpu", "cuda"))
 
 
