@@ -9,6 +9,8 @@ import torch
 from kinds import difference
 from torch import Tensor, nn
 
+from convnext.models.convnext import Size
+
 TIMM = (
     (r"^downsample_layers\.0\.(\d)\.", r"stem.\1."),
     (r"^downsample_layers\.([123])\.(\d)\.", r"stages.\1.downsample.\2."),
@@ -22,6 +24,12 @@ TIMM = (
     (r"^pre_logits\.", "head.pre_logits."),
     (r"^head\.(weight|bias)$", r"head.fc.\1"),
 )
+
+
+def timm_rules(size: Size) -> tuple[tuple[str, str], ...]:
+    """A norm in front of pooling has another name there."""
+    return ((r"^norm\.", "norm_pre."), *TIMM) if size.head_norm_first else TIMM
+
 
 TORCHVISION = (
     *((rf"^downsample_layers\.{i}\.(\d)\.", rf"features.{2 * i}.\1.") for i in range(4)),

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from kinds import V2, build, difference, image, randomise
+from kinds import V2, ZEPTO, build, difference, image, randomise
 
 from convnext.models.layers import DropPath
 
@@ -44,11 +44,12 @@ def test_compiled_gradients_are_the_same():
         assert difference(given.grad, expected.grad) < 1e-4, name
 
 
+@pytest.mark.parametrize("size", [V2, ZEPTO])
 @pytest.mark.parametrize("training", [False, True])
-def test_one_graph(training):
+def test_one_graph(size, training):
     """Traced without a break, drop path included (the graph is run as it is: no compiler needed)."""
     torch.compiler.reset()
-    model = randomise(build(V2, drop_path_rate=0.3)).train(training)
+    model = randomise(build(size, drop_path_rate=0.3)).train(training)
     assert any(isinstance(module, DropPath) and module.rate > 0 for module in model.modules())
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     x = image(2, 3, 32)

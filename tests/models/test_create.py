@@ -30,7 +30,7 @@ def test_unknown_name_offers_the_nearest():
         ("convnext_atto", {"dims": ()}, "four stages"),
         ("convnext_atto", {"drop_path_rate": 1.0}, "drop path rate"),
         ("convnext_isotropic_small", {"drop_path_rate": -0.5}, "drop path rate"),
-        ("convnext_isotropic_small", {"stem_stride": 2}, "stem_stride, output_stride, depths, dims stay unset"),
+        ("convnext_isotropic_small", {"stem_stride": 2}, "stem_stride, output_stride, depths, dims and kernel_size stay unset"),
         ("convnext_isotropic_small", {"depths": (1, 1, 1, 1)}, "stay unset"),
     ],
 )
@@ -46,7 +46,9 @@ def test_depths_and_dims():
     assert "stages.0.0.grn.gamma" in model.state_dict()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith(("_atto", "_tiny", "_mlp", "_small"))])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name.endswith(("_atto", "_tiny", "_mlp", "_small", "_ols", "_rms", "_hnf"))]
+)
 def test_config_builds_every_family(name):
     """A configuration's zero classes mean features, whatever the name's own number."""
     with torch.device("meta"):
@@ -75,6 +77,7 @@ def test_every_setting_reaches_the_model():
         "output_stride": 8,
         "depths": (1, 1, 1, 2),
         "dims": (4, 4, 4, 8),
+        "kernel_size": 3,
     }
     assert set(others) == {field.name for field in dataclasses.fields(ModelConfig)}
 

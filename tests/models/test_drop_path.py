@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from convnext.models.layers import DropPath, drop_path_rates, init_weights, mean_pool
+from convnext.ops.norm import SimpleNorm, SimpleNorm2d
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -81,7 +82,9 @@ def test_mean_pool():
 
 def test_init_weights():
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(64, 64, 3), nn.Linear(256, 256, bias=False), nn.LayerNorm(4))
+    layers = nn.Sequential(
+        nn.Conv2d(64, 64, 3), nn.Linear(256, 256, bias=False), nn.LayerNorm(4), SimpleNorm(4), SimpleNorm2d(4)
+    )
     with torch.no_grad():
         for parameter in layers.parameters():
             parameter.fill_(float("nan"))
@@ -92,3 +95,4 @@ def test_init_weights():
         assert abs(state[name].mean().item()) < 0.0005
     assert state["0.bias"].tolist() == [0.0] * 64
     assert (state["2.weight"].tolist(), state["2.bias"].tolist()) == ([1.0] * 4, [0.0] * 4)
+    assert (state["3.weight"].tolist(), state["4.weight"].tolist()) == ([1.0] * 4, [1.0] * 4)

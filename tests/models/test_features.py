@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kinds import DIMS, V1, V2, build, difference, image, randomise
+from kinds import DIMS, OVERLAP, V1, V2, ZEPTO, build, difference, image, randomise
 from torch import nn
 
 from convnext.models.convnext import ConvNeXt
 from convnext.models.features import FeatureMaps
-from convnext.ops.norm import LayerNorm2d
+from convnext.ops.norm import LayerNorm2d, SimpleNorm2d
 
 
 def make(size=V1, **options) -> ConvNeXt:
@@ -19,7 +19,7 @@ def make(size=V1, **options) -> ConvNeXt:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [V1, V2])
+@pytest.mark.parametrize("size", [V1, V2, ZEPTO])
 @pytest.mark.parametrize("stages", [(0, 1, 2, 3), (0,), (1, 3), (2,)])
 @pytest.mark.parametrize("options", [{}, {"output_stride": 16}, {"stem_stride": 2, "output_stride": 8}])
 def test_maps(size, stages, options):
@@ -47,6 +47,14 @@ def test_each_map_has_a_norm_of_its_own():
         assert difference(given, (plain - mean) / (var + 1e-6).sqrt()) < 1e-5
         backbone.get_submodule(f"norm{i}").weight.fill_(i + 2.0)  # type: ignore[union-attr]
     assert [difference(m, (i + 2.0) * n) < 1e-6 for i, (m, n) in enumerate(zip(backbone(image()), maps, strict=True))]
+
+
+@torch.no_grad()
+def test_each_norm_is_of_the_model_s_kind():
+    backbone = FeatureMaps(make(ZEPTO)).eval()
+    assert [type(backbone.get_submodule(f"norm{i}")) for i in range(4)] == [SimpleNorm2d] * 4
+    for given, plain in zip(backbone(image()), make(ZEPTO).forward_maps(image()), strict=True):
+        assert difference(given, plain / (plain.var(1, keepdim=True) + 1e-6).sqrt()) < 1e-5
 
 
 @torch.no_grad()
@@ -95,6 +103,8 @@ def test_odd_sizes():
     for height, width in ((33, 65), (47, 32), (224, 160)):
         shapes = [tuple(m.shape[2:]) for m in backbone(image(1, 3, height, width))]
         assert shapes == [(height // s, width // s) for s in (4, 8, 16, 32)]
+    shapes = [tuple(m.shape[2:]) for m in FeatureMaps(make(OVERLAP)).eval()(image(1, 3, 33, 65))]
+    assert shapes == [(9, 17), (4, 8), (2, 4), (1, 2)]  # an overlapping stem rounds up, what follows rounds down
 
 
 @pytest.mark.parametrize("stages", [(), (1, 0), (0, 0), (0, 4), (-1,)])

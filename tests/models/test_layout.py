@@ -6,7 +6,21 @@ from typing import Any
 
 import pytest
 import torch
-from kinds import CLIP, DINOV3, ISOTROPIC, ISOTROPIC_SCALED, V1, V2, block_outputs, build, image, randomise
+from kinds import (
+    CLIP,
+    DINOV3,
+    ISOTROPIC,
+    ISOTROPIC_SCALED,
+    NORM_FIRST,
+    OVERLAP,
+    V1,
+    V2,
+    ZEPTO,
+    block_outputs,
+    build,
+    image,
+    randomise,
+)
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,6 +31,9 @@ KINDS = {
     "v2": V2,
     "clip": CLIP,
     "dinov3": DINOV3,
+    "overlap": OVERLAP,
+    "zepto": ZEPTO,
+    "norm_first": NORM_FIRST,
     "isotropic": ISOTROPIC,
     "isotropic_scaled": ISOTROPIC_SCALED,
 }
@@ -47,7 +64,7 @@ class CopyWatch(TorchDispatchMode):
             self.copies.append(f"{name} of {tuple(args[0].shape)}")
         if name == "convolution" and not (is_channels_last(args[0]) and is_channels_last(result)):
             self.copies.append(f"{name} of strides {args[0].stride()} to {result.stride()}")
-        if name == "native_layer_norm" and not args[0].is_contiguous():
+        if name in ("native_layer_norm", "linalg_vector_norm") and not args[0].is_contiguous():
             self.copies.append(f"{name} of strides {args[0].stride()}")
         if name in ("add", "mul") and len({x.stride() for x in given if x.shape == given[0].shape}) > 1:
             self.copies.append(f"{name} of strides {[x.stride() for x in given]}")
@@ -98,18 +115,20 @@ def test_no_copies_in_evaluation(kind):
     x = image(2, 3, 64, 96).contiguous(memory_format=torch.channels_last)
     watch = watched(build(KINDS[kind]), x)
     assert watch.copies == []
-    assert {"convolution", "native_layer_norm", "gelu", "addmm", "add", "mean"} <= set(watch.seen)  # it does watch
+    norm = "linalg_vector_norm" if kind == "zepto" else "native_layer_norm"
+    assert {"convolution", norm, "gelu", "addmm", "add", "mean"} <= set(watch.seen)  # it does watch
 
 
-@pytest.mark.parametrize("kind", ["v1", "isotropic"])
+@pytest.mark.parametrize("kind", ["v1", "zepto", "isotropic"])
 def test_one_copy_of_another_layout(kind):
     """An image that is not channels_last is brought to it once, and nothing else is copied."""
     assert len(watched(build(KINDS[kind]), image(2, 3, 64, 96)).copies) == 1
 
 
-def test_no_copies_for_feature_maps():
+@pytest.mark.parametrize("size", [V1, ZEPTO])
+def test_no_copies_for_feature_maps(size):
     x = image(2, 3, 64, 96).contiguous(memory_format=torch.channels_last)
-    backbone = FeatureMaps(build(V1)).eval()  # type: ignore[arg-type]
+    backbone = FeatureMaps(build(size)).eval()  # type: ignore[arg-type]
     assert watched(backbone, x).copies == []
     with torch.no_grad():
         assert all(is_channels_last(y) for y in backbone(x))

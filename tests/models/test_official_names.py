@@ -19,13 +19,18 @@ def on_meta(name):
         return create_model(name)
 
 
-def block_tensors(prefix, dim, *, scaled, grn=False):
+def norm_tensors(prefix, dim, *, bias=True):
+    yield f"{prefix}.weight", (dim,)
+    if bias:
+        yield f"{prefix}.bias", (dim,)
+
+
+def block_tensors(prefix, dim, *, scaled, grn=False, norm_bias=True):
     """A block's tensors; the layer scale stands first, as a parameter of the block itself."""
     yield from [(f"{prefix}.gamma", (dim,))] if scaled else []
     yield f"{prefix}.dwconv.weight", (dim, 1, 7, 7)
     yield f"{prefix}.dwconv.bias", (dim,)
-    yield f"{prefix}.norm.weight", (dim,)
-    yield f"{prefix}.norm.bias", (dim,)
+    yield from norm_tensors(f"{prefix}.norm", dim, bias=norm_bias)
     yield f"{prefix}.pwconv1.weight", (4 * dim, dim)
     yield f"{prefix}.pwconv1.bias", (4 * dim,)
     if grn:
@@ -37,21 +42,29 @@ def block_tensors(prefix, dim, *, scaled, grn=False):
 
 def official(size):
     """Names and shapes in the official order: stem and downsampling layers come first."""
-    dims = size.dims
-    yield "downsample_layers.0.0.weight", (dims[0], 3, 4, 4)
-    yield "downsample_layers.0.0.bias", (dims[0],)
-    yield "downsample_layers.0.1.weight", (dims[0],)
-    yield "downsample_layers.0.1.bias", (dims[0],)
+    dims, biased = size.dims, size.norm == "layer"
+    if size.stem == "patch":
+        yield "downsample_layers.0.0.weight", (dims[0], 3, 4, 4)
+        yield "downsample_layers.0.0.bias", (dims[0],)
+        yield from norm_tensors("downsample_layers.0.1", dims[0], bias=biased)
+    else:  # without an official name: timm's numbers; with `overlap_act`, .1 is the GELU
+        width = {40: 24, 48: 24, 64: 32}[dims[0]] if size.stem == "overlap_tiered" else dims[0]
+        second = 2 if size.stem == "overlap_act" else 1
+        yield "downsample_layers.0.0.weight", (width, 3, 3, 3)
+        yield "downsample_layers.0.0.bias", (width,)
+        yield f"downsample_layers.0.{second}.weight", (dims[0], width, 3, 3)
+        yield f"downsample_layers.0.{second}.bias", (dims[0],)
+        yield from norm_tensors(f"downsample_layers.0.{second + 1}", dims[0], bias=biased)
     for i in (1, 2, 3):
-        yield f"downsample_layers.{i}.0.weight", (dims[i - 1],)
-        yield f"downsample_layers.{i}.0.bias", (dims[i - 1],)
+        yield from norm_tensors(f"downsample_layers.{i}.0", dims[i - 1], bias=biased)
         yield f"downsample_layers.{i}.1.weight", (dims[i], dims[i - 1], 2, 2)
         yield f"downsample_layers.{i}.1.bias", (dims[i],)
     for i in range(4):
         for j in range(size.depths[i]):
-            yield from block_tensors(f"stages.{i}.{j}", dims[i], scaled=not size.use_grn, grn=size.use_grn)
-    yield "norm.weight", (dims[3],)
-    yield "norm.bias", (dims[3],)
+            yield from block_tensors(
+                f"stages.{i}.{j}", dims[i], scaled=not size.use_grn, grn=size.use_grn, norm_bias=biased
+            )
+    yield from norm_tensors("norm", dims[3], bias=biased)
     if size.head_hidden:  # OpenCLIP's, which has no official name: timm's, without its `head.`
         yield "pre_logits.fc.weight", (size.head_hidden, dims[3])
         yield "pre_logits.fc.bias", (size.head_hidden,)
@@ -143,6 +156,17 @@ def test_groups_of_other_depths():
     assert stages[3] == [14, 14, 14]
     assert [ids[f"downsample_layers.{i}.0.weight"] for i in range(4)] == [0, 2, 4, 14]
     assert (ids["norm.weight"], ids["head.bias"]) == (15, 15)
+
+
+@pytest.mark.parametrize("name", ["convnext_nano_ols", "convnext_zepto_rms_ols"])
+def test_groups_of_another_stem(name):
+    """Every layer of the stem has the stem's depth."""
+    ids = on_meta(name).depth_ids()
+    stem = {depth for name, depth in ids.items() if name.startswith("downsample_layers.0.")}
+    assert stem == {0}
+    assert {name for name, depth in ids.items() if depth == 0} == {
+        n for n in ids if n.startswith("downsample_layers.0")
+    }
 
 
 def test_groups_of_isotropic():

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from kinds import DEPTHS, DIMS, V1, V2, build, difference, image, randomise
-from peers import TIMM, agree, lend
+from peers import TIMM, agree, lend, timm_rules
 from timm.models.convnext import ConvNeXt as TimmConvNeXt
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,13 +17,14 @@ from convnext.models.create import count_macs, count_parameters, create_model
 from convnext.models.features import FeatureMaps
 
 SHARED = [name for name in SIZES if not name.startswith("dinov3")]  # timm has DINOv3's under convnext_*
+OTHERS = [name for name in SIZES if name.endswith(("_rms", "_ols", "_hnf"))]  # timm's own stems, norms and head
 
 
 def pair(name, **options):
     """Our small model under a published name, and timm's builder of that name with the same weights."""
     ours = randomise(create_model(name, depths=DEPTHS, dims=DIMS, num_classes=7)).eval()
     theirs = timm.create_model(name, depths=DEPTHS, dims=DIMS, num_classes=7, **options)
-    lend(ours.state_dict(), theirs, TIMM)
+    lend(ours.state_dict(), theirs, timm_rules(SIZES[name]))
     return ours, theirs
 
 
@@ -35,13 +36,15 @@ def test_every_name(name):
     assert double < 1e-12
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "convnext_xxlarge", "convnext_large_mlp", "convnextv2_tiny"])
+@pytest.mark.parametrize(
+    "name", ["convnext_atto", "convnext_xxlarge", "convnext_large_mlp", "convnextv2_tiny", *OTHERS]
+)
 def test_whole_size(name):
     """At full depth and width, on the meta device: the same parameters and multiply-accumulates."""
     with torch.device("meta"):
         ours, theirs = create_model(name), timm.create_model(name).eval()
     assert count_parameters(ours) == count_parameters(theirs)
-    assert len(ours.state_dict()) == len(theirs.state_dict())
+    lend(ours.state_dict(), theirs, timm_rules(SIZES[name]))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         theirs(torch.empty(1, 3, 224, 224, device="meta"))
     assert count_macs(ours, 224) == counter.get_total_flops() // 2
@@ -55,7 +58,7 @@ def test_another_epsilon_shows():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["convnext_tiny", "convnextv2_atto", "convnext_large_mlp"])
+@pytest.mark.parametrize("name", ["convnext_tiny", "convnextv2_atto", "convnext_large_mlp", *OTHERS])
 def test_every_tensor_matters(name):
     """Had any one tensor gone to the wrong place, the comparison would show it."""
     ours, theirs = pair(name)
@@ -96,17 +99,17 @@ def test_output_stride(size, output_stride, conv_mlp):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["convnext_tiny", "convnext_nano", "convnextv2_nano"])
+@pytest.mark.parametrize("name", ["convnext_tiny", "convnext_nano", "convnextv2_nano", *OTHERS])
 @pytest.mark.parametrize("output_stride", [8, 32])
 def test_feature_maps(name, output_stride):
     model = randomise(create_model(name, depths=DEPTHS, dims=DIMS, output_stride=output_stride, num_classes=0))
     assert isinstance(model, ConvNeXt)
     whole = timm.create_model(name, depths=DEPTHS, dims=DIMS, output_stride=output_stride, num_classes=0)
-    lend(model.state_dict(), whole, TIMM)
+    lend(model.state_dict(), whole, timm_rules(SIZES[name]))
     theirs = timm.create_model(
         name, depths=DEPTHS, dims=DIMS, output_stride=output_stride, features_only=True, out_indices=(0, 1, 2, 3)
     )
-    stages = {n: value for n, value in whole.state_dict().items() if not n.startswith("head.")}
+    stages = {n: value for n, value in whole.state_dict().items() if not n.startswith(("head.", "norm_pre."))}
     theirs.load_state_dict({n.replace("stages.", "stages_").replace("stem.", "stem_"): v for n, v in stages.items()})
     theirs.eval()
     ours = FeatureMaps(model, norm=False).eval()
@@ -118,6 +121,20 @@ def test_feature_maps(name, output_stride):
         assert difference(given, expected) < 1e-5
     for given, expected in zip(ours.double()(x.double()), theirs.double()(x.double()), strict=True):
         assert difference(given, expected) < 1e-12
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["convnext_tiny_hnf", "convnext_zepto_rms_ols"])
+@pytest.mark.parametrize("shape", [(64, 96), (92, 70), (65, 127)])
+def test_features(name, shape):
+    """At odd sizes too; and the tokens of a norm in front of pooling are timm's unpooled features."""
+    ours, theirs = pair(name)
+    assert isinstance(ours, ConvNeXt)
+    ours, theirs, x = ours.double(), theirs.double(), image(2, 3, *shape).double()
+    expected: Any = theirs.forward_features(x)
+    assert difference(ours.forward_features(x), theirs.forward_head(expected, pre_logits=True)) < 1e-12
+    tokens = ours.forward_tokens(x)[1] if ours.size.head_norm_first else ours.forward_maps(x)[-1].flatten(2).mT
+    assert difference(tokens, expected.flatten(2).mT) < 1e-12
 
 
 def test_drop_path_rates():

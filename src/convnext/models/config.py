@@ -31,3 +31,5 @@ class ModelConfig:
     """Blocks in each of the four stages, where they differ from the named model's."""
     dims: tuple[int, ...] | None = None
     """Channels of each of the four stages, where they differ from the named model's."""
+    kernel_size: int | None = None
+    """Side of the depthwise filters, odd, where it differs from the named model's (7); small images learn from 3."""

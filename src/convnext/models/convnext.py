@@ -3,7 +3,8 @@
 B batch, C channels, H W space, K classes. Activations are (B, C, H, W) in channels_last memory from stem to head: seen
 as (B, H, W, C) they are contiguous, so that norms and linear layers need no copy.
 
-Parameters have the names of the official checkpoints (facebookresearch/ConvNeXt, models/convnext.py).
+Parameters have the names of the official checkpoints (facebookresearch/ConvNeXt, models/convnext.py); the layers of
+timm's stems, which have no official name, are numbered in their order: `downsample_layers.0.0`, `.1`, ...
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from convnext.models.layers import INIT_STD, DropPath, drop_path_rates, init_head, init_weights, mean_pool
+from convnext.models.layers import INIT_STD, DropPath, drop_path_rates, init_model, mean_pool
+from convnext.models.stem import StemKind, build_stem
 from convnext.ops.grn import GRN
-from convnext.ops.norm import LayerNorm, LayerNorm2d
+from convnext.ops.norm import NORMS, NORMS_2D, LayerNorm, NormOf
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,11 @@ class Size:
     dims: tuple[int, ...]
     layer_scale_init_value: float = 1e-6  # 0: none
     use_grn: bool = False  # V2
+    kernel_size: int = 7  # of the depthwise convolutions (paper section 2.5)
+    stem: StemKind = "patch"
+    norm: Literal["layer", "simple"] = "layer"
     norm_eps: float = 1e-6
+    head_norm_first: bool = False  # the norm on the last map, before pooling, not after
     head_hidden: int = 0  # CLIP's large_mlp: a hidden layer in front of the classifier
     num_classes: int = 1000
 
@@ -55,6 +61,14 @@ SIZES = {
     "convnext_base": Size((3, 3, 27, 3), (128, 256, 512, 1024)),
     "convnext_large": Size((3, 3, 27, 3), (192, 384, 768, 1536)),
     "convnext_xlarge": Size((3, 3, 27, 3), (256, 512, 1024, 2048)),
+    # timm's other stems (ols: overlapping), norms (rms, which are its SimpleNorm) and head (hnf: norm before pooling)
+    "convnext_zepto_rms": Size((2, 2, 4, 2), (32, 64, 128, 256), norm="simple"),
+    "convnext_zepto_rms_ols": Size((2, 2, 4, 2), (32, 64, 128, 256), stem="overlap_act", norm="simple"),
+    "convnext_atto_ols": Size((2, 2, 6, 2), (40, 80, 160, 320), stem="overlap_tiered"),
+    "convnext_femto_ols": Size((2, 2, 6, 2), (48, 96, 192, 384), stem="overlap_tiered"),
+    "convnext_pico_ols": Size((2, 2, 6, 2), (64, 128, 256, 512), stem="overlap_tiered"),
+    "convnext_nano_ols": Size((2, 2, 8, 2), (80, 160, 320, 640), stem="overlap"),
+    "convnext_tiny_hnf": Size((3, 3, 9, 3), (96, 192, 384, 768), head_norm_first=True),
     # OpenCLIP's image towers
     "convnext_large_mlp": Size((3, 3, 27, 3), (192, 384, 768, 1536), head_hidden=1536),
     "convnext_xxlarge": Size((3, 4, 30, 3), (384, 768, 1536, 3072), norm_eps=1e-5),
@@ -88,12 +102,14 @@ class Block(nn.Module):
         drop_path: float = 0.0,
         layer_scale_init_value: float = 1e-6,
         use_grn: bool = False,
+        kernel_size: int = 7,
         dilation: int = 1,
-        norm_eps: float = 1e-6,
+        norm: NormOf = LayerNorm,
     ) -> None:
         super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, kernel_size=7, padding=3 * dilation, dilation=dilation, groups=dim)
-        self.norm = LayerNorm(dim, eps=norm_eps)
+        padding = kernel_size // 2 * dilation
+        self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=padding, dilation=dilation, groups=dim)
+        self.norm = norm(dim)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
         self.act = nn.GELU()
         self.grn = GRN(4 * dim) if use_grn else nn.Identity()
@@ -125,7 +141,7 @@ class Block(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """ConvNeXt V1 or V2: a patchify stem, four stages of blocks, mean pooling, norm and a linear classifier.
+    """ConvNeXt V1 or V2: a stem, four stages of blocks, mean pooling, norm and a linear classifier.
 
     Args:
         size: depths, dims and the version; see `SIZES`, or make your own.
@@ -134,11 +150,11 @@ class ConvNeXt(nn.Module):
         drop_path_rate: stochastic depth of the last block, rising linearly from 0 (paper Table 5).
         layer_scale_init_value: initial layer scale, 0 for none; None: the size's own (V1: 1e-6, V2: none).
         head_init_scale: factor on the classifier's initial weights (0.001 for fine-tuning, paper Table 6).
-        stem_stride: 4 as published; 2 (a 2x2 patch) or 1 (a 3x3 convolution) for small images.
+        stem_stride: 4 as published; 2 or 1 for small images (see `build_stem`).
         output_stride: 8, 16 or 32: no stage shrinks beyond it; it dilates its convolutions instead.
 
     Raises:
-        ValueError: for a stride that is not offered, or depths and dims that are not four each.
+        ValueError: for a stride, stem or kernel size that is not offered, or depths and dims that are not four each.
     """
 
     def __init__(
@@ -156,6 +172,8 @@ class ConvNeXt(nn.Module):
         super().__init__()
         if len(size.depths) != 4 or len(size.dims) != 4:
             raise ValueError(f"A ConvNeXt has four stages; depths={size.depths}, dims={size.dims} do not.")
+        if size.kernel_size % 2 == 0 or size.kernel_size < 1:
+            raise ValueError(f"kernel_size is odd, as 3, 5, 7, 9 or 11, not {size.kernel_size}.")
         if stem_stride not in (1, 2, 4) or output_stride not in (8, 16, 32):
             raise ValueError(
                 f"stem_stride is 1, 2 or 4 and output_stride 8, 16 or 32, not {stem_stride}, {output_stride}."
@@ -167,26 +185,30 @@ class ConvNeXt(nn.Module):
         rates = iter(drop_path_rates(drop_path_rate, sum(size.depths)))
         steps = _plan_stages(stem_stride, output_stride)
         self.strides = [step.stride for step in steps]
+        norm = partial(NORMS[size.norm], eps=size.norm_eps)
+        norm_2d = partial(NORMS_2D[size.norm], eps=size.norm_eps)
 
-        self.downsample_layers = nn.ModuleList([_stem(in_chans, size.dims[0], stem_stride, size.norm_eps)])
+        stem = build_stem(size.stem, in_chans, size.dims[0], stride=stem_stride, norm=norm_2d)
+        self.downsample_layers = nn.ModuleList([stem])
         self.stages = nn.ModuleList()
         for i, (depth, dim, step) in enumerate(zip(size.depths, size.dims, steps, strict=True)):
             if i > 0:
-                self.downsample_layers.append(_downsample(size.dims[i - 1], dim, step, size.norm_eps))
+                self.downsample_layers.append(_downsample(size.dims[i - 1], dim, step, norm_2d))
             blocks = [
                 Block(
                     dim,
                     drop_path=next(rates),
                     layer_scale_init_value=scale,
                     use_grn=size.use_grn,
+                    kernel_size=size.kernel_size,
                     dilation=step.dilation,
-                    norm_eps=size.norm_eps,
+                    norm=norm,
                 )
                 for _ in range(depth)
             ]
             self.stages.append(nn.Sequential(*blocks))
 
-        self.norm = LayerNorm(size.dims[-1], eps=size.norm_eps)
+        self.norm = norm(size.dims[-1])
         self.pre_logits: nn.Module = nn.Identity()
         if size.head_hidden:
             self.pre_logits = nn.Sequential(OrderedDict(fc=nn.Linear(size.dims[-1], size.head_hidden), act=nn.GELU()))
@@ -195,33 +217,36 @@ class ConvNeXt(nn.Module):
         self.init_weights()
 
     def init_weights(self, *, std: float = INIT_STD) -> None:
-        """Initialises every parameter; `std` is that of all weights but the classifier's, which keep 0.02.
-
-        0.02 suits the published widths. Narrow models learn faster from more: 64 channels or so from 0.08.
-        """
-        self.apply(partial(init_weights, std=std))
-        for block in self.block_list():
-            block.init_layer_scale()
-        init_head(self.head, scale=self.head_init_scale)
+        """Initialises every parameter: see `init_model`."""
+        init_model(self, self.block_list(), self.head, std=std, head_scale=self.head_init_scale)
 
     def block_list(self) -> list[Block]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
         return [block for stage in self.stages for block in stage]  # type: ignore[union-attr]
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
-        """The maps after each stage: (B, in_chans, H, W) to four of (B, dims[i], H / strides[i], W / strides[i])."""
+        """The maps after each stage: (B, in_chans, H, W) to four of (B, dims[i], H / strides[i], W / strides[i]).
+
+        Odd sizes round down, in overlapping stems up.
+        """
         return run_stages(x, self.downsample_layers, self.stages)
 
     def forward_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """DINOv3's outputs: the normalised mean (B, C) and the normalised last map as tokens (B, H * W, C)."""
+        """DINOv3's outputs: the pooled features (B, C) and the normalised last map as tokens (B, H * W, C)."""
         x = self.forward_maps(x)[-1]
         patches = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, C, H, W) -> (B, H * W, C): a view of channels_last memory
-        return self.norm(mean_pool(x)), self.norm(patches)
+        return self._pool(x), self.norm(patches)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Pooled, normalised features: (B, in_chans, H, W) to (B, num_features)."""
         x = self.forward_maps(x)[-1]
-        return self.pre_logits(self.norm(mean_pool(x)))
+        return self.pre_logits(self._pool(x))
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """The norm of the last map's mean, or the mean of its norm: (B, C, H, W) to (B, C)."""
+        if self.size.head_norm_first:
+            return self.norm(x.permute(0, 2, 3, 1)).mean((1, 2))  # (B, H, W, C), a view, for the norm over channels
+        return self.norm(mean_pool(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K), or features (B, num_features) where there is no classifier."""
@@ -275,19 +300,13 @@ def _plan_stages(stem_stride: int, output_stride: int) -> list[_Step]:
     return steps
 
 
-def _stem(in_chans: int, dim: int, stride: int, eps: float) -> nn.Sequential:
-    """A patchify convolution and LN. At stride 1 a patch would be one pixel without neighbours: 3x3 instead."""
-    kernel, padding = (3, 1) if stride == 1 else (stride, 0)
-    return nn.Sequential(nn.Conv2d(in_chans, dim, kernel, stride=stride, padding=padding), LayerNorm2d(dim, eps=eps))
-
-
-def _downsample(dim: int, out: int, step: _Step, eps: float) -> nn.Sequential:
-    """LN and a 2x2 convolution of stride 2; where the map keeps its size: stride 1, dilated, padded to that size."""
-    norm = LayerNorm2d(dim, eps=eps)
+def _downsample(dim: int, out: int, step: _Step, norm: NormOf) -> nn.Sequential:
+    """Norm and a 2x2 convolution of stride 2; where the map keeps its size: stride 1, dilated, padded to that size."""
     if step.shrink:
-        return nn.Sequential(norm, nn.Conv2d(dim, out, kernel_size=2, stride=2))
+        return nn.Sequential(norm(dim), nn.Conv2d(dim, out, kernel_size=2, stride=2))
     # As padding="same" would, which warns where the two sides differ. The names stay those of the shrinking layer.
     before = step.dilation_before // 2
     after = step.dilation_before - before
+    pad = nn.ZeroPad2d((before, after, before, after))
     conv = nn.Conv2d(dim, out, kernel_size=2, dilation=step.dilation_before)
-    return nn.Sequential(OrderedDict([("0", norm), ("pad", nn.ZeroPad2d((before, after, before, after))), ("1", conv)]))
+    return nn.Sequential(OrderedDict([("0", norm(dim)), ("pad", pad), ("1", conv)]))

@@ -33,10 +33,11 @@ def create_model(
     output_stride: int = 32,
     depths: tuple[int, ...] | None = None,
     dims: tuple[int, ...] | None = None,
+    kernel_size: int | None = None,
 ) -> Model:
     """Builds the model `name` (one of `NAMES`) with fresh weights, in float32 on the current default device.
 
-    Args are those of `ConvNeXt`; `depths` and `dims` replace the named model's.
+    Args are those of `ConvNeXt`; `depths`, `dims` and `kernel_size` replace the named model's.
 
     Raises:
         UserError: for an unknown name (the nearest are offered) or a setting that the model does not have.
@@ -49,9 +50,10 @@ def create_model(
         "head_init_scale": head_init_scale,
     }
     if name in isotropic.SIZES:
-        if (stem_stride, output_stride, depths, dims) != (4, 32, None, None):
+        if (stem_stride, output_stride, depths, dims, kernel_size) != (4, 32, None, None, None):
             raise UserError(
-                f"{name} has one 16x16 stem and one depth: stem_stride, output_stride, depths, dims stay unset."
+                f"{name} has one 16x16 stem, one depth and 7x7 filters: stem_stride, output_stride, depths, dims and "
+                "kernel_size stay unset."
             )
     elif name not in convnext.SIZES:
         raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
@@ -59,8 +61,8 @@ def create_model(
         if name in isotropic.SIZES:
             return IsotropicConvNeXt(isotropic.SIZES[name], **common)
         size = convnext.SIZES[name]
-        changed = {"depths": size.depths if depths is None else depths, "dims": size.dims if dims is None else dims}
-        size = dataclasses.replace(size, **changed)
+        changed = {"depths": depths, "dims": dims, "kernel_size": kernel_size}
+        size = dataclasses.replace(size, **{key: value for key, value in changed.items() if value is not None})
         return ConvNeXt(size, stem_stride=stem_stride, output_stride=output_stride, **common)
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from convnext.models.convnext import ConvNeXt, run_stages
-from convnext.ops.norm import LayerNorm2d
+from convnext.ops.norm import NORMS_2D
 
 
 class FeatureMaps(nn.Module):
@@ -20,7 +20,8 @@ class FeatureMaps(nn.Module):
     Args:
         model: any ConvNeXt; its layers are shared, not copied.
         stages: which stages' maps to return, of 0..3, ascending.
-        norm: a new LayerNorm on each returned map, as the official dense tasks have it; False: maps as they are.
+        norm: a new norm of the model's kind (LayerNorm, but for zepto's) on each returned map, as the official dense
+            tasks have it; False: maps as they are.
 
     `channels` and `strides` describe the returned maps, which is all that a head needs to know.
 
@@ -39,9 +40,8 @@ class FeatureMaps(nn.Module):
         self.channels = [model.size.dims[i] for i in stages]
         self.strides = [model.strides[i] for i in stages]
         for i in stages:
-            self.add_module(
-                f"norm{i}", LayerNorm2d(model.size.dims[i], eps=model.size.norm_eps) if norm else nn.Identity()
-            )
+            kind, eps = NORMS_2D[model.size.norm], model.size.norm_eps
+            self.add_module(f"norm{i}", kind(model.size.dims[i], eps=eps) if norm else nn.Identity())
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, in_chans, H, W) to one map (B, channels[k], H / strides[k], W / strides[k]) for each wanted stage."""

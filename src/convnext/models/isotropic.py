@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from convnext.models.convnext import Block
-from convnext.models.layers import INIT_STD, drop_path_rates, init_head, init_weights, mean_pool
+from convnext.models.layers import INIT_STD, drop_path_rates, init_model, mean_pool
 from convnext.ops.norm import LayerNorm
 
 PATCH = 16
@@ -74,14 +73,8 @@ class IsotropicConvNeXt(nn.Module):
         self.init_weights()
 
     def init_weights(self, *, std: float = INIT_STD) -> None:
-        """Initialises every parameter; `std` is that of all weights but the classifier's, which keep 0.02.
-
-        0.02 suits the published widths. Narrow models learn faster from more: 64 channels or so from 0.08.
-        """
-        self.apply(partial(init_weights, std=std))
-        for block in self.block_list():
-            block.init_layer_scale()
-        init_head(self.head, scale=self.head_init_scale)
+        """Initialises every parameter: see `init_model`."""
+        init_model(self, self.block_list(), self.head, std=std, head_scale=self.head_init_scale)
 
     def block_list(self) -> list[Block]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
