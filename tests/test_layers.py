@@ -27,6 +27,7 @@ LEVELS = {
     "run": 6,
     "predictor": 6,
     "study": 7,
+    "bench": 7,
     "cli": 8,
     "__init__": 9,
     "__main__": 9,

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from convnext.models.convnext import SIZES, Block, ConvNeXt, Size
     from convnext.models.create import NAMES, Model, count_macs, count_parameters, create_model
     from convnext.models.features import FeatureMaps
+    from convnext.models.fuse import fuse
     from convnext.models.isotropic import IsotropicConvNeXt
     from convnext.predictor import Predictor
     from convnext.recipes.recipe import Recipe
     from convnext.recipes.table import find_recipe
     from convnext.run import resume, train
+    from convnext.weights.export import save_as
     from convnext.weights.load import load_model
 
 __version__ = "0.1.0"
@@ -34,6 +36,7 @@ _HOME = {
     "count_parameters": "models.create",
     "create_model": "models.create",
     "FeatureMaps": "models.features",
+    "fuse": "models.fuse",
     "IsotropicConvNeXt": "models.isotropic",
     "Predictor": "predictor",
     "Recipe": "recipes.recipe",
@@ -41,6 +44,7 @@ _HOME = {
     "resume": "run",
     "train": "run",
     "load_model": "weights.load",
+    "save_as": "weights.export",
 }
 
 __all__ = [
@@ -60,15 +64,21 @@ __all__ = [
     "count_parameters",
     "create_model",
     "find_recipe",
+    "fuse",
     "list_models",
     "load_model",
     "resume",
+    "save_as",
     "train",
 ]
 
 
-def list_models() -> list[str]:
-    """The names that `create_model` knows."""
+def list_models(*, pretrained: bool = False, commercial: bool | None = None) -> list[str]:
+    """The names that `create_model` knows; with `pretrained`, or where `commercial` is given, those of the published
+    weights that `load_model` knows: all, or those that may (True) or may not (False) be used commercially."""
+    if pretrained or commercial is not None:
+        rows = import_module("convnext.weights.catalog").list_weights(commercial=commercial)
+        return [row.name for row in rows]
     return list(import_module("convnext.models.create").NAMES)
 
 

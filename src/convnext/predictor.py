@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convnext.core.device import Precision
+from convnext.core.errors import UserError
 from convnext.data.decode import decode
 from convnext.data.mix import prepare
 from convnext.data.preprocess import eval_transform
@@ -31,19 +32,21 @@ class Guess:
 
 
 class Predictor:
-    """Classifies pictures with a model that `convnext train` saved.
+    """Classifies pictures with a model: one that was trained here, or published weights.
 
     Args:
-        path: a run's folder or its .safetensors file.
+        model: whatever `load_model` takes: a run's folder, a file, a name of published weights, hf-hub:owner/name.
         device: auto, cpu, cuda, mps.
         dtype: auto takes bfloat16 where the device is fast at it.
 
     Raises:
-        UserError: where there is no such model.
+        UserError: where there is no such model, or it has no classifier.
     """
 
-    def __init__(self, path: str | Path, *, device: str = "auto", dtype: Precision = "auto") -> None:
-        self.model, self.card = load_model(path, device=device, dtype=dtype)
+    def __init__(self, model: str | Path, *, device: str = "auto", dtype: Precision = "auto") -> None:
+        self.model, self.card = load_model(model, device=device, dtype=dtype)
+        if not self.card.model.num_classes:
+            raise UserError(f"{model} has no classifier to predict with: it gives features. Fine-tune it, with --init.")
         weight = next(self.model.parameters())
         self.device, self.dtype = weight.device, weight.dtype
 
@@ -56,9 +59,11 @@ class Predictor:
 
     def predict(self, images: Sequence[Tensor], *, top: int = 5) -> list[list[Guess]]:
         """The `top` likeliest classes of each image, likeliest first."""
-        values, indices = self.probabilities(images).topk(min(top, max(len(self.card.classes), 1)))
+        probabilities = self.probabilities(images)
+        names = self.card.classes or tuple(f"class {i}" for i in range(probabilities.shape[1]))
+        values, indices = probabilities.topk(min(top, len(names)))
         return [
-            [Guess(self.card.classes[i], p, i) for p, i in zip(row.tolist(), places.tolist(), strict=True)]
+            [Guess(names[i], p, i) for p, i in zip(row.tolist(), places.tolist(), strict=True)]
             for row, places in zip(values, indices, strict=True)
         ]
 

@@ -35,8 +35,9 @@ from convnext.train.ema import Ema
 from convnext.train.loop import Loop, Plan, make_plan
 from convnext.train.optim import build_optimizer
 from convnext.train.parallel import parallelize
-from convnext.weights.files import Card, load_initial, save_model
-from convnext.weights.load import BEST, model_file, model_of
+from convnext.weights.files import Card, save_model
+from convnext.weights.load import load_initial, model_of
+from convnext.weights.published import BEST
 
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
 
@@ -170,7 +171,7 @@ def _model(recipe: Recipe, device: torch.device, *, load_init: bool) -> tuple[Mo
     """The model on its device, the same on every rank; and the names of weights that `init` did not provide."""
     seed_everything(recipe.loop.seed)
     model = from_config(recipe.model)
-    fresh = load_initial(model, model_file(recipe.init)) if recipe.init and load_init else []
+    fresh = load_initial(model, recipe.init) if recipe.init and load_init else []
     smallest = model.strides[-1]
     if recipe.input.size < smallest:
         raise UserError(

@@ -30,7 +30,11 @@ def test_unknown_name_offers_the_nearest():
         ("convnext_atto", {"dims": ()}, "four stages"),
         ("convnext_atto", {"drop_path_rate": 1.0}, "drop path rate"),
         ("convnext_isotropic_small", {"drop_path_rate": -0.5}, "drop path rate"),
-        ("convnext_isotropic_small", {"stem_stride": 2}, "stem_stride, output_stride, depths, dims and kernel_size stay unset"),
+        (
+            "convnext_isotropic_small",
+            {"stem_stride": 2},
+            "stem_stride, output_stride, depths, dims and kernel_size stay unset",
+        ),
         ("convnext_isotropic_small", {"depths": (1, 1, 1, 1)}, "stay unset"),
     ],
 )

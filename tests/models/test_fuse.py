@@ -16,7 +16,6 @@ from kinds import (
     OVERLAP,
     V1,
     V2,
-    ZEPTO,
     block_outputs,
     build,
     difference,

@@ -11,9 +11,10 @@ from torch import nn
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
 from convnext.models.create import NAMES, create_model, from_config
-from convnext.weights.files import load_initial, load_strictly, read_state
-from convnext.weights.formats import check_keys, official_names, unwrap
-from convnext.weights.recognise import architecture
+from convnext.weights.files import load_strictly, read_state
+from convnext.weights.formats import check_keys, official, unwrap
+from convnext.weights.load import load_initial
+from convnext.weights.recognise import recognise
 
 STATE = {"norm.weight": torch.ones(2), "norm.bias": torch.zeros(2)}
 
@@ -35,14 +36,14 @@ STATE = {"norm.weight": torch.ones(2), "norm.bias": torch.zeros(2)}
     ],
 )
 def test_unwrapped(loaded):
-    state = unwrap(loaded, "file")
+    state = official(unwrap(loaded, "file")).state
     assert list(state) == list(STATE)
     assert all(torch.equal(value, STATE[name]) for name, value in state.items())
 
 
 def test_names_that_only_resemble_a_prefix():
     names = ["modules.0.weight", "normsx.weight", "stages.0.module.weight", "norm3.weight"]
-    assert list(official_names(dict.fromkeys(names, torch.ones(1)))) == names
+    assert list(official(dict.fromkeys(names, torch.ones(1))).state) == names
 
 
 @pytest.mark.parametrize(
@@ -159,14 +160,15 @@ def test_anything_else_must_fit(tmp_path, state, card):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_architecture(name):
+def test_recognise(name):
     """By its layers, with any classifier or none."""
     with torch.device("meta"):
         state = create_model(name, num_classes=21841).state_dict()
     headless = {n: value for n, value in state.items() if not n.startswith("head.")}
-    for given in (state, headless):
+    for given, classes in ((state, 21841), (headless, 0)):
         # DINOv3's backbones are ConvNeXts without a head: the same layers, so the same name
-        assert architecture(given, "file") == name.removeprefix("dinov3_")
+        found = recognise(given, "file", norm_first=name == "convnext_tiny_hnf")
+        assert found == ModelConfig(name.removeprefix("dinov3_"), num_classes=classes)
 
 
 def test_dinov3_file(tmp_path):
@@ -186,7 +188,7 @@ def test_dinov3_file(tmp_path):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({}, "does not hold a ConvNeXt under its official names"),
+        ({}, "does not hold a ConvNeXt in a layout known here"),
         (STATE, r"there is no downsample_layers\.0\.0\.weight"),
         ({"stem.weight": torch.ones(3)}, "does not hold a ConvNeXt"),
         (
@@ -197,21 +199,21 @@ def test_dinov3_file(tmp_path):
         (nn.Linear(2, 2).state_dict(), "does not hold a ConvNeXt"),
     ],
 )
-def test_another_architecture(state, message):
+def test_another_recognise(state, message):
     with pytest.raises(UserError, match=rf"^file\.pth .*{message}"):
-        architecture(state, "file.pth")
+        recognise(state, "file.pth")
 
 
 def test_unknown_sizes(state):
     with pytest.raises(UserError, match=r"depths \(1, 1, 1, 1\) and dims \(4, 4, 8, 8\), which is none of the known"):
-        architecture(state, "file.pth")
+        recognise(state, "file.pth")
     with torch.device("meta"):
         isotropic = create_model("convnext_isotropic_small").state_dict()
     isotropic = {name: value for name, value in isotropic.items() if not name.startswith("blocks.17.")}
     with pytest.raises(UserError, match="isotropic ConvNeXt of depth 17 and width 384"):
-        architecture(isotropic, "file.pth")
+        recognise(isotropic, "file.pth")
 
 
 def test_default_configuration_is_a_known_model():
     with torch.device("meta"):
-        assert architecture(from_config(ModelConfig()).state_dict(), "x") == ModelConfig().name
+        assert recognise(from_config(ModelConfig()).state_dict(), "x") == ModelConfig()

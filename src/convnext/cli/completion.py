@@ -51,8 +51,9 @@ def run(argv: list[str]) -> None:
 
 def words(before: list[str]) -> list[str]:
     """What may come after the words `before`: commands, then names and options."""
-    from convnext.cli import evaluate, models, predict, recipes, report, train
+    from convnext.cli import bench, evaluate, models, predict, recipes, report, train, weights
     from convnext.recipes.table import RECIPES
+    from convnext.weights.catalog import catalog
 
     if not before:
         return list(COMMANDS)
@@ -63,8 +64,14 @@ def words(before: list[str]) -> list[str]:
         "report": report.Report,
         "models": models.Models,
         "recipes": recipes.Recipes,
+        "bench": bench.Bench,
     }
     command = before[0]
+    if command == "weights":
+        if len(before) == 1:
+            return list(weights.PARTS)
+        names = list(catalog()) if len(before) == 2 and before[1] != "list" else []
+        return names + (list(options(weights.PARTS[before[1]])) if before[1] in weights.PARTS else [])
     names = list(RECIPES) if command in ("train", "recipes") and len(before) == 1 else []
     return names + (list(options(kinds[command])) if command in kinds else [])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -20,8 +19,9 @@ class Evaluate:
       convnext evaluate runs/x --data photos   on other images (class folders named as in training)
     """
 
-    model: tyro.conf.Positional[Path | None] = None
-    """A run's folder or a .safetensors file; the run trained last if left out."""
+    model: tyro.conf.Positional[str] = ""
+    """A run's folder, a file of weights, a name from `convnext weights list` or hf-hub:owner/name; the run trained last
+    if left out."""
     data: str = ""
     """Images to evaluate on; what the run held out if left out."""
     batch: int = 64

@@ -38,8 +38,9 @@ class Predict:
 
     paths: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files, folders, - for standard input, or the word digits (the digits that a run held out)."""
-    model: Path | None = None
-    """A run's folder or a .safetensors file; the run trained last if left out."""
+    model: str = ""
+    """A run's folder, a file of weights, a name from `convnext weights list` or hf-hub:owner/name; the run trained last
+    if left out."""
     top: int = 5
     """How many classes to name for each picture."""
     pictures: Path | None = None
@@ -62,8 +63,8 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--top names at least 1 class, not {args.top}.")
     from convnext.predictor import Predictor
 
-    model = args.model or newest_run()
-    if args.model is None:
+    model = args.model or str(newest_run())
+    if not args.model:
         say(f"using {model}")
     predictor = Predictor(model, device=args.device, dtype=args.dtype)
     pictures = list(islice(_find(args.paths, model), args.limit or None))
@@ -84,7 +85,7 @@ class _Picture(NamedTuple):
     read: Callable[[], Tensor]
 
 
-def _find(paths: tuple[str, ...], model: Path) -> Iterator[_Picture]:
+def _find(paths: tuple[str, ...], model: str) -> Iterator[_Picture]:
     """Every picture that the arguments mean, in order. Raises UserError for a path that is not there."""
     from convnext.data.decode import IMAGE_SUFFIXES
 
@@ -94,7 +95,7 @@ def _find(paths: tuple[str, ...], model: Path) -> Iterator[_Picture]:
         elif path == "digits" and not Path(path).exists():
             from convnext.run import reopen
 
-            source = reopen(model).val
+            source = reopen(Path(model)).val
             yield from (_Picture(source.name(i), partial(source.read, i)) for i in range(len(source)))
         elif Path(path).is_dir():
             files = (file for file in sorted(Path(path).rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -105,7 +106,7 @@ def _find(paths: tuple[str, ...], model: Path) -> Iterator[_Picture]:
             raise UserError(f"There is no file or folder {path}.")
 
 
-def _standard_input(model: Path) -> Iterator[_Picture]:
+def _standard_input(model: str) -> Iterator[_Picture]:
     """One picture, or the paths of many, a line each: text without zero bytes is taken for paths."""
     data = sys.stdin.buffer.read()
     if not data:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from convnext.core.errors import UserError, nearest
 from convnext.data.digits import DigitsSource
 from convnext.data.folder import LAYOUT, FolderSource, class_folders, holds_images
 from convnext.data.shards import SHARD_SUFFIXES, ShardSource, find_shards
-from convnext.data.source import Source, Subset, stratified_split
+from convnext.data.source import Keyed, Source, Subset, stratified_split
 
 _TRAIN = ("train", "training")
 _VAL = ("val", "valid", "validation", "test")  # in this order of preference
@@ -48,13 +48,7 @@ class Opened:
     """{"seed", "fraction", "kind": "given" | "stratified" | "none", "val": [names]}, to be saved as JSON."""
 
 
-class _Keyed(Source, Protocol):
-    """A source that also knows its classes as the data names them: folders, or numbers as text."""
-
-    class_dirs: tuple[str, ...]
-
-
-_Part = Callable[[Sequence[str] | None], _Keyed]
+_Part = Callable[[Sequence[str] | None], Keyed]
 """Opens one part of the data, given the classes it must keep to (None: those found)."""
 
 
@@ -94,7 +88,7 @@ def open_data(
     return _split(train, kept, held, layout, seed=seed, fraction=val_fraction)
 
 
-def open_all(data: str | Path, *, max_pixels: int) -> Source:
+def open_all(data: str | Path, *, max_pixels: int) -> Keyed:
     """The images to evaluate on: the validation part where the data has one, else all of it.
 
     A part that lacks classes of the training part keeps their order, so `classes` agrees with that of `open_data`.
@@ -157,7 +151,7 @@ def _restored(source: Source, split: dict[str, Any], where: str | Path) -> tuple
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
-def _check_classes(source: _Keyed, data: str | Path) -> None:
+def _check_classes(source: Keyed, data: str | Path) -> None:
     if len(torch.unique(source.targets)) > 1:
         return
     only = source.class_dirs[int(source.targets[0])]
@@ -224,14 +218,14 @@ def _shard_parts(path: Path, shards: Sequence[Path], max_pixels: int) -> _Layout
 
 
 def _folder(path: Path, max_pixels: int, prefix: str = "") -> _Part:
-    def part(keys: Sequence[str] | None) -> _Keyed:
+    def part(keys: Sequence[str] | None) -> Keyed:
         return FolderSource(path, max_pixels=max_pixels, class_dirs=keys, prefix=prefix)
 
     return part
 
 
 def _shards(paths: Sequence[Path], max_pixels: int) -> _Part:
-    def part(keys: Sequence[str] | None) -> _Keyed:
+    def part(keys: Sequence[str] | None) -> Keyed:
         return ShardSource(paths, max_pixels=max_pixels, keys=keys)
 
     return part

@@ -8,22 +8,27 @@ import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.source import Source
+from convnext.data.source import Keyed
 
 
 class Relabelled:
     """A source whose targets are positions in `classes`; a Source itself.
 
+    `class_dirs` are the names of the folders that the model's data had, where they are known (ImageNet's ids): folders
+    of these names count before names for people, which differ from list to list.
+
     Raises UserError where the source has a class that `classes` lacks, or one that stands there twice.
     """
 
-    def __init__(self, source: Source, classes: Sequence[str]) -> None:
+    def __init__(self, source: Keyed, classes: Sequence[str], class_dirs: Sequence[str] = ()) -> None:
         self.source, self.classes = source, tuple(classes)
-        if tuple(source.classes) == self.classes:
+        keyed = bool(class_dirs) and set(source.class_dirs) <= set(class_dirs)
+        given, known = (source.class_dirs, class_dirs) if keyed else (source.classes, self.classes)
+        if tuple(given) == tuple(known):
             self.targets = source.targets
             return
-        places = {name: i for i, name in enumerate(self.classes)}
-        used = [source.classes[i] for i in torch.unique(source.targets).tolist()]
+        places = {name: i for i, name in enumerate(known)}
+        used = [given[i] for i in torch.unique(source.targets).tolist()]
         unknown = [name for name in used if name not in places]
         if unknown:
             hint = nearest(unknown[0], places) or f" It knows {', '.join(self.classes[:5])}, ..."
@@ -31,12 +36,12 @@ class Relabelled:
                 f"{len(unknown)} of the data's {len(used)} classes are not among the model's {len(self.classes)}: "
                 f"'{unknown[0]}', for one.{hint} The class folders need the names that the model was trained with."
             )
-        doubled = sorted(name for name in used if self.classes.count(name) > 1)
+        doubled = sorted(name for name in used if list(known).count(name) > 1)
         if doubled:
             raise UserError(
                 f"The model has the class '{doubled[0]}' twice: the data needs all its classes, in its order."
             )
-        lookup = torch.tensor([places.get(name, -1) for name in source.classes])
+        lookup = torch.tensor([places.get(name, -1) for name in given])
         self.targets = lookup[source.targets]
 
     def __len__(self) -> int:

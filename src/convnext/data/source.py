@@ -43,6 +43,12 @@ class Source(Protocol):
         ...
 
 
+class Keyed(Source, Protocol):
+    """A source that also knows its classes as the data names them: folders, or numbers as text."""
+
+    class_dirs: tuple[str, ...]
+
+
 class Subset:
     """Some images of a source, in the given order; a Source itself."""
 

@@ -33,24 +33,53 @@ def create_model(
     output_stride: int = 32,
     depths: tuple[int, ...] | None = None,
     dims: tuple[int, ...] | None = None,
-    kernel_size: int | None = None,
 ) -> Model:
     """Builds the model `name` (one of `NAMES`) with fresh weights, in float32 on the current default device.
 
-    Args are those of `ConvNeXt`; `depths`, `dims` and `kernel_size` replace the named model's.
+    Args are those of `ConvNeXt`; `depths` and `dims` replace the named model's. num_classes: None for as many as the
+    model was published with. `from_config` has every setting.
 
     Raises:
         UserError: for an unknown name (the nearest are offered) or a setting that the model does not have.
     """
+    config = ModelConfig(
+        name,
+        in_chans=in_chans,
+        drop_path_rate=drop_path_rate,
+        layer_scale_init_value=layer_scale_init_value,
+        head_init_scale=head_init_scale,
+        stem_stride=stem_stride,
+        output_stride=output_stride,
+        depths=depths,
+        dims=dims,
+    )
+    return _build(config, num_classes)
+
+
+def from_config(config: ModelConfig) -> Model:
+    """Builds what a `ModelConfig` says; its `num_classes` is taken as it stands (0: features).
+
+    Raises UserError as `create_model` does.
+    """
+    model = _build(config, config.num_classes)
+    if config.init_std != INIT_STD:
+        model.init_weights(std=config.init_std)
+    return model
+
+
+def _build(config: ModelConfig, num_classes: int | None) -> Model:
+    name = config.name
     common = {
-        "in_chans": in_chans,
+        "in_chans": config.in_chans,
         "num_classes": num_classes,
-        "drop_path_rate": drop_path_rate,
-        "layer_scale_init_value": layer_scale_init_value,
-        "head_init_scale": head_init_scale,
+        "drop_path_rate": config.drop_path_rate,
+        "layer_scale_init_value": config.layer_scale_init_value,
+        "head_init_scale": config.head_init_scale,
     }
+    changed = {"depths": config.depths, "dims": config.dims, "kernel_size": config.kernel_size}
+    changed = {key: value for key, value in changed.items() if value is not None}
     if name in isotropic.SIZES:
-        if (stem_stride, output_stride, depths, dims, kernel_size) != (4, 32, None, None, None):
+        if changed or (config.stem_stride, config.output_stride) != (4, 32):
             raise UserError(
                 f"{name} has one 16x16 stem, one depth and 7x7 filters: stem_stride, output_stride, depths, dims and "
                 "kernel_size stay unset."
@@ -60,22 +89,10 @@ def create_model(
     try:
         if name in isotropic.SIZES:
             return IsotropicConvNeXt(isotropic.SIZES[name], **common)
-        size = convnext.SIZES[name]
-        changed = {"depths": depths, "dims": dims, "kernel_size": kernel_size}
-        size = dataclasses.replace(size, **{key: value for key, value in changed.items() if value is not None})
-        return ConvNeXt(size, stem_stride=stem_stride, output_stride=output_stride, **common)
+        size = dataclasses.replace(convnext.SIZES[name], **changed)
+        return ConvNeXt(size, stem_stride=config.stem_stride, output_stride=config.output_stride, **common)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-def from_config(config: ModelConfig) -> Model:
-    """Builds what a `ModelConfig` says; its `num_classes` is taken as it stands (0: features)."""
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    std = fields.pop("init_std")
-    model = create_model(**fields)
-    if std != INIT_STD:
-        model.init_weights(std=std)
-    return model
 
 
 def count_parameters(model: nn.Module) -> int:

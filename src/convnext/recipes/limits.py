@@ -15,6 +15,7 @@ LIMITS: dict[str, str] = {
     "model.layer_scale_init_value": "[0, inf)",
     "model.head_init_scale": "(0, inf)",
     "model.init_std": "(0, inf)",
+    "model.kernel_size": "[1, 63]",
     "input.size": "[1, 4096]",
     "input.crop_ratio": "(0, 1]",
     "augment.padding": "[0, inf)",

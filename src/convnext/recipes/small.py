@@ -43,8 +43,8 @@ def cifar10() -> Recipe:
 
     convnext train cifar10 --data CIFAR10
 
-    Expect 77 % top-1 on held-out images (docs/results/cifar10.md). What makes a short run work: initial weights four
-    times larger than usual, for the model is narrow, and small batches.
+    Expect 86 % top-1 on held-out images (docs/results/cifar10.md). What makes a short run work: orthogonalised steps,
+    3x3 filters on small maps, and initial weights four times larger than usual, for the model is narrow.
     """
     return Recipe(
         name="cifar10",
@@ -52,6 +52,7 @@ def cifar10() -> Recipe:
             "convnext_atto",
             depths=(1, 2, 2, 1),
             dims=(32, 64, 128, 128),
+            kernel_size=3,
             stem_stride=2,
             layer_scale_init_value=0.0,
             init_std=0.08,
@@ -59,8 +60,8 @@ def cifar10() -> Recipe:
         input=InputConfig(size=32),
         augment=AugmentConfig(crop="padded", randaugment_ops=0),
         mix=MixConfig(mixup=0.0, cutmix=0.0, erase=0.0),
-        optim=OptimConfig(lr=1.5e-3, weight_decay=0.15),
-        schedule=ScheduleConfig(epochs=16.0, warmup_epochs=1.6),
+        optim=OptimConfig("muon", lr=1.5e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(epochs=20.0, warmup_epochs=2.0),
         ema=EmaConfig(decay=0.999),
-        loop=LoopConfig(global_batch=64, eval_epochs=2.0, log_steps=50),
+        loop=LoopConfig(global_batch=128, eval_epochs=2.0, log_steps=50),
     )

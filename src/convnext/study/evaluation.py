@@ -26,20 +26,27 @@ THUMBNAIL = 160  # pixels
 
 
 def evaluate_on(
-    path: Path, *, data: str = "", batch: int = 64, workers: int = -1, device: str = "auto", dtype: Precision = "auto"
+    model: str | Path,
+    *,
+    data: str = "",
+    batch: int = 64,
+    workers: int = -1,
+    device: str = "auto",
+    dtype: Precision = "auto",
 ) -> dict[str, Any]:
-    """The figures (see `metrics.evaluation.evaluation_dict`) of the model at `path` on `data`.
+    """The figures (see `metrics.evaluation.evaluation_dict`) of a model (whatever `load_model` takes) on `data`.
 
     Without `data`: on what the run held out. Raises UserError where the data's classes are not the model's.
     """
-    loaded = load_model(path, device=device, dtype=dtype)
+    loaded = load_model(model, device=device, dtype=dtype)
     if data:
-        source = Relabelled(open_all(data, max_pixels=LoaderConfig().max_pixels), loaded.card.classes)
+        source = _labelled_for(loaded, data)
         held_out = None  # whether the model was trained on some of them, we cannot know
     else:
-        opened = reopen(path if path.is_dir() else path.parent)
+        run = Path(model) if Path(model).is_dir() else Path(model).parent
+        opened = reopen(run)
         source, held_out = opened.val, opened.held_out
-        data = read_recipe((path if path.is_dir() else path.parent) / RECIPE).data
+        data = read_recipe(run / RECIPE).data
     evaluation, skipped = _evaluate(loaded, source, batch=batch, workers=workers)
     return _figures(loaded, source, evaluation, skipped, data=data, held_out=held_out)
 
@@ -64,6 +71,10 @@ def evaluate_run(run: Path) -> dict[str, Any]:
     )
     write_text(run / "evaluation.json", json.dumps(figures) + "\n")
     return figures
+
+
+def _labelled_for(loaded: Loaded, data: str) -> Relabelled:
+    return Relabelled(open_all(data, max_pixels=LoaderConfig().max_pixels), loaded.card.classes, loaded.card.class_dirs)
 
 
 def _evaluate(

@@ -25,7 +25,7 @@ from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
-from convnext.weights.formats import check_keys, official_names, unwrap
+from convnext.weights.formats import Official, check_keys, official, unwrap
 
 KEY = "convnext"
 _DIGEST = "sha256"
@@ -38,7 +38,12 @@ class Card:
     model: ModelConfig
     input: InputConfig
     classes: tuple[str, ...] = ()
+    """Names of the classes, for people."""
     note: str = ""
+    class_dirs: tuple[str, ...] = ()
+    """Names of the classes' folders in the data set that the classes are of, where those differ (ImageNet's ids)."""
+    source: str = ""
+    """Published weights: their name or address, and licence."""
 
 
 def save_model(path: Path, state: dict[str, Tensor], card: Card) -> None:
@@ -88,16 +93,21 @@ def read_card(path: Path) -> Card:
         raise UserError(f"{path} does not say which model it holds in a way known here: {error}") from None
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a .safetensors, .pth or .pt file, under official names, on the CPU.
+def read_official(path: Path) -> Official:
+    """The weights in a .safetensors, .pth, .pt or .bin file under official names, on the CPU, and whose names it had.
 
-    Raises UserError for a file that is missing, damaged, of another kind, or a pickle that would run code.
+    Tensors are mapped from the file where its format allows it: they cost memory when they are used. Raises UserError
+    for a file that is missing, damaged, of another kind, or a pickle that would run code.
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
-    if path.suffix == ".safetensors":
-        return official_names(_read_safetensors(path))
-    return unwrap(read_pickle(path), str(path))
+    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
+    return official(unwrap(loaded, str(path)))
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of `read_official` alone."""
+    return read_official(path).state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -117,20 +127,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Loads every tensor, or raises UserError naming what does not fit."""
-    check_keys(model.state_dict(), state, where)
-    model.load_state_dict(state)
-
-
-def load_initial(model: nn.Module, path: Path) -> list[str]:
-    """Loads pre-trained weights to fine-tune from, and returns the names that keep their fresh values.
-
-    Those are a classifier of another number of classes, and the final norm and classifier that a headless encoder
-    (FCMAE, DINOv3) lacks. Raises UserError where anything else does not fit.
-    """
-    state, expected = read_state(path), model.state_dict()
-    fresh = [name for name in expected if name.startswith(("head.", "norm.")) and name not in state]
-    fresh += [n for n in expected if n.startswith("head.") and n in state and state[n].shape != expected[n].shape]
-    kept = {name: value for name, value in state.items() if not name.startswith("head.") or name in expected}
-    load_strictly(model, {**kept, **{name: expected[name] for name in fresh}}, str(path))
-    return fresh
+    """Loads every tensor, or raises UserError naming what does not fit. A model on the meta device takes the tensors
+    themselves, without a copy."""
+    expected = model.state_dict()
+    check_keys(expected, state, where)
+    model.load_state_dict(state, assign=any(value.is_meta for value in expected.values()))

@@ -1,24 +1,50 @@
-"""What a file of weights holds: wrappers taken off, and the state dict brought to the official names.
+"""What a file of weights holds: wrappers taken off, and the state dict brought to the official names and shapes.
+
+C channels, k kernel size.
 
 Wrappers and aliases are those of the published checkpoints: Meta's files keep the weights under `model`, training
-checkpoints add `model_ema`, detection and segmentation files use `state_dict`, data-parallel ones prefix `module.`.
+checkpoints add `model_ema`, detection and segmentation files use `state_dict` and put the model under `backbone.`,
+data-parallel ones prefix `module.`, OpenCLIP's hold a text tower too, and V2's pre-trained ones sparse convolutions.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError
+from convnext.weights.layouts import layout_of, translate
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
+_CLIP_HEADS = {  # OpenCLIP's projection -> timm's classifier
+    "visual.head.proj.": "visual.trunk.head.fc.",
+    "visual.head.mlp.fc1.": "visual.trunk.head.pre_logits.fc.",
+    "visual.head.mlp.fc2.": "visual.trunk.head.fc.",
+}
+_DECODER = ("decoder.", "mask_token", "proj.", "pred.")  # of a masked autoencoder (official main_finetune.py)
+_ALIASES = ("norms.", "projectors.")  # DINOv3: norms.* is norm.* again; timm's files may have projectors
+
+
+class Official(NamedTuple):
+    """A state dict under official names, and where it comes from."""
+
+    state: dict[str, Tensor]
+    layout: str
+    """official, timm, torchvision, transformers, ...: whose names the file has."""
+    left: tuple[str, ...]
+    """Tensors of the file that are no part of the image model (a text tower, a decoder, a detector's heads)."""
+    norm_first: bool
+    """Whether the file says that the norm stands before pooling (timm's convnext_tiny_hnf)."""
 
 
 def unwrap(loaded: Any, where: str) -> dict[str, Tensor]:
-    """The state dict inside what a file held. Raises UserError where there is none."""
+    """The state dict inside what a file held, as it is named there. Raises UserError where there is none."""
     for key in WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
@@ -27,18 +53,91 @@ def unwrap(loaded: Any, where: str) -> dict[str, Tensor]:
         raise UserError(
             f"{where} holds no model weights: expected names and tensors, or those under {', '.join(WRAPPERS)}."
         )
-    return official_names({str(name): value for name, value in loaded.items()})
+    return {str(name): value for name, value in loaded.items()}
 
 
-def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Takes off data-parallel and compile prefixes, and DINOv3's `norms.*` (an alias of `norm.*`)."""
+def official(given: Mapping[str, Tensor]) -> Official:
+    """Brings a state dict of any layout known here to the official names and shapes. Values are not changed."""
+    state = {_without_prefixes(name): value for name, value in given.items()}
+    state = {name: value for name, value in state.items() if not name.startswith(_ALIASES)}
+    kept, left, source = _image_model(state)
+    if source == "openclip":
+        kept = _with_clip_head(kept)
+    elif source == "fcmae":
+        kept = _dense(kept)
+    layout, norm_first = layout_of(kept), "norm_pre.weight" in kept
+    if layout is not None:
+        kept, source = translate(kept, layout, back=True), source or layout.name
+    kept = {name: _reshaped(name, value) for name, value in kept.items()}
+    return Official(kept, source or "official", left, norm_first)
+
+
+def _without_prefixes(name: str) -> str:
+    while name.startswith(_PREFIXES):  # in any order, and both
+        name = name.split(".", 1)[1]
+    return name
+
+
+def _image_model(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...], str]:
+    """The part of a file that is the image model, the names of the rest, and what sort of file it is ("": neither)."""
+    if "visual.trunk.stem.0.weight" in state:
+        source, prefix, ours = "openclip", "", {name for name in state if name.startswith("visual.")}
+    elif any(name.startswith(_DECODER) for name in state) or any(name.endswith(".kernel") for name in state):
+        source, prefix, ours = "fcmae", "encoder.", {name for name in state if not name.startswith(_DECODER)}
+    elif "backbone.downsample_layers.0.0.weight" in state and "backbone.norm0.weight" in state:
+        norm = re.compile(r"backbone\.norm[0-3]\.")  # on the four maps: FeatureMaps has them, a classifier does not
+        source, prefix = "detector", "backbone."
+        ours = {name for name in state if name.startswith(prefix) and not norm.match(name)}
+    else:
+        return dict(state), (), ""
+    kept = {name.removeprefix(prefix): value for name, value in state.items() if name in ours}
+    return kept, tuple(name for name in state if name not in ours), source
+
+
+def _with_clip_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """OpenCLIP's projection as a classifier without bias: that is, with a bias of zero."""
     renamed = {}
     for name, value in state.items():
-        while name.startswith(_PREFIXES):  # in any order, and both
-            name = name.split(".", 1)[1]
-        if not name.startswith("norms."):
-            renamed[name] = value
+        head = next((prefix for prefix in _CLIP_HEADS if name.startswith(prefix)), "")
+        renamed[_CLIP_HEADS[head] + name.removeprefix(head) if head else name] = value
+    weight = renamed.get("visual.trunk.head.fc.weight")
+    if weight is not None:
+        renamed.setdefault("visual.trunk.head.fc.bias", torch.zeros(weight.shape[0]))
     return renamed
+
+
+def _dense(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """V2's sparse encoder as a dense one (official utils.py, remap_checkpoint_keys): kernels (k*k, C) depthwise or
+    (k*k, C_in, C_out) become filters, column by column; the components `ln` and `linear` of names are dropped."""
+    dense = {}
+    for name, value in state.items():
+        name = name.replace(".ln.", ".").replace(".linear.", ".")
+        if name.endswith(".kernel") and value.ndim in (2, 3):  # any other is left to be named as unexpected
+            name = name.removesuffix("kernel") + "weight"
+            value = _filters(value if value.ndim == 3 else value.unsqueeze(1))
+        elif name.endswith(".bias"):
+            value = value.reshape(-1)
+        dense[name] = _reshaped(name, value)
+    return dense
+
+
+def _filters(kernel: Tensor) -> Tensor:
+    """(k*k, C_in, C_out), the places column by column, to (C_out, C_in, k, k)."""
+    side = math.isqrt(kernel.shape[0])
+    if side * side != kernel.shape[0]:
+        return kernel  # of no known shape: it will be named as misshapen
+    return kernel.permute(2, 1, 0).unflatten(2, (side, side)).transpose(3, 2)
+
+
+def _reshaped(name: str, value: Tensor) -> Tensor:
+    """The official shape of a tensor: some libraries have 1x1 convolutions for linear layers, or (C, 1, 1) scales."""
+    if name.endswith((".pwconv1.weight", ".pwconv2.weight")) and value.ndim == 4 and value.shape[2:] == (1, 1):
+        return value.flatten(1)
+    if name.endswith((".grn.gamma", ".grn.beta")):
+        return value.reshape(1, 1, 1, -1)
+    if name.endswith(".gamma") and value.ndim == 3 and value.shape[1:] == (1, 1):
+        return value.reshape(-1)
+    return value
 
 
 def check_keys(expected: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:

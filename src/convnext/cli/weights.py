@@ -1,0 +1,207 @@
+"""convnext weights list | inspect | convert | verify"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from convnext.cli.output import emit, emit_json, parse, table
+from convnext.core.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class List:
+    """The published weights: what they are, where their accuracy holds, and under which licence."""
+
+    model: str = ""
+    """Those of one architecture, as convnext_tiny."""
+    commercial: bool = False
+    """Those alone that may be used commercially."""
+    json: bool = False
+    """Print as JSON, with addresses and preprocessing."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """What a file of weights holds, whoever saved it: architecture, layout, classes, preprocessing, licence."""
+
+    source: tyro.conf.Positional[str]
+    """A file, a folder, a name from `convnext weights list`, hf-hub:owner/name or an https address."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Saves weights in another layout: ours, the official one, or that of timm, torchvision or transformers.
+
+    For example:
+      convnext weights convert runs/x out --layout timm
+      convnext weights convert convnext_tiny_1k_224_ema.pth tiny.safetensors
+    """
+
+    source: tyro.conf.Positional[str]
+    """A run's folder, a file, a name from `convnext weights list`, hf-hub:owner/name or an https address."""
+    out: tyro.conf.Positional[Path]
+    """A .safetensors file (convnext), a .pth file (official, torchvision) or a folder (timm, transformers)."""
+    layout: Literal["convnext", "official", "timm", "torchvision", "transformers"] = "convnext"
+    """Who is to read it."""
+    force: bool = False
+    """Write over what is there."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Evaluates published weights on your ImageNet, as they were evaluated, and compares with the published accuracy.
+
+    For example:
+      convnext weights verify convnext_tiny.fb_in1k --data /data/imagenet
+    """
+
+    name: tyro.conf.Positional[str]
+    """One of `convnext weights list`."""
+    data: str
+    """ImageNet-1K: a folder with val/, or the 1,000 class folders (n01440764, ...), or shards."""
+    batch: int = 64
+    """Images at a time."""
+    workers: int = -1
+    """Processes that read images; -1: as many as this machine can use."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """auto: bfloat16 where the device is fast at it."""
+    json: bool = False
+    """Print everything as JSON."""
+
+
+PARTS: dict[str, type[Any]] = {"list": List, "inspect": Inspect, "convert": Convert, "verify": Verify}
+
+HELP = """convnext weights - published weights, and files of weights
+
+usage: convnext weights PART [...]
+
+parts:
+  list      the published weights: accuracy, size, licence
+  inspect   what a file of weights holds, whoever saved it
+  convert   save in another layout: ours, the official one, timm's, torchvision's, transformers'
+  verify    evaluate published weights on your ImageNet against the published accuracy
+
+convnext weights PART --help says more about one.
+"""
+
+
+def run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        emit(HELP.rstrip())
+        return 0
+    if argv[0] not in PARTS:
+        raise UserError(f"convnext weights has no part '{argv[0]}': {', '.join(PARTS)}.{nearest(argv[0], PARTS)}")
+    args = parse(PARTS[argv[0]], argv[1:], command=f"weights {argv[0]}")
+    if isinstance(args, List):
+        _list(args)
+    elif isinstance(args, Inspect):
+        _inspect(args)
+    elif isinstance(args, Convert):
+        _convert(args)
+    else:
+        return _verify(args)
+    return 0
+
+
+def _list(args: List) -> None:
+    from convnext.weights.catalog import catalog, list_weights
+
+    models = {row.model for row in catalog().values()}
+    if args.model and args.model not in models:
+        raise UserError(f"There are no published weights of '{args.model}'.{nearest(args.model, models)}")
+    rows = list_weights(model=args.model, commercial=True if args.commercial else None)
+    if args.json:
+        emit_json([{**asdict(row), "commercial": row.commercial} for row in rows])
+        return
+    lines = [
+        (row.name, f"{row.top1:.2f}" if row.top1 else "", str(row.input.size), str(row.num_classes), row.licence)
+        for row in rows
+    ]
+    emit(table(lines, header=("name", "top-1 %", "pixels", "classes", "licence")))
+    emit(f"\n{len(rows)} checkpoints. top-1: ImageNet-1K validation at that size; empty: none published.")
+
+
+def _inspect(args: Inspect) -> None:
+    from convnext.core.typed import to_dict
+    from convnext.weights.load import describe
+    from convnext.weights.published import locate
+
+    located = locate(args.source)
+    given, card, notes = describe(located, args.source)
+    row = located.row
+    facts = {
+        "file": str(located.file),
+        "model": to_dict(card.model),
+        "layout": given.layout,
+        "tensors": len(given.state),
+        "parameters": sum(value.numel() for value in given.state.values()),
+        "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in given.state.values()}),
+        "input": to_dict(card.input),
+        "classes": list(card.classes),
+        "source": card.source,
+        "published": None if row is None else {**asdict(row), "commercial": row.commercial},
+        "left_out": list(given.left),
+        "notes": notes,
+    }
+    if args.json:
+        emit_json(facts)
+        return
+    changed = [f"{key} {value}" for key, value in facts["model"].items() if key != "name" and _told(key, value)]
+    image = card.input
+    emit(f"file      {located.file}")
+    emit(f"model     {card.model.name}" + (f" ({', '.join(changed)})" if changed else ""))
+    emit(f"layout    {given.layout}: {len(given.state)} tensors, {facts['parameters']:,} parameters")
+    emit(f"types     {', '.join(facts['dtypes'])}")
+    emit(f"input     {image.size} pixels, {image.resize}, crop ratio {image.crop_ratio:g}, {image.interpolation}")
+    emit(f"classes   {len(card.classes)}" + (f": {', '.join(card.classes[:4])}, ..." if card.classes else ""))
+    if card.source:
+        emit(f"source    {card.source}")
+    for note in notes:
+        emit(f"note      {note}")
+
+
+def _told(key: str, value: Any) -> bool:
+    """Whether a setting of a model differs from its default."""
+    from convnext.models.config import ModelConfig
+
+    return value != getattr(ModelConfig(), key)
+
+
+def _convert(args: Convert) -> None:
+    from convnext.weights.export import save_as
+    from convnext.weights.load import load_model
+
+    there = args.out.exists() and (args.out.is_file() or any(args.out.iterdir()))
+    if there and not args.force:
+        raise UserError(f"{args.out} is there already; --force writes over it.")
+    if args.out.parent != Path() and not args.out.parent.is_dir():
+        raise UserError(f"There is no folder {args.out.parent} to write {args.out.name} into.")
+    model, card = load_model(args.source)
+    how = save_as(args.out, model.state_dict(), card, layout=args.layout)
+    emit(f"{args.out}: {card.model.name} for {args.layout}. Load it with\n  {how}")
+
+
+def _verify(args: Verify) -> int:
+    from convnext.study.verification import verify
+
+    figures = verify(
+        args.name, data=args.data, batch=args.batch, workers=args.workers, device=args.device, dtype=args.dtype
+    )
+    if args.json:
+        emit_json(figures)
+    else:
+        low, high = figures["top1_interval"]
+        rest = "" if figures["whole"] else " (not the whole validation set: the interval counts)"
+        emit(f"measured    {100 * figures['top1']:.3f} %  ({100 * low:.2f} to {100 * high:.2f})")
+        emit(f"published   {figures['published']:.3f} %  ({figures['source']})")
+        emit(f"images      {figures['n']}{rest}")
+        emit("They agree." if figures["agrees"] else f"They do not agree: {figures['difference']:+.3f} points.")
+    return 0 if figures["agrees"] else 1
