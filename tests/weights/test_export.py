@@ -1,4 +1,4 @@
-"""Work done here leaves without us: each library loads, by its own means, what was saved for it; outputs are the same."""
+"""Work done here leaves without us: each library loads, by its own means, what was saved for it, and agrees."""
 
 from __future__ import annotations
 
