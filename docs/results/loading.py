@@ -75,4 +75,5 @@ for name in ("convnext_large", "convnext_xlarge"):
                 figures[who].append(json.loads(run(LOAD.format(code), folder, name).splitlines()[-1]))
     for who, rows in figures.items():
         loaded, whole, size, peak, after = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"| {name} | {who} | {loaded:.2f} | {whole:.2f} | {size:.0f} | {peak:.0f} | {after:.0f} |", flush=True)
+        row = f"{loaded:.2f} | {whole:.2f} | {size:.0f} | {peak:.0f} | {after:.0f}"
+        print(f"| {name} | {who} | {row} |", flush=True)  # noqa: T201
