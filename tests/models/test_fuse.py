@@ -16,6 +16,7 @@ from kinds import (
     OVERLAP,
     V1,
     V2,
+    ZEPTO,
     block_outputs,
     build,
     difference,
@@ -29,6 +30,7 @@ from convnext.models.convnext import Block, ConvNeXt
 from convnext.models.features import FeatureMaps
 from convnext.models.fuse import fuse
 from convnext.models.layers import DropPath
+from convnext.ops.norm import SimpleNorm, SimpleNorm2d
 
 KINDS = {
     "v1": (V1, {}),
@@ -44,6 +46,8 @@ KINDS = {
     "clip": (CLIP, {}),
     "overlapping_stem": (OVERLAP, {}),
     "norm_before_pooling": (NORM_FIRST, {}),
+    "simple_norm": (ZEPTO, {}),
+    "simple_norm_dilated": (ZEPTO, {"output_stride": 16}),
     "dinov3": (DINOV3, {}),
     "isotropic": (ISOTROPIC, {}),
     "isotropic_scaled": (ISOTROPIC_SCALED, {}),
@@ -57,9 +61,15 @@ def model(request):
     return randomise(build(size, **options))
 
 
+def is_plain(norm: nn.Module) -> bool:
+    """Whether it normalises and nothing else."""
+    return all(bool((value == (name == "weight")).all()) for name, value in norm.named_parameters())
+
+
 def normed(model: nn.Module) -> list[str]:
-    """The norms that still have an affine part."""
-    return [name for name, m in model.named_modules() if isinstance(m, nn.LayerNorm) and m.weight is not None]
+    """The norms that still scale or shift."""
+    kinds = (nn.LayerNorm, SimpleNorm, SimpleNorm2d)
+    return [name for name, m in model.named_modules() if isinstance(m, kinds) and not is_plain(m)]
 
 
 @torch.no_grad()
@@ -91,7 +101,10 @@ def test_exact_in_double_precision(model):
 def test_what_is_folded(model):
     fused = fuse(model)
     assert type(fused) is type(model)
-    assert all(block.gamma is None and block.norm.weight is None for block in fused.block_list())
+    assert len(normed(model)) == len(
+        [m for m in model.modules() if isinstance(m, (nn.LayerNorm, SimpleNorm, SimpleNorm2d))]
+    )
+    assert all(block.gamma is None and is_plain(block.norm) for block in fused.block_list())
     assert not [module for module in fused.modules() if isinstance(module, DropPath)]
     kept = set(normed(fused))
     if not isinstance(fused, ConvNeXt):
@@ -99,7 +112,8 @@ def test_what_is_folded(model):
         return
     # The stem's norm is followed by a shortcut. A norm before a padded convolution keeps what would be missing there.
     padded = {f"downsample_layers.{i}.0" for i in range(1, 4) if len(fused.downsample_layers[i]) == 3}
-    assert kept == {"downsample_layers.0.1", "norm"} | padded
+    stem = {f"downsample_layers.0.{len(fused.downsample_layers[0]) - 1}"}
+    assert kept == stem | {"norm"} | padded
     assert len(padded) == sum(a == b for a, b in zip(model.strides, model.strides[1:], strict=False))
 
 
@@ -139,6 +153,12 @@ def test_backbones_and_what_holds_them(stages, output_stride):
         assert difference(given, expected) < 1e-5
 
 
+def test_names_are_the_checkpoints(model):
+    """But for the layer scale's."""
+    names = [name for name in model.state_dict() if not name.endswith(".gamma") or name.endswith("grn.gamma")]
+    assert list(fuse(model).state_dict()) == names
+
+
 @torch.no_grad()
 def test_the_given_model_is_untouched(model):
     model.train()
@@ -167,7 +187,7 @@ def test_twice_is_once(model):
     once, x = fuse(model), image()
     twice = fuse(once)
     assert torch.equal(twice(x), once(x))
-    assert list(twice.state_dict()) == list(once.state_dict())
+    assert all(torch.equal(value, once.state_dict()[name]) for name, value in twice.state_dict().items())
     assert twice.head is not once.head
 
 
@@ -209,7 +229,7 @@ def test_other_norms(kind):
         block.norm.weight.copy_(torch.linspace(0.5, 2.0, dim))
     fused = fuse(model)
     assert difference(fused(x), model(x)) < 1e-5
-    assert all((block.norm.weight is None) == (kind != "strange") for block in fused.block_list())
+    assert all(is_plain(block.norm) == (kind != "strange") for block in fused.block_list())
 
 
 @torch.no_grad()
@@ -220,7 +240,7 @@ def test_other_layers_are_left_alone():
         block.pwconv1 = nn.Sequential(block.pwconv1)  # type: ignore[assignment]
         block.pwconv2 = nn.Sequential(block.pwconv2)  # type: ignore[assignment]
     fused = fuse(model)
-    assert all(block.gamma is not None and block.norm.weight is not None for block in fused.block_list())
+    assert not any(block.gamma is None or is_plain(block.norm) for block in fused.block_list())
     assert difference(fused(x), model(x)) < 1e-5
 
 
@@ -235,18 +255,32 @@ class _Counter(TorchDispatchMode):
 
 
 @torch.no_grad()
-def test_layer_scale_costs_nothing():
-    """A block multiplies by gamma once; folded, by nothing."""
+def test_a_folded_block_does_less():
+    """It multiplies by nothing where a block multiplies by gamma, and GELU takes no memory; its input is left alone."""
     block = randomise(build(V1)).block_list()[0]
     assert isinstance(block, Block)
     x = image(2, block.dwconv.in_channels).contiguous(memory_format=torch.channels_last)
-    counts = []
+    before, counts = x.clone(), []
     for module in (block, fuse(block)):
         with _Counter() as counter:
             module(x)
         counts.append(counter.seen)
     assert (counts[0].count("mul"), counts[1].count("mul")) == (1, 0)
-    assert sorted([*counts[1], "mul"]) == sorted(counts[0])
+    assert (counts[0].count("gelu"), counts[1].count("gelu_")) == (1, 1)
+    assert sorted([*(name.replace("gelu_", "gelu") for name in counts[1]), "mul"]) == sorted(counts[0])
+    assert torch.equal(x, before)
+
+
+def test_gradients_of_the_input_are_right():
+    """Saliency through a folded model: what GELU writes over is what its gradient needs, and autograd keeps it."""
+    model = randomise(build(V1))
+    x = image()
+    gradients = []
+    for module in (model, fuse(model)):
+        given = x.clone().requires_grad_()
+        module(given).square().sum().backward()
+        gradients.append(given.grad)
+    assert difference(gradients[1], gradients[0]) < 1e-4
 
 
 def test_parameters_on_the_meta_device():

@@ -1,8 +1,8 @@
-"""Folding for inference: what only scales or shifts channels goes into the layer beside it.
+"""Folding for inference: what only scales or shifts channels goes into the layer beside it, and GELU takes no memory.
 
 B batch, C channels, H W space. Layer scale goes into the second pointwise layer of a block (its own weights and bias,
 row by row), a norm's affine part into the layer after it: W (w * n + b) + c = (W diag(w)) n + (W b + c), for a
-normalised n. Each saves eager execution a pass over an activation; outputs change by rounding alone.
+normalised n. Outputs change by rounding alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from convnext.models.convnext import Block, ConvNeXt
 from convnext.models.features import FeatureMaps
+from convnext.ops.norm import SimpleNorm, SimpleNorm2d
 
 Model = TypeVar("Model", bound=nn.Module)
+
+_NORMS = (nn.LayerNorm, nn.RMSNorm, SimpleNorm, SimpleNorm2d)  # each ends with: times weight, and perhaps plus bias
 
 
 @torch.no_grad()
@@ -27,15 +30,18 @@ def fuse(model: Model) -> Model:
     holds one. The copy has the same class and methods; logits, features, tokens and feature maps stay what they were,
     up to rounding (float32: some 1e-6 relative). In it:
 
-    - a block has no layer scale, and its norm no affine part (they are in `pwconv2` and `pwconv1`);
-    - a downsampling norm has no affine part (it is in the convolution). Not where that convolution pads: its zeros
-      stand after the norm, and a folded shift would be missing at the border;
+    - a block has no layer scale (it is in `pwconv2`), which saves eager execution a pass over an activation;
+    - a block's norm and a downsampling norm only normalise (the rest is in `pwconv1`, or in the convolution): their
+      weight is 1, their bias 0. They are kept, for torch's float32 kernel on the CPU takes longer without them. A norm
+      before a convolution that pads stays as it is: that one's zeros stand after the norm, and a folded shift would be
+      missing at the border;
+    - a block's GELU writes over its input: fresh memory for the largest activation of a block can cost more than GELU;
     - drop path is gone, the mode is evaluation, and no parameter requires a gradient, whatever the mode of `model`.
 
-    The final norm keeps its affine part: it is read by `forward_features` and `forward_tokens` too, and costs C numbers
-    an image. A norm or layer of a kind that is not known here stays as it is. Folding again changes nothing. The state
-    dict of the copy has other names than a checkpoint: load weights first, then fold. Cast to half precision first or
-    last alike: folding is done in float32 and rounded once.
+    The final norm stays as it is: it is read by `forward_features` and `forward_tokens` too, and costs C numbers an
+    image. So does a norm or layer of a kind that is not known here. Folding again changes nothing. Names are those of
+    the checkpoint but for the layer scale: load weights first, then fold. Before or after a cast to half precision:
+    folding is done in float32 and rounded once.
 
     Args:
         model: left untouched; the copy shares no tensor with it.
@@ -51,8 +57,17 @@ def fuse(model: Model) -> Model:
     return fused
 
 
+class _GELUInPlace(nn.Module):
+    """GELU written over its input, which in a block is nobody else's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.aten.gelu_(x)
+
+
 def _fold_block(block: Block) -> None:
     block.drop_path = nn.Identity()  # type: ignore[assignment]
+    if type(block.act) is nn.GELU and block.act.approximate == "none":
+        block.act = _GELUInPlace()  # type: ignore[assignment]
     _fold_norm(block.norm, block.pwconv1)
     if block.gamma is not None and type(block.pwconv2) is nn.Linear:
         gamma = _wide(block.gamma)
@@ -63,20 +78,19 @@ def _fold_block(block: Block) -> None:
 
 def _fold_norm(norm: nn.Module, layer: nn.Module) -> None:
     """Moves the affine part of `norm` into `layer`, where both are of a known kind and that is exact."""
-    if not isinstance(norm, (nn.LayerNorm, nn.RMSNorm)) or not norm.elementwise_affine:
+    if not isinstance(norm, _NORMS) or norm.weight is None:
         return
     if not (type(layer) is nn.Linear or (type(layer) is nn.Conv2d and layer.groups == 1 and layer.padding == (0, 0))):
         return
     weight, bias = _wide(layer.weight), layer.bias
-    shift = getattr(norm, "bias", None)  # RMS norm has none
+    shift = getattr(norm, "bias", None)  # LayerNorm alone has one
     if shift is not None:
         moved = torch.einsum("oi...,i->o", weight, _wide(shift))
         bias = moved if bias is None else _wide(bias) + moved
-        norm.bias = None  # type: ignore[assignment]
+        nn.init.zeros_(shift)
     # (out, in) or (out, in, kernel, kernel): the channels of the input are the second dimension of both
     _replace(layer, weight * _wide(norm.weight).view(1, -1, *(1,) * (weight.ndim - 2)), bias)
-    norm.weight = None  # type: ignore[assignment]
-    norm.elementwise_affine = False
+    nn.init.ones_(norm.weight)
 
 
 def _replace(layer: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor | None) -> None:

@@ -1,0 +1,172 @@
+"""A library in a mode of execution, as a job for a process. B batch, C channels, H W space, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convnext.bench import peers
+from convnext.bench.cells import OURS, Candidate, Cell, Library, Mode, Settings, candidates
+from convnext.bench.trial import Call, Choice, Slices, build_measured, choose, set_up
+from convnext.core.errors import UserError
+from convnext.models.fuse import fuse
+
+PARITY = 1e-4  # the largest difference in float32, relative to the largest value
+_NEAR = {"float32": PARITY, "bfloat16": 0.1}  # what each candidate's own output may differ by: bfloat16 has 8 bits
+
+
+@dataclass
+class ModelJob:
+    """One contestant of a cell (see `worker.Job`). `scratch` is a folder for packages."""
+
+    cell: Cell
+    settings: Settings
+    library: Library
+    mode: Mode
+    scratch: Path
+    _slices: Slices | None = field(default=None, init=False)
+
+    def check(self) -> None:
+        """Its float32 logits of one image are ours, or UserError; ours are folded where they will be timed so."""
+        set_up(self.settings)
+        x = images(self.settings, 1)
+        with torch.inference_mode():
+            given, expected = self._module()(x), peers.reference(self.cell.model, seed=self.settings.seed)(x)
+        off = difference(given, expected)
+        if not off <= PARITY:
+            raise UserError(
+                f"{self.library}'s {self.cell.model} with our weights differs from ours by {off:.1e} relative in "
+                f"float32, more than {PARITY:.0e}: not the same computation, so times would not compare. "
+                f"Leave {self.library} out (--libraries), and please report it with the versions."
+            )
+
+    def choose(self) -> Choice:
+        set_up(self.settings)
+        found = candidates(self.mode, self.cell.work)
+        return choose({candidate.name: partial(self._checked, candidate) for candidate in found}, self.settings)
+
+    def prepare(self, choice: Choice) -> int | None:
+        set_up(self.settings)
+        if self.mode != "eager":
+            import_module("torch._inductor.compile_fx")  # the compiler itself is no part of the model's memory
+        candidate = next(c for c in candidates(self.mode, self.cell.work) if c.name == choice.best)
+        build = partial(self._built, candidate)
+        call, most = build_measured(build, device=torch.device(self.settings.device))
+        self._slices = Slices(call, self.settings, seconds=choice.tried[choice.best])
+        return most
+
+    def slice(self) -> float:
+        assert self._slices is not None
+        return self._slices()
+
+    def _module(self) -> nn.Module:
+        """The library's model with the common weights: ours folded where nothing is to be trained."""
+        ours = peers.reference(self.cell.model, seed=self.settings.seed)
+        if self.library == OURS and self.cell.work == "forward":
+            return fuse(ours)
+        return peers.build(self.library, self.cell.model, ours)
+
+    def _checked(self, candidate: Candidate) -> Call:
+        """What is timed with these settings, once its result has been compared with ours in float32."""
+        call = self._built(candidate)
+        result = call()
+        ours = peers.reference(self.cell.model, seed=self.settings.seed)
+        x = images(self.settings, self.cell.batch)
+        with torch.inference_mode():
+            if self.cell.work == "forward":
+                result, expected = result[:1], ours(x[:1])
+            else:
+                expected = F.cross_entropy(ours(x), targets(self.settings, self.cell.batch))
+        off = difference(result, expected)
+        if not off <= _NEAR[self.cell.dtype]:  # NaN is not within it either
+            raise ArithmeticError(f"computes something else: {off:.1e} relative from float32")
+        return call
+
+    def _built(self, candidate: Candidate) -> Call:
+        """What is timed with these settings, compiled and run once."""
+        device = torch.device(self.settings.device)
+        layout = torch.channels_last if candidate.channels_last else torch.contiguous_format
+        dtype = getattr(torch, self.cell.dtype)
+        x = images(self.settings, self.cell.batch).to(device, memory_format=layout)
+        module = self._module().to(device).to(memory_format=layout)
+        if self.cell.work == "train":
+            call = self._training(module, x, dtype)
+        else:
+            call = partial(
+                torch.inference_mode()(self._inference(module.to(dtype), x.to(dtype), candidate)), x.to(dtype)
+            )
+        call()
+        return call
+
+    def _inference(self, module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:
+        if self.mode == "eager":
+            return module
+        if self.mode == "aoti":
+            return self._packaged(module, x, candidate)
+        return _compiled(module, x, candidate)
+
+    def _training(self, module: nn.Module, x: Tensor, dtype: torch.dtype) -> Call:
+        """Forward, cross-entropy and backward; bfloat16 by autocast over float32 weights, as one trains."""
+        module.train().requires_grad_(True)
+        labels = targets(self.settings, self.cell.batch).to(x.device)
+        run = torch.compile(module, dynamic=False) if self.mode == "compile" else module
+        parameters = list(module.parameters())
+
+        def step() -> Tensor:
+            for parameter in parameters:
+                parameter.grad = None
+            with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+                loss = F.cross_entropy(run(x), labels)
+            loss.backward()
+            return loss.detach()
+
+        return step
+
+    def _packaged(self, module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:
+        """An AOTInductor package: exported by whoever asks first, and loaded as one would load it elsewhere."""
+        path = self.scratch / f"{self.library} {candidate.name}.pt2"
+        if not path.exists():
+            with torch.no_grad():
+                program = torch.export.export(module, (x,))
+                torch._inductor.aoti_compile_and_package(
+                    program, package_path=str(path), inductor_configs={"freezing": candidate.frozen}
+                )
+        return torch._inductor.aoti_load_package(str(path))
+
+
+def _compiled(module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:
+    """Compiled for inference at this shape; the first call is what compiles, so it is made here."""
+    from torch._inductor import config  # takes seconds: for who compiles alone
+
+    run = torch.compile(module, dynamic=False, options={"freezing": candidate.frozen})
+    with config.patch(freezing=candidate.frozen), torch.inference_mode():
+        run(x)
+    return run
+
+
+def images(settings: Settings, batch: int) -> Tensor:
+    """The images (batch, 3, H, W) that every contestant is given."""
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    return torch.randn(batch, 3, settings.size, settings.size, generator=generator)
+
+
+def targets(settings: Settings, batch: int) -> Tensor:
+    """Classes (batch,) to train towards."""
+    generator = torch.Generator().manual_seed(settings.seed + 2)
+    return torch.randint(1000, (batch,), generator=generator)
+
+
+def difference(given: Tensor, expected: Tensor) -> float:
+    """The largest difference relative to the largest expected value; infinite for another shape."""
+    given, expected = given.detach().float().cpu(), expected.float().cpu()
+    if given.shape != expected.shape:
+        return float("inf")
+    return ((given - expected).abs().max() / expected.abs().max()).item()

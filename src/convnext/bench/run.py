@@ -1,0 +1,254 @@
+"""The whole of `convnext bench`: cell by cell, everybody in a process of their own, interleaved in every round."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import random
+import re
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from convnext.bench import limit, peers
+from convnext.bench.cells import LIBRARIES, OURS, Cell, Library, Mode, Settings, modes_of, seconds_for
+from convnext.bench.contestants import ModelJob
+from convnext.bench.results import CellResult, Entry, Machine, Tried, read_cells, write_cells
+from convnext.bench.timing import Failed, Slice, play
+from convnext.bench.trial import Choice
+from convnext.bench.worker import Job, Worker, load_once
+from convnext.core import device
+from convnext.core.logs import Progress, duration, say
+from convnext.models.create import count_macs, create_model
+
+LIMIT = "limit"
+Key = tuple[Library, Mode]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to measure, and how."""
+
+    cells: tuple[Cell, ...]
+    libraries: tuple[Library, ...]
+    modes: tuple[Mode, ...]
+    settings: Settings
+
+    def keys(self, cell: Cell) -> list[Key]:
+        """The contestants of a cell: mode by mode, ours first."""
+        return [(library, mode) for mode in modes_of(cell.work, self.modes) for library in self.libraries]
+
+
+def run_bench(asked: Asked, out: Path) -> list[CellResult]:
+    """Measures every cell that `out` does not hold yet; returns all that were asked for, in order.
+
+    Each cell is written to `out` as it ends. Raises UserError where a library computes something else than ours.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    machine = this_machine(asked.settings.device)
+    kept = read_cells(out)
+    found = {cell: _found(kept, cell, asked, machine) for cell in asked.cells}
+    missing = [cell for cell, result in found.items() if result is None]
+    for library in asked.libraries:
+        if library != OURS and peers.version(library) is None:
+            say(f"{library} is absent; to have it compared: {peers.INSTALL[library]}")
+    done = f" ({len(asked.cells) - len(missing)} are done already)" if len(missing) < len(asked.cells) else ""
+    if missing:
+        _warn_of_others(asked.settings)
+        say(f"{len(missing)} cells to measure{done}, about {duration(estimate(asked, missing))}; results in {out}")
+    load_once(["convnext.bench.contestants", "convnext.bench.limit", *peers.modules(asked.libraries)])
+    with Progress("bench", len(missing), unit="cell") as progress:
+        for number, cell in enumerate(missing):
+            result = run_cell(
+                cell, asked, machine, lambda text, n=number, c=cell: progress.update(n, f"{c.title}: {text}")
+            )
+            kept = [*kept, result]
+            write_cells(out, kept)
+            found[cell] = result
+            progress.update(number + 1)
+    return [result.only(asked.keys(cell)) for cell, result in found.items() if result is not None]
+
+
+def _warn_of_others(settings: Settings) -> None:
+    """Says so where something else keeps the processors busy: every figure would be of both together."""
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if settings.device == "cpu" and busy > 0.3:
+        say(f"warning: other programs keep {busy:.1f} processors busy (load of the last minute): expect noise")
+
+
+def _found(kept: Sequence[CellResult], cell: Cell, asked: Asked, machine: Machine) -> CellResult | None:
+    fitting = (result for result in reversed(kept) if result.holds(cell, asked.settings, machine, asked.keys(cell)))
+    return next(fitting, None)
+
+
+def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResult:
+    """One cell: everybody checked, set to their best settings, then several times started and run in turn."""
+    entries = {" ".join(key): _excused(key, cell) for key in asked.keys(cell)}
+    keys = {name: key for name, key in zip(entries, asked.keys(cell), strict=True) if entries[name] is None}
+    with tempfile.TemporaryDirectory(prefix="convnext-bench-") as scratch:
+        jobs: dict[str, Job] = {n: ModelJob(cell, asked.settings, *key, Path(scratch)) for n, key in keys.items()}
+        jobs[LIMIT] = limit.LimitJob(cell, asked.settings)
+        failed = _check(jobs, heard)
+        choices: dict[str, Choice] = {}
+        for name, job in jobs.items():
+            if name not in failed:
+                heard(f"choosing for {name}")
+                with _noting(failed, name), contextlib.closing(Worker(job)) as worker:
+                    choices[name] = worker.ask("choose")
+        started = []
+        for number in range(asked.settings.starts):
+            present = {name: (jobs[name], choices[name]) for name in jobs if name not in failed}
+            started.append(_start(number, present, asked.settings, failed, heard))
+    for name, entry in entries.items():
+        library, mode = name.split()
+        if name in failed:
+            entries[name] = Entry(library, mode, "failed", note=failed[name])
+        elif entry is None:
+            entries[name] = _measured(library, mode, choices[name], [start[name] for start in started])
+    return CellResult(
+        *(cell, asked.settings, machine, datetime.now().astimezone().isoformat(timespec="seconds")),
+        *("", ()) if LIMIT in failed else (choices[LIMIT].best, tuple(start[LIMIT].seconds for start in started)),
+        tuple(entry for entry in entries.values() if entry is not None),
+    )
+
+
+@dataclass(frozen=True)
+class _Started:
+    """What one start of a contestant gave: seconds of a call in each round, bytes of memory."""
+
+    seconds: tuple[float, ...]
+    memory: int | None
+
+
+def _start(
+    number: int,
+    contestants: Mapping[str, tuple[Job, Choice]],
+    settings: Settings,
+    failed: dict[str, str],
+    heard: Say,
+) -> dict[str, _Started]:
+    """Starts everybody, in an order of its own, and plays the rounds. Who fails is noted in `failed`."""
+    order = list(contestants)
+    random.Random(settings.seed + number).shuffle(order)
+    with contextlib.ExitStack() as stack:
+        slices: dict[str, Slice] = {}
+        memory: dict[str, int | None] = {}
+        for name in order:
+            job, choice = contestants[name]
+            heard(f"start {number + 1}, {name}")
+            with _noting(failed, name):
+                worker = stack.enter_context(contextlib.closing(Worker(job)))
+                memory[name] = worker.ask("prepare", choice)
+                slices[name] = partial(worker.ask, "slice")
+        played = play(
+            slices,
+            rounds=settings.rounds,
+            seed=settings.seed + number,
+            heard=lambda r, name: heard(f"start {number + 1}, round {r + 1}, {name}"),
+        )
+    failed |= played.failed
+    return {name: _Started(tuple(seconds), memory[name]) for name, seconds in played.seconds.items()}
+
+
+@contextlib.contextmanager
+def _noting(failed: dict[str, str], name: str) -> Iterator[None]:
+    """Notes why a contestant failed; the others go on."""
+    try:
+        yield
+    except Failed as error:
+        failed[name] = str(error)
+
+
+def _check(jobs: Mapping[str, Job], heard: Say) -> dict[str, str]:
+    """Has one process of each library compare its model with ours; who cannot even build it has failed, and why."""
+    failed: dict[str, str] = {}
+    for library in dict.fromkeys(name.split()[0] for name in jobs if name != LIMIT):
+        names = [name for name in jobs if name.split()[0] == library]
+        heard(f"checking {library}")
+        with _noting(failed, names[0]), contextlib.closing(Worker(jobs[names[0]])) as worker:
+            worker.ask("check")
+        if names[0] in failed:
+            failed |= dict.fromkeys(names, failed[names[0]])
+    return failed
+
+
+def _excused(key: Key, cell: Cell) -> Entry | None:
+    """Why a contestant takes no part, if it does not."""
+    library, mode = key
+    if library != OURS and peers.version(library) is None:
+        return Entry(library, mode, "absent", note=peers.INSTALL[library])
+    if not peers.offers(library, cell.model):
+        return Entry(library, mode, "not offered", note=f"{library} has no {cell.model}")
+    return None
+
+
+def _measured(library: str, mode: str, choice: Choice, starts: Sequence[_Started]) -> Entry:
+    tried = [Tried(name, seconds=taken) for name, taken in choice.tried.items()]
+    tried += [Tried(name, failed=why) for name, why in choice.failed.items()]
+    memory = [start.memory for start in starts if start.memory is not None]
+    return Entry(
+        *(library, mode, "measured"),
+        choice=choice.best,
+        tried=tuple(tried),
+        seconds=tuple(start.seconds for start in starts),
+        memory=round(statistics.median(memory)) if memory else None,
+    )
+
+
+def estimate(asked: Asked, cells: Sequence[Cell]) -> float:
+    """About how many seconds the cells take here, from a matrix product's speed and the compiler's usual time."""
+    speed, total = limit.probe(asked.settings), 0.0
+    for cell in cells:
+        with torch.device("meta"):
+            macs = count_macs(create_model(cell.model), asked.settings.size)
+        call = 1.5 * macs * cell.batch * (3 if cell.work == "train" else 1) / speed
+        present = [
+            name for name in asked.libraries if peers.offers(name, cell.model) and (name == OURS or peers.version(name))
+        ]
+        total += seconds_for(cell, asked.settings, asked.modes, len(present), call=call)
+    return total
+
+
+def this_machine(device_name: str) -> Machine:
+    """The machine that measures on that device, in words, with the versions of all libraries that could take part."""
+    versions = [f"torch {torch.__version__}"]
+    versions += [f"{name} {peers.version(name)}" for name in LIBRARIES if peers.version(name) is not None]
+    return Machine(
+        processor=_processor(torch.device(device_name)),
+        processors=device.available_cpus(),
+        memory_gb=round(_memory() / 2**30, 1),
+        system=platform.platform(terse=True),
+        python=platform.python_version(),
+        libraries=tuple(versions),
+    )
+
+
+def _processor(where: torch.device) -> str:
+    if where.type == "cuda":
+        return device.describe(where)
+    try:
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return 0
+
+
+def command_line() -> str:
+    """The command that this is, for whoever wants the same again."""
+    return " ".join(["convnext", *sys.argv[1:]])

@@ -1,0 +1,106 @@
+"""What goes on in a contestant's process: candidates tried, the fastest built and its memory measured, slices run."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from convnext.bench import memory
+from convnext.bench.cells import Settings
+from convnext.bench.timing import calls_in, in_a_line, play, timed
+
+Call = Callable[[], Any]
+Build = Callable[[], Call]
+
+_ROUNDS = 3  # of a trial, in slices of a quarter
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fastest candidate; seconds of a call of each that ran, and why the others could not."""
+
+    best: str
+    tried: dict[str, float]
+    failed: dict[str, str]
+
+
+def choose(candidates: Mapping[str, Build], settings: Settings) -> Choice:
+    """Builds all of them, and runs them in turn for short slices.
+
+    One that cannot be built is left out, whatever its error; if none can, the first one's error is raised.
+    """
+    device = torch.device(settings.device)
+    built: dict[str, Call] = {}
+    errors: dict[str, Exception] = {}
+    for name, build in candidates.items():
+        try:
+            built[name] = build()
+        except Exception as error:  # noqa: BLE001 - whatever a compiler raises, other settings may do
+            errors[name] = error
+    if not built:
+        raise next(iter(errors.values()))
+    first = {name: seconds_of(call, 1, device=device) for name, call in built.items()}
+    slices = {
+        name: partial(seconds_of, call, calls_in(settings.seconds / 4, call=first[name]), device=device)
+        for name, call in built.items()
+    }
+    rounds = 1 if min(first.values()) > settings.seconds else _ROUNDS  # a long call averages over the noise by itself
+    played = play(slices, rounds=rounds, seed=settings.seed)
+    tried = {name: statistics.median(seconds) for name, seconds in played.seconds.items()}
+    best = min(tried, key=lambda name: tried[name])
+    return Choice(best, tried, {name: in_a_line(error) for name, error in errors.items()})
+
+
+def build_measured(build: Build, *, device: torch.device) -> tuple[Call, int | None]:
+    """What `build` gives, and the bytes that it adds to this process at most while it runs.
+
+    Those are weights, packed copies of them and activations, but not what building took for a while. None where a
+    peak cannot be measured.
+    """
+    before = memory.in_use(device)
+    call = build()
+    memory.in_use(device)  # gives back what building took
+    if before is None or not memory.forget_peak(device):
+        return call, None
+    seconds_of(call, 1, device=device)
+    most = memory.peak(device)
+    return call, None if most is None else max(most - before, 0)
+
+
+class Slices:
+    """Runs `call`, of about `seconds`, for the time slice whenever it is called; returns the seconds of one call."""
+
+    def __init__(self, call: Call, settings: Settings, *, seconds: float) -> None:
+        self._call, self._device = call, torch.device(settings.device)
+        self._calls = calls_in(settings.seconds, call=seconds)
+
+    def __call__(self) -> float:
+        if self._calls > 1:  # caches and threads are another's after its turn
+            seconds_of(self._call, 1, device=self._device)
+        return seconds_of(self._call, self._calls, device=self._device)
+
+
+def seconds_of(call: Call, calls: int, *, device: torch.device) -> float:
+    """Seconds of one call, of `calls` in a row; on CUDA by events, once the device has done all of them."""
+    if device.type != "cuda":
+        return timed(call, calls)
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    begin.record()
+    for _ in range(calls):
+        call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1000 / calls
+
+
+def set_up(settings: Settings) -> None:
+    """Threads, and float32 that is float32: TF32 would be another precision."""
+    torch.set_num_threads(settings.threads)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -1,0 +1,104 @@
+"""convnext bench"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from convnext.bench.cells import LIBRARIES, MODELS, MODES, DType, Library, Mode, Settings, Work, plan
+from convnext.cli.output import emit, emit_json, parse
+from convnext.core.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Times this project's models beside timm, torchvision and transformers, with the same weights, interleaved.
+
+    The whole takes hours; it says how long first, and a run that was stopped goes on where it was. For example:
+      convnext bench                                                   everything
+      convnext bench --models convnext_tiny --modes eager --batches 1  a few minutes
+    """
+
+    models: tuple[str, ...] = MODELS
+    """Models; `convnext models` lists them. A library that lacks one is left out there."""
+    libraries: tuple[Library, ...] = LIBRARIES
+    """Who takes part; one that is not installed is listed as absent."""
+    modes: tuple[Mode, ...] = MODES
+    """As it is, under torch.compile, as an AOTInductor package (inference alone)."""
+    dtypes: tuple[DType, ...] = ("float32", "bfloat16")
+    """Floating types."""
+    batches: tuple[int, ...] = (1, 16)
+    """Images at a time."""
+    works: tuple[Work, ...] = ("forward", "train")
+    """Inference, and a training step: forward, cross-entropy, backward."""
+    size: int = 224
+    """Height and width of the images."""
+    seconds: float = 1.0
+    """Time slice of each contestant in each round."""
+    starts: int = 3
+    """How often everybody is started afresh; the same program runs faster or slower by where its memory lies."""
+    rounds: int = 5
+    """Rounds after each start; in each, everybody runs once, in an order drawn anew."""
+    threads: int = 0
+    """Threads of each contestant; 0: as many as this machine has processors."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    out: Path = Path("bench")
+    """Folder for cells.jsonl, bench.json, bench.md and bench.png."""
+    json: bool = False
+    """Print everything as JSON."""
+
+
+def run(argv: list[str]) -> None:
+    args = parse(Bench, argv, command="bench")
+    _check(args)
+    from rich.console import Console
+
+    from convnext.bench.chart import draw
+    from convnext.bench.results import summary
+    from convnext.bench.run import Asked, command_line, run_bench
+    from convnext.bench.tables import markdown, print_tables
+    from convnext.core.atomic import write_text
+    from convnext.core.device import available_cpus, pick_device
+    from convnext.models.create import NAMES
+
+    for name in args.models:
+        if name not in NAMES:
+            raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
+    settings = Settings(
+        size=args.size,
+        seconds=args.seconds,
+        starts=args.starts,
+        rounds=args.rounds,
+        threads=args.threads or available_cpus(),
+        device=str(pick_device(args.device)),
+    )
+    cells = plan(args.models, args.dtypes, args.batches, args.works)
+    results = run_bench(Asked(cells, args.libraries, args.modes, settings), args.out)
+    found = summary(results, command=command_line())
+    write_text(args.out / "bench.json", json.dumps(found, indent=2) + "\n")
+    write_text(args.out / "bench.md", markdown(results, command=command_line(), chart="bench.png"))
+    draw(results, args.out / "bench.png")
+    if args.json:
+        emit_json(found)
+        return
+    width = min(max(Console().width, 80), 120)
+    print_tables(results, Console(width=width))
+    emit(f"written to {args.out}: bench.md, bench.png, bench.json")
+
+
+def _check(args: Bench) -> None:
+    """Numbers that make sense, something of everything. The models are checked where torch is at hand."""
+    for name in ("models", "libraries", "modes", "dtypes", "batches", "works"):
+        if not getattr(args, name):
+            raise UserError(f"--{name} needs at least one value.")
+    numbers = {"--batches": min(args.batches), "--size": args.size, "--seconds": args.seconds}
+    numbers |= {"--starts": args.starts, "--rounds": args.rounds}
+    for name, value in numbers.items():
+        if not value > 0:
+            raise UserError(f"{name} takes numbers above 0, not {value}.")
+    if args.threads < 0:
+        raise UserError(f"--threads takes 0 (as many as there are processors) or more, not {args.threads}.")
+    if args.size < 32:
+        raise UserError(f"--size is at least 32 pixels, the stride of the last stage, not {args.size}.")

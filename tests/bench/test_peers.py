@@ -1,0 +1,169 @@
+"""The same model from each library, with the same weights; and what happens where it is not the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from convnext.bench import contestants, peers
+from convnext.bench.cells import LIBRARIES, Cell, Library, Settings
+from convnext.bench.contestants import ModelJob, difference
+from convnext.core.errors import UserError
+from convnext.models.create import count_parameters
+
+SETTINGS = Settings(size=64)
+
+
+def job(library: Library, model: str, folder: Path, work="forward") -> ModelJob:
+    return ModelJob(Cell(model, "float32", 1, work), SETTINGS, library, "eager", folder)
+
+
+@pytest.mark.parametrize(
+    ("library", "model"),
+    [
+        ("convnext", "convnext_atto"),
+        ("convnext", "convnextv2_atto"),
+        ("timm", "convnext_atto"),
+        ("timm", "convnextv2_atto"),
+        ("torchvision", "convnext_tiny"),
+        ("timm", "convnext_atto_ols"),
+        ("timm", "convnext_zepto_rms"),
+        ("transformers", "convnext_atto"),
+        ("transformers", "convnextv2_atto"),
+    ],
+)
+def test_same_weights_same_logits(library: Library, model: str, tmp_path: Path) -> None:
+    assert peers.offers(library, model)
+    job(library, model, tmp_path).check()
+    ours = peers.reference(model, seed=0)
+    theirs = peers.build(library, model, peers.reference(model, seed=0))
+    assert count_parameters(theirs) == count_parameters(ours)
+    assert not theirs.training
+
+
+@torch.no_grad()
+def test_every_tensor_matters() -> None:
+    """The reference's weights hide nothing: whichever tensor is changed, the logits differ by more than the limit."""
+    for model in ("convnext_atto", "convnextv2_atto"):
+        ours, x = peers.reference(model, seed=0), contestants.images(SETTINGS, 1)
+        expected = ours(x)
+        for name, value in ours.named_parameters():
+            kept = value.clone()
+            value.copy_(kept.flip(0) * 1.1)
+            assert difference(ours(x), expected) > 3 * contestants.PARITY, name
+            value.copy_(kept)
+        assert torch.equal(ours(x), expected)
+
+
+def test_memory_of_their_own() -> None:
+    ours = peers.reference("convnext_atto", seed=0)
+    theirs = peers.build("timm", "convnext_atto", ours)
+    places = {value.data_ptr() for value in ours.parameters()}
+    assert not places & {value.data_ptr() for value in theirs.parameters()}
+    assert all(value.is_contiguous() for value in theirs.parameters())
+
+
+def test_seed() -> None:
+    first, again, other = (peers.reference("convnext_atto", seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not any(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_another_computation_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two tensors of one shape taken for each other: nobody would be timed."""
+    right = peers.state_in
+
+    def swapped(library, state, config):
+        renamed = right(library, state, config)
+        a, b = "stages.0.blocks.0.norm.weight", "stages.0.blocks.1.norm.weight"
+        return {**renamed, a: renamed[b], b: renamed[a]}
+
+    monkeypatch.setattr(peers, "state_in", swapped)
+    with pytest.raises(UserError, match=r"timm's convnext_atto with our weights differs from ours by .*--libraries"):
+        job("timm", "convnext_atto", tmp_path).check()
+
+
+@pytest.mark.parametrize("wrong", ["nan", "another shape"])
+def test_a_result_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str) -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(x), 1000 if wrong == "nan" else 10), float("nan"))
+
+    monkeypatch.setattr(peers, "build", lambda *_: Wrong())
+    with pytest.raises(UserError, match="not the same computation"):
+        job("timm", "convnext_atto", tmp_path).check()
+
+
+def test_a_candidate_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a compiler's mistake would have it: in one layout the model is right, in the other it is not."""
+    right = ModelJob._inference
+
+    def mistaken(self, module, x, candidate):
+        call = right(self, module, x, candidate)
+        return (lambda x: 1.001 * call(x)) if candidate.channels_last else call
+
+    monkeypatch.setattr(ModelJob, "_inference", mistaken)
+    settings = Settings(size=32, seconds=0.01)
+    choice = ModelJob(Cell("convnext_atto", "float32", 1, "forward"), settings, "timm", "eager", tmp_path).choose()
+    assert choice.best == "NCHW"
+    assert list(choice.tried) == ["NCHW"]
+    assert "computes something else" in choice.failed["NHWC"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("work", ["forward", "train"])
+@pytest.mark.parametrize("library", ["convnext", "timm"])
+def test_eager_contestants_run(library: Library, work, dtype, tmp_path: Path) -> None:
+    settings = Settings(size=32, seconds=0.01)
+    contestant = ModelJob(Cell("convnextv2_atto", dtype, 2, work), settings, library, "eager", tmp_path)
+    choice = contestant.choose()
+    assert set(choice.tried) == {"NCHW", "NHWC"}
+    assert choice.failed == {}
+    assert choice.best == min(choice.tried, key=choice.tried.__getitem__)
+    contestant.prepare(choice)
+    assert contestant.slice() > 0
+
+
+def test_training_does_all_of_it(tmp_path: Path) -> None:
+    """Each step gives every parameter a gradient of its own, not a sum over steps."""
+    built: list[nn.Module] = []
+    contestant = ModelJob(
+        Cell("convnext_atto", "float32", 2, "train"), Settings(size=32, seconds=0.01), "timm", "eager", tmp_path
+    )
+    original = contestant._module
+    contestant._module = lambda: built.append(original()) or built[-1]  # type: ignore[method-assign]
+    call = contestant._built(contestants.candidates("eager", "train")[0])
+    first = [value.grad.clone() for value in built[0].parameters() if value.grad is not None]
+    call()
+    again = [value.grad for value in built[0].parameters() if value.grad is not None]
+    assert len(first) == len(list(built[0].parameters()))
+    assert all(difference(a, b) < 1e-4 for a, b in zip(again, first, strict=True))
+    assert built[0].training
+
+
+def test_who_offers_what() -> None:
+    table = {
+        "convnext_tiny": LIBRARIES,
+        "convnextv2_tiny": ("convnext", "timm", "transformers"),
+        "convnext_atto": ("convnext", "timm", "transformers"),
+        "convnext_atto_ols": ("convnext", "timm"),
+        "convnext_tiny_hnf": ("convnext", "timm"),
+        "convnext_xlarge": ("convnext", "timm", "transformers"),
+        "dinov3_convnext_tiny": ("convnext",),
+        "convnext_isotropic_small": ("convnext",),
+    }
+    assert {name: tuple(x for x in LIBRARIES if peers.offers(x, name)) for name in table} == table
+
+
+def test_versions_are_found_without_importing() -> None:
+    assert peers.version("timm") is not None
+    assert set(peers.modules(LIBRARIES)) == {"timm.models", "torchvision.models", "transformers.models.convnext"}
+    assert set(peers.INSTALL) == set(LIBRARIES) - {"convnext"}
+
+
+def test_difference_by_hand() -> None:
+    assert difference(torch.tensor([1.0, -3.5]), torch.tensor([1.0, -4.0])) == 0.125
+    assert difference(torch.zeros(2), torch.zeros(3)) == float("inf")
