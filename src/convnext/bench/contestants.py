@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -139,7 +140,15 @@ class ModelJob:
                 torch._inductor.aoti_compile_and_package(
                     program, package_path=str(path), inductor_configs={"freezing": candidate.frozen}
                 )
-        return torch._inductor.aoti_load_package(str(path))
+        # It unpacks into a folder for temporary files, and leaves that there when its process ends.
+        usual = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = str(self.scratch)
+        try:
+            return torch._inductor.aoti_load_package(str(path))
+        finally:
+            os.environ.pop("TMPDIR")
+            if usual is not None:
+                os.environ["TMPDIR"] = usual
 
 
 def _compiled(module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:

@@ -64,7 +64,8 @@ def run_bench(asked: Asked, out: Path) -> list[CellResult]:
     done = f" ({len(asked.cells) - len(missing)} are done already)" if len(missing) < len(asked.cells) else ""
     if missing:
         _warn_of_others(asked.settings)
-        say(f"{len(missing)} cells to measure{done}, about {duration(estimate(asked, missing))}; results in {out}")
+        cells = "1 cell" if len(missing) == 1 else f"{len(missing)} cells"
+        say(f"{cells} to measure{done}, about {duration(estimate(asked, missing))}; results in {out}")
     load_once(["convnext.bench.contestants", "convnext.bench.limit", *peers.modules(asked.libraries)])
     with Progress("bench", len(missing), unit="cell") as progress:
         for number, cell in enumerate(missing):

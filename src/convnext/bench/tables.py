@@ -24,7 +24,7 @@ has a process of its own. Before anything is timed, every library's float32 logi
 relative), and afterwards every candidate's result in its own mode and type. Each contestant is run with its best
 settings: weights and images NCHW or NHWC (channels_last), and compiled for inference with Inductor's freezing or
 without, whichever was fastest in a trial of all of them. Ours is folded for inference (`convnext.models.fuse`). Then,
-several times, all processes are started afresh (the same program runs faster or slower for good, by where its memory
+several times, all processes are started afresh (the same program can run faster or slower for good, by where its memory
 happens to lie), and in every round each runs once for a time slice, in an order drawn anew.
 
 **ours is** compares like with like, round by round: the median of their time over ours (above 1: ours is faster), with
@@ -44,8 +44,9 @@ def tally(results: Sequence[CellResult]) -> str:
     total = sum(verdicts.values())
     if not total:
         return "Nothing to compare: ours or all others were left out, absent or failed."
+    pairs = "1 pair" if total == 1 else f"{total} pairs"
     return (
-        f"Like for like, in {total} pairs: ours is faster in {verdicts['faster']}, slower in {verdicts['slower']}, "
+        f"Like for like, in {pairs}: ours is faster in {verdicts['faster']}, slower in {verdicts['slower']}, "
         f"and in {verdicts['even']} the interval holds 1."
     )
 
@@ -54,7 +55,14 @@ def print_tables(results: Sequence[CellResult], console: Console) -> None:
     """One table for each cell, what failed and why, and the tally. 80 columns suffice."""
     for result in results:
         title = _title(result)
-        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", padding=(0, 1, 0, 0))
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            padding=(0, 1, 0, 0),
+            show_edge=False,
+        )
         for name in _HEADER:
             table.add_column(name, justify="right" if name in ("images/s", "limit", "memory") else "left", no_wrap=True)
         for mode, entries in groupby(result.entries, key=lambda entry: entry.mode):

@@ -112,8 +112,12 @@ def _serve(connection: Connection, job: Job) -> None:
         except EOFError:
             return
         try:
-            connection.send(("done", orders[order](*given)))
+            answer = ("done", orders[order](*given))
         except UserError as error:
-            connection.send(("user", str(error)))
+            answer = ("user", str(error))
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the others go on
-            connection.send(("failed", in_a_line(error)))
+            answer = ("failed", in_a_line(error))
+        try:
+            connection.send(answer)
+        except OSError:  # whoever asked is gone
+            return

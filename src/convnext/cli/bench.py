@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnext.bench.cells import LIBRARIES, MODELS, MODES, DType, Library, Mode, Settings, Work, plan
+from convnext.bench.cells import LIBRARIES, MODELS, MODES, DType, Library, Mode, Settings, Work, modes_of, plan
 from convnext.cli.output import emit, emit_json, parse
 from convnext.core.errors import UserError, nearest
 
@@ -74,7 +74,11 @@ def run(argv: list[str]) -> None:
         threads=args.threads or available_cpus(),
         device=str(pick_device(args.device)),
     )
-    cells = plan(args.models, args.dtypes, args.batches, args.works)
+    cells = tuple(c for c in plan(args.models, args.dtypes, args.batches, args.works) if modes_of(c.work, args.modes))
+    if not cells:
+        raise UserError(
+            "There is nothing to measure: an AOTInductor package cannot train. Add --modes eager or compile."
+        )
     results = run_bench(Asked(cells, args.libraries, args.modes, settings), args.out)
     found = summary(results, command=command_line())
     write_text(args.out / "bench.json", json.dumps(found, indent=2) + "\n")

@@ -1,0 +1,197 @@
+"""The whole, with everybody in this process or nobody at all: order, resumption, absence, failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import CELL, MACHINE, SETTINGS
+
+from convnext.bench import peers, run
+from convnext.bench.cells import plan
+from convnext.bench.contestants import ModelJob
+from convnext.bench.results import CellResult, read_cells
+from convnext.bench.run import Asked, run_bench, run_cell
+from convnext.bench.timing import Failed
+from convnext.bench.trial import Choice
+from convnext.core.errors import UserError
+
+ASKED = Asked((CELL,), ("convnext", "timm"), ("eager",), SETTINGS)
+
+
+class Here:
+    """In the place of a process: does as the test tells, and keeps what was asked."""
+
+    asked: list[tuple[str, str]]
+    behave: Callable[[str, str], Any]
+    alive: int
+
+    def __init__(self, job: Any) -> None:
+        self.name = f"{job.library} {job.mode}" if isinstance(job, ModelJob) else "limit"
+        Here.alive += 1
+
+    def ask(self, order: str, *given: Any) -> Any:
+        Here.asked.append((self.name, order))
+        told = Here.behave(self.name, order)
+        if told is not None:
+            return told
+        if order == "prepare":
+            assert given == (Choice("NHWC", {"NHWC": 1.0}, {"NCHW": "RuntimeError: x"}),)
+        answers = {"check": None, "choose": Choice("NHWC", {"NHWC": 1.0}, {"NCHW": "RuntimeError: x"}), "prepare": 7}
+        return answers.get(order, 2.0)
+
+    def close(self) -> None:
+        Here.alive -= 1
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Here]]:
+    monkeypatch.setattr(run, "Worker", Here)
+    Here.asked, Here.behave, Here.alive = [], lambda _name, _order: None, 0
+    yield Here
+    assert Here.alive == 0  # whatever happened, nobody is left
+
+
+def cell(asked: Asked = ASKED) -> CellResult:
+    return run_cell(asked.cells[0], asked, MACHINE, lambda _text: None)
+
+
+def test_a_cell(here: type[Here]) -> None:
+    """Checked before anything is timed, chosen once, started and run as often as the settings say."""
+    here.behave = lambda name, order: {"timm eager": 3.0, "limit": 1.0}.get(name) if order == "slice" else None
+    result = cell()
+    orders = [order for _, order in here.asked]
+    assert orders[:2] == ["check", "check"]
+    assert orders[2:5] == ["choose"] * 3
+    assert orders[5:] == (["prepare"] * 3 + ["slice"] * 6) * 2
+    for i in range(8, len(orders), 9):  # everybody once a round
+        assert {name for name, _ in here.asked[i : i + 3]} == {"convnext eager", "timm eager", "limit"}
+    ours, timm = result.entries
+    assert (ours.seconds, timm.seconds, result.limit) == (((2.0,) * 2,) * 2, ((3.0,) * 2,) * 2, ((1.0,) * 2,) * 2)
+    assert (ours.choice, ours.memory) == ("NHWC", 7)
+    assert [(t.name, t.seconds, t.failed) for t in ours.tried] == [("NHWC", 1.0, ""), ("NCHW", None, "RuntimeError: x")]
+    versus = result.against(timm)
+    assert versus is not None
+    assert versus.ratio == 1.5
+
+
+@pytest.mark.parametrize("when", ["check", "choose", "prepare", "slice"])
+def test_one_that_fails_leaves_the_others(here: type[Here], when: str) -> None:
+    def behave(name: str, order: str) -> None:
+        if (name, order) == ("timm eager", when):
+            raise Failed("its process ended")
+
+    here.behave = behave
+    result = cell()
+    assert [(e.library, e.status, e.note) for e in result.entries] == [
+        ("convnext", "measured", ""),
+        ("timm", "failed", "its process ended"),
+    ]
+    assert len(result.limit) == 2
+    assert here.asked.count(("timm eager", when)) == 1  # and it was not asked again
+
+
+def test_the_limit_may_fail_too(here: type[Here]) -> None:
+    def behave(name: str, order: str) -> None:
+        if (name, order) == ("limit", "choose"):
+            raise Failed("no memory")
+
+    here.behave = behave
+    result = cell()
+    assert (result.limit, result.limit_median) == ((), None)
+    assert [entry.status for entry in result.entries] == ["measured", "measured"]
+
+
+def test_another_computation_stops_everything(here: type[Here], tmp_path: Path) -> None:
+    def behave(name: str, order: str) -> None:
+        if (name, order) == ("timm eager", "check"):
+            raise UserError("timm differs")
+
+    here.behave = behave
+    with pytest.raises(UserError, match="timm differs"):
+        run_bench(ASKED, tmp_path)
+    assert {order for _, order in here.asked} == {"check"}  # nobody was timed
+    assert read_cells(tmp_path) == []
+
+
+def test_absent_and_not_offered(here: type[Here], monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+    present = peers.version
+    monkeypatch.setattr(peers, "version", lambda name: None if name == "timm" else present(name))
+    asked = replace(ASKED, libraries=("convnext", "timm", "torchvision"))
+    (result,) = run_bench(asked, tmp_path)
+    assert [(e.library, e.status) for e in result.entries] == [
+        ("convnext", "measured"),
+        ("timm", "absent"),
+        ("torchvision", "not offered"),
+    ]
+    assert result.entries[1].note == "pip install timm"
+    assert "timm is absent; to have it compared: pip install timm" in capsys.readouterr().err
+    assert {name for name, _ in here.asked} == {"convnext eager", "limit"}
+    assert not any(name.startswith("timm ") for name in result.machine.libraries)
+
+
+@contextmanager
+def stopped_after(cells: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """`run_cell` is interrupted once it has done that many; yields the batches that were begun."""
+    begun: list[str] = []
+    real = run.run_cell
+
+    def interrupted(cell, *rest):
+        begun.append(f"{cell.dtype} {cell.batch}")
+        if len(begun) > cells:
+            raise KeyboardInterrupt
+        return real(cell, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "run_cell", interrupted)
+        yield begun
+
+
+def test_a_run_goes_on_where_it_was_stopped(here: type[Here], monkeypatch, capsys, tmp_path: Path) -> None:
+    cells = plan(("convnext_atto",), ("float32", "bfloat16"), (1, 2), ("forward",))
+    asked = replace(ASKED, cells=cells)
+    with stopped_after(2, monkeypatch) as begun, pytest.raises(KeyboardInterrupt):
+        run_bench(asked, tmp_path)
+    assert begun == ["float32 1", "bfloat16 1", "float32 2"]
+    assert [result.cell for result in read_cells(tmp_path)] == list(cells[:2])
+    assert "4 cells to measure" in capsys.readouterr().err
+    with stopped_after(9, monkeypatch) as begun:
+        results = run_bench(asked, tmp_path)
+    assert begun == ["float32 2", "bfloat16 2"]
+    assert "2 cells to measure (2 are done already)" in capsys.readouterr().err
+    assert [result.cell for result in results] == list(cells)
+    with stopped_after(0, monkeypatch) as begun:
+        assert run_bench(asked, tmp_path) == results
+    assert begun == []
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({}, False),
+        ({"libraries": ("convnext",)}, False),  # what was measured holds it
+        ({"modes": ("eager", "compile")}, True),
+        ({"settings": replace(SETTINGS, rounds=3)}, True),
+        ({"settings": replace(SETTINGS, threads=2)}, True),
+    ],
+)
+def test_what_is_measured_again(here: type[Here], change: dict, again: bool, tmp_path: Path) -> None:
+    run_bench(ASKED, tmp_path)
+    here.asked.clear()
+    asked = replace(ASKED, **change)
+    (result,) = run_bench(asked, tmp_path)
+    assert bool(here.asked) == again
+    assert [(e.library, e.mode) for e in result.entries] == asked.keys(CELL)
+    assert len(read_cells(tmp_path)) == 1 + again
+
+
+def test_estimate_and_machine() -> None:
+    assert run.estimate(ASKED, [CELL]) > 1
+    machine = run.this_machine("cpu")
+    assert machine.processors >= 1
+    assert machine.processor
+    assert machine.libraries[0].startswith("torch ")
