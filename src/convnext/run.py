@@ -19,6 +19,7 @@ from convnext.core.atomic import write_text
 from convnext.core.device import describe, pick_device, pick_dtype
 from convnext.core.errors import UserError
 from convnext.core.logs import RunLog, say
+from convnext.core.memory import keep_freed_memory
 from convnext.core.seeding import mix_seed, seed_everything
 from convnext.data.cached import Cached
 from convnext.data.decode import BadImage
@@ -72,7 +73,7 @@ def train(recipe: Recipe, out: Path, *, overwrite: bool = False, reasons: tuple[
     check_limits(recipe)
     _check_free(out, overwrite=overwrite)
     recipe = replace(recipe, data=_absolute(recipe.data), init=_absolute(recipe.init))
-    device = pick_device(recipe.loop.device)
+    device = _device(recipe)
     with distributed.process_group(device):
         _run(recipe, out, device, resume=False, reasons=reasons)
     return out
@@ -84,10 +85,18 @@ def resume(out: Path) -> Path:
         raise UserError(f"{out} is not the folder of a run (it has no {RECIPE}); `convnext train` makes one.")
     recipe = read_recipe(out / RECIPE)
     check_limits(recipe)
-    device = pick_device(recipe.loop.device)
+    device = _device(recipe)
     with distributed.process_group(device):
         _run(recipe, out, device, resume=True, reasons=())
     return out
+
+
+def _device(recipe: Recipe) -> torch.device:
+    """Where to train; where that is the processor, its memory is kept from step to step."""
+    device = pick_device(recipe.loop.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
 
 
 def _run(recipe: Recipe, out: Path, device: torch.device, *, resume: bool, reasons: tuple[str, ...]) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convnext.models.baselines import Swin, SwinSize, ViT, ViTSize
 from convnext.models.convnext import ConvNeXt, Size
 from convnext.models.create import Model
 from convnext.models.isotropic import IsotropicConvNeXt, IsotropicSize
+from convnext.models.resnet import Design, ResNet
 
 # Depths and dims differ from stage to stage, so that one taken for another is noticed.
 DEPTHS, DIMS = (2, 1, 3, 1), (8, 12, 20, 16)
@@ -26,12 +28,33 @@ ZEPTO = Size(DEPTHS, DIMS, stem="overlap_act", norm="simple", num_classes=7)
 NORM_FIRST = Size(DEPTHS, DIMS, head_norm_first=True, num_classes=7)
 ISOTROPIC = IsotropicSize(3, 16, num_classes=7)
 ISOTROPIC_SCALED = IsotropicSize(3, 16, layer_scale_init_value=1e-6, num_classes=7)
+RESNET = Design(DEPTHS, 8, num_classes=7)
+RESNEXT = Design(DEPTHS, 8, patchify=True, depthwise=True, kernel_size=5, num_classes=7)
+INVERTED = Design(DEPTHS, 8, patchify=True, depthwise=True, inverted=True, num_classes=7)
+NEARLY = Design(
+    DEPTHS,
+    8,
+    patchify=True,
+    depthwise=True,
+    inverted=True,
+    spatial_first=True,
+    kernel_size=7,
+    act="gelu",
+    every_act=False,
+    every_norm=False,
+    norm="layer",
+    num_classes=7,
+)
+SWIN = SwinSize((2, 1, 3, 1), 32, num_classes=7)
+VIT = ViTSize(3, 32, 2, num_classes=7)
+
+AnySize = Size | IsotropicSize | Design | SwinSize | ViTSize
+_CLASSES = {Size: ConvNeXt, IsotropicSize: IsotropicConvNeXt, Design: ResNet, SwinSize: Swin, ViTSize: ViT}
 
 
-def build(size: Size | IsotropicSize, **options) -> Model:
+def build(size: AnySize, **options) -> Model:
     """A model of that size, in evaluation mode."""
-    model = IsotropicConvNeXt(size, **options) if isinstance(size, IsotropicSize) else ConvNeXt(size, **options)
-    return model.eval()
+    return _CLASSES[type(size)](size, **options).eval()
 
 
 @torch.no_grad()
@@ -49,6 +72,11 @@ def randomise(model: Model, seed: int = 0) -> Model:
             value.mul_(0.3)
         else:
             value.mul_(0.5).add_(1.0)
+    for name, value in model.named_buffers():
+        if name.endswith("running_mean"):
+            value.copy_(0.3 * torch.randn(value.shape, generator=generator))
+        elif name.endswith("running_var"):
+            value.copy_(0.5 + torch.rand(value.shape, generator=generator))
     return model
 
 

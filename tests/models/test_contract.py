@@ -10,25 +10,41 @@ import io
 import math
 import pickle
 import warnings
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
 import torch
-from kinds import ISOTROPIC, ISOTROPIC_SCALED, block_outputs, build, difference, image, randomise
+from kinds import (
+    INVERTED,
+    ISOTROPIC,
+    ISOTROPIC_SCALED,
+    NEARLY,
+    RESNET,
+    RESNEXT,
+    SWIN,
+    VIT,
+    AnySize,
+    block_outputs,
+    build,
+    difference,
+    image,
+    randomise,
+)
 from safetensors.torch import load, save
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from convnext.models.convnext import Size
 from convnext.models.create import Model
-from convnext.models.isotropic import IsotropicSize
 from convnext.models.layers import DropPath
 
 
 class Contract:
     """Inherited by one class for each kind of model, which says `size`."""
 
-    size: ClassVar[Size | IsotropicSize]
-    stem: ClassVar[str] = "patch"
+    size: ClassVar[AnySize]
+    rounding: ClassVar[tuple[Callable[[float], int], Callable[[float], int]]] = (math.floor, math.floor)
+    """How an odd size is halved: by the stem, and by the layers after it."""
 
     def make(self, **options) -> Model:
         """A small model of this kind with random weights, in evaluation mode."""
@@ -56,9 +72,10 @@ class Contract:
         x = image(1, 3, *shape)
         assert torch.isfinite(model(x)).all()
         sizes = [tuple(m.shape[2:]) for m in model.forward_maps(x)]
-        if self.stem != "patch":  # of a kernel of 3 and a padding of 1: half a step is a whole one
-            shape = tuple(math.ceil(side / 4) * 4 for side in shape)
-        assert sizes == [(shape[0] // stride, shape[1] // stride) for stride in model.strides]
+        (stem, later), first = self.rounding, model.strides[0]
+        assert sizes == [
+            tuple(later(stem(side / first) * first / stride) for side in shape) for stride in model.strides
+        ]
 
     @torch.no_grad()
     def test_large_image(self):
@@ -163,19 +180,6 @@ class Contract:
                 expected = 0.02 if name == "head.weight" else 0.08
                 assert value.std().item() == pytest.approx(expected, rel=0.15), name
 
-    @pytest.mark.parametrize("value", [0.0, None, 1e-6, 0.5])
-    def test_layer_scale(self, value):
-        model = build(self.size, layer_scale_init_value=value)
-        expected = self.size.layer_scale_init_value if value is None else value
-        scales = [block.gamma for block in model.block_list()]
-        names = [name for name in model.state_dict() if name.endswith(".gamma") and not name.endswith("grn.gamma")]
-        if expected == 0:
-            assert (scales, names) == ([None] * len(scales), [])
-        else:
-            assert len(names) == len(scales)
-            assert all(scale is not None and bool((scale == expected).all()) for scale in scales)
-        assert torch.isfinite(model(image())).all()
-
     def test_same_seed_same_weights(self):
         torch.manual_seed(3)
         first = build(self.size).state_dict()
@@ -192,7 +196,9 @@ class Contract:
         model, x = self.make(drop_path_rate=0.5), image()
         plain = self.make()
         assert torch.equal(model(x), plain(x))  # in evaluation it is not there
-        assert torch.equal(plain.train()(x), model(x))  # nor at rate 0
+        torch.manual_seed(0)
+        twin = self.make(drop_path_rate=0.0).train()
+        assert torch.equal(plain.train()(x), twin(x))  # nor at rate 0
         model.train()
         torch.manual_seed(0)
         first, other = model(x), model(x)
@@ -202,9 +208,9 @@ class Contract:
 
     def test_drop_path_rates_rise_from_zero(self):
         model = build(self.size, drop_path_rate=0.4)
-        rates = [block.drop_path.rate for block in model.block_list()]
+        rates = [module.rate for module in model.modules() if isinstance(module, DropPath)]
         assert rates == pytest.approx(torch.linspace(0, 0.4, len(rates)).tolist())  # the official rule
-        assert len(rates) == len([module for module in model.modules() if isinstance(module, DropPath)])
+        assert len(rates) == len(model.block_list())
 
     # ----- files, copies, devices
 
@@ -289,19 +295,75 @@ class Contract:
             assert set(ids.values()) >= set(range(1, max(ids.values()) + 1))  # no depth is left out
             last = max(ids.values())
             assert {name for name, depth in ids.items() if depth == last} == {
-                name for name in ids if name.startswith(("norm.", "pre_logits.", "head."))
+                name for name in ids if name.startswith(("norm.", "pre_logits.", "head.", "encoder.ln."))
             }
+
+    def as_map(self, output: Tensor) -> Tensor:
+        """What a block gives, as a map (B, C, H, W)."""
+        return output
 
     def test_blocks_are_listed_in_order(self):
         model = self.make()
         outputs = block_outputs(model, image())
         assert len(outputs) == len(model.block_list())
-        assert torch.equal(outputs[-1], model.forward_maps(image())[-1])
+        assert torch.equal(self.as_map(outputs[-1]), model.forward_maps(image())[-1])
 
 
-class TestIsotropic(Contract):
+class Scaled(Contract):
+    """What models of our ConvNeXt blocks promise beside."""
+
+    @pytest.mark.parametrize("value", [0.0, None, 1e-6, 0.5])
+    def test_layer_scale(self, value):
+        model = build(self.size, layer_scale_init_value=value)
+        expected = self.size.layer_scale_init_value if value is None else value
+        scales = [block.gamma for block in model.block_list()]
+        names = [name for name in model.state_dict() if name.endswith(".gamma") and not name.endswith("grn.gamma")]
+        if expected == 0:
+            assert (scales, names) == ([None] * len(scales), [])
+        else:
+            assert len(names) == len(scales)
+            assert all(scale is not None and bool((scale == expected).all()) for scale in scales)
+        assert torch.isfinite(model(image())).all()
+
+
+class TestIsotropic(Scaled):
     size = ISOTROPIC
 
 
-class TestIsotropicWithLayerScale(Contract):
+class TestIsotropicWithLayerScale(Scaled):
     size = ISOTROPIC_SCALED
+
+
+class TestResNet(Contract):
+    size = RESNET
+    rounding = (math.ceil, math.ceil)
+
+
+class TestResNeXt(Contract):
+    size = RESNEXT
+    rounding = (math.floor, math.ceil)
+
+
+class TestInverted(Contract):
+    size = INVERTED
+    rounding = (math.floor, math.ceil)
+
+
+class TestNearlyConvNeXt(Contract):
+    size = NEARLY
+    rounding = (math.floor, math.ceil)
+
+
+class TestSwin(Contract):
+    size = SWIN
+    rounding = (math.floor, math.ceil)
+
+    def as_map(self, output: Tensor) -> Tensor:
+        return output.permute(0, 3, 1, 2)
+
+
+class TestViT(Contract):
+    size = VIT
+
+    def as_map(self, output: Tensor) -> Tensor:
+        return output[:, 1:].transpose(1, 2).reshape(2, 32, 4, 4)

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from convnext.models.convnext import SIZES
-from convnext.models.create import NAMES, create_model
+from convnext.models.create import create_model
 from convnext.models.isotropic import SIZES as ISOTROPIC_SIZES
+
+NAMES = (*SIZES, *ISOTROPIC_SIZES)
 
 
 def on_meta(name):

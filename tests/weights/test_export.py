@@ -133,7 +133,7 @@ def test_and_comes_back(layout: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "layout", "out", "message"),
     [
-        ("convnext_isotropic_small", "timm", "out", "it has no isotropic ConvNeXt"),
+        ("convnext_isotropic_small", "timm", "out", "it is no ConvNeXt of four stages"),
         ("convnextv2_tiny", "torchvision", "out.pth", "it has no V2"),
         ("convnext_tiny_hnf", "transformers", "out", "it has no such stem, norm, kernel size or head"),
         ("convnext_tiny", "timm", "out.pth", "The layout timm is a folder"),

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from convnext.core.errors import UserError
+from convnext.models import convnext, isotropic, resnet
 from convnext.models.config import ModelConfig
-from convnext.models.create import NAMES, create_model, from_config
+from convnext.models.create import create_model, from_config
 from convnext.weights.files import load_strictly, read_state
 from convnext.weights.formats import check_keys, official, unwrap
 from convnext.weights.load import load_initial
@@ -159,7 +160,7 @@ def test_anything_else_must_fit(tmp_path, state, card):
 # ----- which model it is
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*convnext.SIZES, *isotropic.SIZES, *resnet.SIZES])
 def test_recognise(name):
     """By its layers, with any classifier or none."""
     with torch.device("meta"):

@@ -20,7 +20,8 @@ from torchvision.models import convnext as tv
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import SIZES
-from convnext.models.create import NAMES, from_config
+from convnext.models.create import from_config
+from convnext.models.isotropic import SIZES as ISOTROPIC_SIZES
 from convnext.weights.export import state_in
 from convnext.weights.formats import official
 from convnext.weights.recognise import recognise
@@ -181,7 +182,7 @@ def their_names(library: str, name: str) -> Mapping[str, Tensor] | None:
 
 
 @pytest.mark.parametrize("library", PEERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*SIZES, *ISOTROPIC_SIZES])
 def test_names_and_shapes_of_every_model(library: str, name: str) -> None:
     """Both ways, exactly; and a library that lacks a model is not offered one."""
     config = ModelConfig(name, num_classes=0 if name.startswith("dinov3_") else 1000)

@@ -26,18 +26,20 @@ _NEAR = {"float32": PARITY, "bfloat16": 0.1}  # what each candidate's own output
 
 @dataclass
 class ModelJob:
-    """One contestant of a cell (see `worker.Job`). `scratch` is a folder for packages."""
+    """One contestant of a cell (see `worker.Job`). `scratch` is a folder for packages; `fold`: ours is folded for
+    inference."""
 
     cell: Cell
     settings: Settings
     library: Library
     mode: Mode
     scratch: Path
+    fold: bool = True
     _slices: Slices | None = field(default=None, init=False)
 
     def check(self) -> None:
         """Its float32 logits of one image are ours, or UserError; ours are folded where they will be timed so."""
-        set_up(self.settings)
+        set_up(self.settings, training=self.cell.work == "train")
         x = images(self.settings, 1)
         with torch.inference_mode():
             given, expected = self._module()(x), peers.reference(self.cell.model, seed=self.settings.seed)(x)
@@ -50,12 +52,12 @@ class ModelJob:
             )
 
     def choose(self) -> Choice:
-        set_up(self.settings)
+        set_up(self.settings, training=self.cell.work == "train")
         found = candidates(self.mode, self.cell.work)
         return choose({candidate.name: partial(self._checked, candidate) for candidate in found}, self.settings)
 
     def prepare(self, choice: Choice) -> int | None:
-        set_up(self.settings)
+        set_up(self.settings, training=self.cell.work == "train")
         if self.mode != "eager":
             import_module("torch._inductor.compile_fx")  # the compiler itself is no part of the model's memory
         candidate = next(c for c in candidates(self.mode, self.cell.work) if c.name == choice.best)
@@ -71,7 +73,7 @@ class ModelJob:
     def _module(self) -> nn.Module:
         """The library's model with the common weights: ours folded where nothing is to be trained."""
         ours = peers.reference(self.cell.model, seed=self.settings.seed)
-        if self.library == OURS and self.cell.work == "forward":
+        if self.library == OURS and self.cell.work == "forward" and self.fold:
             return fuse(ours)
         return peers.build(self.library, self.cell.model, ours)
 
@@ -85,6 +87,7 @@ class ModelJob:
             if self.cell.work == "forward":
                 result, expected = result[:1], ours(x[:1])
             else:
+                ours.train()  # a BatchNorm takes the batch's statistics then
                 expected = F.cross_entropy(ours(x), targets(self.settings, self.cell.batch))
         off = difference(result, expected)
         if not off <= _NEAR[self.cell.dtype]:  # NaN is not within it either

@@ -81,11 +81,11 @@ class LimitJob:
         """There is nobody to compare with."""
 
     def choose(self) -> Choice:
-        set_up(self.settings)
+        set_up(self.settings, training=self.cell.work == "train")
         return choose({name: partial(self._built, way) for name, way in _WAYS.items()}, self.settings)
 
     def prepare(self, choice: Choice) -> int | None:
-        set_up(self.settings)
+        set_up(self.settings, training=self.cell.work == "train")
         self._slices = Slices(self._built(_WAYS[choice.best]), self.settings, seconds=choice.tried[choice.best])
         return None
 

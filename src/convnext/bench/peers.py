@@ -63,6 +63,8 @@ def reference(model: str, *, seed: int) -> Model:
     with torch.device("meta"):  # no time spent on weights that are replaced at once
         ours = create_model(model)
     ours.to_empty(device="cpu")
+    if any(True for _ in ours.buffers()):
+        ours.init_weights()  # running statistics and indices
     generator = torch.Generator().manual_seed(seed)
     for name, value in ours.named_parameters():
         value.normal_(generator=generator)

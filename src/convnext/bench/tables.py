@@ -33,7 +33,8 @@ of the model's multiply-accumulates as plain matrix products, measured in the sa
 contestant's time; **noise** is how far those products' own rounds lie apart (their quartiles). **memory** is what the
 contestant adds to its process at most while it runs: weights, packed copies, activations. Training is forward,
 cross-entropy and backward, without an optimizer; in bfloat16 by autocast over float32 weights, while inference has
-weights in bfloat16."""
+weights in bfloat16. On a processor, every contestant's process keeps the memory that training frees, as that of
+`convnext train` does: page faults are otherwise up to a third of anybody's step, and differ from start to start."""
 
 
 def tally(results: Sequence[CellResult]) -> str:

@@ -13,6 +13,7 @@ import torch
 from convnext.bench import memory
 from convnext.bench.cells import Settings
 from convnext.bench.timing import calls_in, in_a_line, play, timed
+from convnext.core.memory import keep_freed_memory
 
 Call = Callable[[], Any]
 Build = Callable[[], Call]
@@ -99,8 +100,10 @@ def seconds_of(call: Call, calls: int, *, device: torch.device) -> float:
     return begin.elapsed_time(end) / 1000 / calls
 
 
-def set_up(settings: Settings) -> None:
-    """Threads, and float32 that is float32: TF32 would be another precision."""
+def set_up(settings: Settings, *, training: bool = False) -> None:
+    """Threads; float32 that is float32 (TF32 would be another precision); in training, memory that is kept."""
+    if training and torch.device(settings.device).type == "cpu":
+        keep_freed_memory()
     torch.set_num_threads(settings.threads)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

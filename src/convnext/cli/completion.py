@@ -51,7 +51,7 @@ def run(argv: list[str]) -> None:
 
 def words(before: list[str]) -> list[str]:
     """What may come after the words `before`: commands, then names and options."""
-    from convnext.cli import bench, evaluate, models, predict, recipes, report, train, weights
+    from convnext.cli import bench, evaluate, models, predict, recipes, report, roadmap, train, weights
     from convnext.recipes.table import RECIPES
     from convnext.weights.catalog import catalog
 
@@ -72,6 +72,9 @@ def words(before: list[str]) -> list[str]:
             return list(weights.PARTS)
         names = list(catalog()) if len(before) == 2 and before[1] != "list" else []
         return names + (list(options(weights.PARTS[before[1]])) if before[1] in weights.PARTS else [])
+    if command == "roadmap":
+        parts = roadmap.PARTS
+        return list(parts) if len(before) == 1 else list(options(parts[before[1]])) if before[1] in parts else []
     names = list(RECIPES) if command in ("train", "recipes") and len(before) == 1 else []
     return names + (list(options(kinds[command])) if command in kinds else [])
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "report": "a run as one page: curves, confusion, worst mistakes",
     "models": "the models there are",
     "recipes": "the training recipes there are",
+    "roadmap": "from ResNet to ConvNeXt, step by step: show, run, draw, speed",
     "weights": "published weights: list, inspect, convert, verify",
     "bench": "how fast the models are beside other libraries'",
     "completion": "completion of commands and options for your shell",

@@ -44,16 +44,14 @@ def _facts(name: str, *, sizes: tuple[int, ...]) -> dict[str, Any]:
     import torch
 
     from convnext.models.create import count_macs, count_parameters, create_model
-    from convnext.models.isotropic import IsotropicConvNeXt
 
     with torch.device("meta"):
         model = create_model(name)
-    isotropic = isinstance(model, IsotropicConvNeXt)
     return {
         "name": name,
         "parameters": count_parameters(model),
-        "depths": [model.size.depth] if isotropic else list(model.size.depths),
-        "dims": [model.size.dim] if isotropic else list(model.size.dims),
+        "depths": list(model.depths),
+        "dims": list(model.dims),
         "num_classes": model.num_classes,
         **{f"macs_{size}": count_macs(model, size) for size in sizes},
     }

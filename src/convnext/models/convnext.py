@@ -9,7 +9,6 @@ timm's stems, which have no official name, are numbered in their order: `downsam
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +17,17 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from convnext.models.layers import INIT_STD, DropPath, drop_path_rates, init_model, mean_pool
+from convnext.models.layers import (
+    INIT_STD,
+    DropPath,
+    depth_groups,
+    depths_by_name,
+    drop_path_rates,
+    init_model,
+    mean_pool,
+)
 from convnext.models.stem import StemKind, build_stem
+from convnext.ops.depthwise import DepthwiseConv2d
 from convnext.ops.grn import GRN
 from convnext.ops.norm import NORMS, NORMS_2D, LayerNorm, NormOf
 
@@ -108,7 +116,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         padding = kernel_size // 2 * dilation
-        self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=padding, dilation=dilation, groups=dim)
+        self.dwconv = DepthwiseConv2d(dim, kernel_size, padding=padding, dilation=dilation)
         self.norm = norm(dim)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
         self.act = nn.GELU()
@@ -179,6 +187,7 @@ class ConvNeXt(nn.Module):
                 f"stem_stride is 1, 2 or 4 and output_stride 8, 16 or 32, not {stem_stride}, {output_stride}."
             )
         self.size = size
+        self.depths, self.dims = size.depths, size.dims
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.head_init_scale = head_init_scale
         scale = size.layer_scale_init_value if layer_scale_init_value is None else layer_scale_init_value
@@ -253,23 +262,12 @@ class ConvNeXt(nn.Module):
         return self.head(self.forward_features(x))
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
-        """The depth of every parameter, for layer-wise learning rates: 0 the stem, the largest the norm and head.
-
-        Groups of 3 are the paper's rule ("every 3 consecutive blocks form a group", section A.2; official
-        optim_factory.py), here for any depths; a downsampling layer belongs to the group after it. Groups of 1 are V2's
-        "single" rule, where the stem shares the first block's depth.
-        """
-        first, ids = 1, {"downsample_layers.0.": 0 if blocks_per_group > 1 else 1}
-        for i, depth in enumerate(self.size.depths):
-            if i > 0:
-                ids[f"downsample_layers.{i}."] = first
-            for j in range(depth):
-                ids[f"stages.{i}.{j}."] = first + j // blocks_per_group
-            first += math.ceil(depth / blocks_per_group)
-        return {
-            name: next((depth for prefix, depth in ids.items() if name.startswith(prefix)), first)
-            for name, _ in self.named_parameters()
-        }
+        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
+        stages = [
+            ([f"downsample_layers.{i}."] if i > 0 else [], [f"stages.{i}.{j}." for j in range(depth)])
+            for i, depth in enumerate(self.depths)
+        ]
+        return depths_by_name(self, depth_groups(("downsample_layers.0.",), stages, blocks_per_group=blocks_per_group))
 
 
 def run_stages(x: Tensor, downsample_layers: nn.ModuleList, stages: nn.ModuleList) -> list[Tensor]:

@@ -10,15 +10,24 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.core.errors import UserError, nearest
-from convnext.models import convnext, isotropic
+from convnext.models import baselines, convnext, isotropic, resnet, roadmap
+from convnext.models.baselines import Swin, ViT
 from convnext.models.config import ModelConfig
-from convnext.models.convnext import ConvNeXt
+from convnext.models.convnext import ConvNeXt, Size
 from convnext.models.isotropic import IsotropicConvNeXt
 from convnext.models.layers import INIT_STD
+from convnext.models.resnet import Design, ResNet
 
-Model = ConvNeXt | IsotropicConvNeXt
+Model = ConvNeXt | IsotropicConvNeXt | ResNet | Swin | ViT
 
-NAMES: tuple[str, ...] = (*convnext.SIZES, *isotropic.SIZES)
+NAMES: tuple[str, ...] = (
+    *convnext.SIZES,
+    *isotropic.SIZES,
+    *resnet.SIZES,
+    *baselines.SWIN_SIZES,
+    *baselines.VIT_SIZES,
+    *roadmap.NAMES,
+)
 
 
 def create_model(
@@ -69,30 +78,68 @@ def from_config(config: ModelConfig) -> Model:
 
 def _build(config: ModelConfig, num_classes: int | None) -> Model:
     name = config.name
+    _check_settings(config)
     common = {
         "in_chans": config.in_chans,
         "num_classes": num_classes,
         "drop_path_rate": config.drop_path_rate,
-        "layer_scale_init_value": config.layer_scale_init_value,
         "head_init_scale": config.head_init_scale,
     }
+    scale = {"layer_scale_init_value": config.layer_scale_init_value}
     changed = {"depths": config.depths, "dims": config.dims, "kernel_size": config.kernel_size}
     changed = {key: value for key, value in changed.items() if value is not None}
-    if name in isotropic.SIZES:
-        if changed or (config.stem_stride, config.output_stride) != (4, 32):
-            raise UserError(
-                f"{name} has one 16x16 stem, one depth and 7x7 filters: stem_stride, output_stride, depths, dims and "
-                "kernel_size stay unset."
-            )
-    elif name not in convnext.SIZES:
-        raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
     try:
         if name in isotropic.SIZES:
-            return IsotropicConvNeXt(isotropic.SIZES[name], **common)
-        size = dataclasses.replace(convnext.SIZES[name], **changed)
-        return ConvNeXt(size, stem_stride=config.stem_stride, output_stride=config.output_stride, **common)
+            return IsotropicConvNeXt(isotropic.SIZES[name], **scale, **common)
+        if name in baselines.SWIN_SIZES:
+            return Swin(baselines.SWIN_SIZES[name], **common)
+        if name in baselines.VIT_SIZES:
+            return ViT(baselines.VIT_SIZES[name], **common)
+        known = roadmap_step(name) if name in roadmap.NAMES else {**convnext.SIZES, **resnet.SIZES}[name]
+        size = dataclasses.replace(known, **changed)
+        if isinstance(size, Design):
+            return ResNet(size, stem_stride=config.stem_stride, **common)
+        return ConvNeXt(size, stem_stride=config.stem_stride, output_stride=config.output_stride, **scale, **common)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def roadmap_step(name: str) -> Design | Size:
+    """What a network of the roadmap (one of `roadmap.NAMES`) is; where the road arrives, a ConvNeXt."""
+    regime, step = roadmap.split(name)
+    design = Design(**roadmap.design_fields(name))
+    if step != roadmap.ARRIVAL:
+        return design
+    scale = roadmap.REGIMES[regime].layer_scale_init_value
+    return Size(design.depths, design.dims, layer_scale_init_value=scale, kernel_size=design.kernel_size)
+
+
+_SETTINGS = {  # those that some models have and others do not
+    "stem_stride": 4,
+    "output_stride": 32,
+    "layer_scale_init_value": None,
+    "depths": None,
+    "dims": None,
+    "kernel_size": None,
+}
+
+
+def _check_settings(config: ModelConfig) -> None:
+    """Raises UserError for an unknown name, or a setting that the named model does not have."""
+    name = config.name
+    if name not in NAMES:
+        raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
+    if name in convnext.SIZES:
+        return
+    taken = {"layer_scale_init_value"} if name in isotropic.SIZES else set()
+    if name in resnet.SIZES:
+        taken = {"stem_stride", "depths"}
+    elif name in roadmap.NAMES:
+        taken = {"stem_stride"}
+    wrong = [key for key, usual in _SETTINGS.items() if key not in taken and getattr(config, key) != usual]
+    if wrong:
+        also = f" beside {', '.join(sorted(taken))}" if taken else ""
+        raise UserError(f"{name} is as published{also}: leave {' and '.join(wrong)} unset.")
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -101,14 +148,23 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_macs(model: nn.Module, size: int | tuple[int, int], *, in_chans: int = 3) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one image of `size` pixels (H, W).
+    """Multiply-accumulates of convolutions, linear layers and attention for one image of `size` pixels (H, W).
 
     These are the "FLOPs" of the papers' tables. Only shapes are followed, wherever the model stands.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    shapes = {name: torch.empty_like(value, device="meta") for name, value in model.named_parameters()}
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    shapes = {name: torch.empty_like(value, device="meta") for name, value in tensors}
     dtype = next(iter(shapes.values())).dtype
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        functional_call(model, shapes, torch.empty(1, in_chans, height, width, dtype=dtype, device="meta"))
+    image = torch.empty(1, in_chans, height, width, dtype=dtype, device="meta")
+    counter, training = FlopCounterMode(display=False), model.training
+    model.eval()  # a BatchNorm has nothing to learn from one image
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one kernel, of which the counter knows nothing
+    try:
+        with torch.no_grad(), counter:
+            functional_call(model, shapes, image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        model.train(training)
     return counter.get_total_flops() // 2

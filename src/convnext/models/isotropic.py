@@ -6,14 +6,13 @@ Parameters have the names of the official checkpoints (models/convnext_isotropic
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from convnext.models.convnext import Block
-from convnext.models.layers import INIT_STD, drop_path_rates, init_model, mean_pool
+from convnext.models.layers import INIT_STD, depth_groups, depths_by_name, drop_path_rates, init_model, mean_pool
 from convnext.ops.norm import LayerNorm
 
 PATCH = 16
@@ -60,6 +59,7 @@ class IsotropicConvNeXt(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
+        self.depths, self.dims = (size.depth,), (size.dim,)
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.num_features = size.dim
         self.head_init_scale = head_init_scale
@@ -95,10 +95,6 @@ class IsotropicConvNeXt(nn.Module):
         return self.head(self.forward_features(x))
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
-        """The depth of every parameter: 0 the stem, one for each group of blocks, the largest the norm and head."""
-        last = 1 + math.ceil(self.size.depth / blocks_per_group)
-        ids = {"stem.": 0, **{f"blocks.{j}.": 1 + j // blocks_per_group for j in range(self.size.depth)}}
-        return {
-            name: next((depth for prefix, depth in ids.items() if name.startswith(prefix)), last)
-            for name, _ in self.named_parameters()
-        }
+        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
+        blocks = [f"blocks.{j}." for j in range(self.size.depth)]
+        return depths_by_name(self, depth_groups(("stem.",), [((), blocks)], blocks_per_group=blocks_per_group))

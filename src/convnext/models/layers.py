@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -57,7 +57,7 @@ def init_weights(module: nn.Module, *, std: float = INIT_STD) -> None:
     """Initialises one layer, every parameter of it: use as `model.apply(init_weights)`.
 
     Weights of convolutions and linear layers: truncated normal of that standard deviation, biases 0; norms 1 and 0;
-    GRN 0.
+    GRN 0. A BatchNorm's running statistics are forgotten.
     """
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=std)
@@ -68,6 +68,8 @@ def init_weights(module: nn.Module, *, std: float = INIT_STD) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, (SimpleNorm, SimpleNorm2d)):
         nn.init.ones_(module.weight)
+    elif isinstance(module, nn.BatchNorm2d):
+        module.reset_parameters()
     elif isinstance(module, GRN):
         nn.init.zeros_(module.gamma)
         nn.init.zeros_(module.beta)
@@ -99,3 +101,33 @@ def init_model(
     for block in blocks:
         block.init_layer_scale()
     init_head(head, scale=head_scale)
+
+
+Stages = Iterable[tuple[Sequence[str], Sequence[str]]]
+"""For each stage, the prefixes of the layers in front of its blocks, and of its blocks."""
+
+
+def depth_groups(stem: Sequence[str], stages: Stages, *, blocks_per_group: int) -> list[list[str]]:
+    """Which prefixes of parameter names share a learning rate where that depends on depth: the shallowest first.
+
+    Groups of 3 blocks are the paper's rule ("every 3 consecutive blocks form a group", section A.2; official
+    optim_factory.py), here for any depths: the stem first, layers between stages with the group after them. Groups of 1
+    are V2's "single" rule, where the stem shares the first block's depth and depth 0 is empty.
+    """
+    groups = [list(stem)]
+    for before, blocks in stages:
+        parts = [list(blocks[i : i + blocks_per_group]) for i in range(0, len(blocks), blocks_per_group)]
+        parts[0] = [*before, *parts[0]]
+        groups += parts
+    if blocks_per_group == 1:
+        groups[:2] = [[], groups[0] + groups[1]]
+    return groups
+
+
+def depths_by_name(model: nn.Module, groups: Sequence[Sequence[str]]) -> dict[str, int]:
+    """The depth of every parameter: the number of the group that has its prefix, or one beyond (norm, classifier)."""
+    depths = {prefix: depth for depth, group in enumerate(groups) for prefix in group}
+    return {
+        name: next((depth for prefix, depth in depths.items() if name.startswith(prefix)), len(groups))
+        for name, _ in model.named_parameters()
+    }

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 from convnext.core.errors import UserError, nearest
+from convnext.models.roadmap import REGIMES, STEPS
 from convnext.recipes import imagenet, small
 from convnext.recipes.recipe import Recipe
+from convnext.recipes.roadmap import roadmap_step
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "demo": small.demo,
@@ -28,6 +30,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         for s in ("tiny", "small", "base", "large", "xlarge")
         for pixels in (224, 384)
     },
+    **{f"roadmap/{r}/{step.name}": partial(roadmap_step, r, step.name) for r in REGIMES for step in STEPS},
 }
 
 

@@ -19,8 +19,10 @@ class HasDepth(Protocol):
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Weight decay is for matrices and filters: not for biases, norms, layer scale or GRN (whose tensors are 4-D)."""
-    return parameter.ndim > 1 and not name.endswith((".bias", ".gamma", ".beta"))
+    """Weight decay is for matrices and filters: not for biases, norms, layer scale, GRN (whose tensors are 4-D), and
+    what stands for a place (Swin's and DeiT's own exceptions)."""
+    places = ("class_token", "pos_embedding", "position_bias_table")
+    return parameter.ndim > 1 and not name.endswith((".bias", ".gamma", ".beta", *places))
 
 
 def is_matrix(name: str, parameter: nn.Parameter, depths: dict[str, int]) -> bool:

@@ -111,7 +111,7 @@ def _size(layout: str, config: ModelConfig) -> Size:
     size = SIZES.get(config.name)
     problem = ""
     if size is None:
-        problem = "it has no isotropic ConvNeXt"
+        problem = "it is no ConvNeXt of four stages"
     elif config.stem_stride == 1 or (layout == "timm" and config.stem_stride != 4):
         problem = "its stems have other strides"
     elif layout != "timm":

@@ -131,7 +131,8 @@ def _filters(kernel: Tensor) -> Tensor:
 
 def _reshaped(name: str, value: Tensor) -> Tensor:
     """The official shape of a tensor: some libraries have 1x1 convolutions for linear layers, or (C, 1, 1) scales."""
-    if name.endswith((".pwconv1.weight", ".pwconv2.weight")) and value.ndim == 4 and value.shape[2:] == (1, 1):
+    linear = name.endswith((".pwconv1.weight", ".pwconv2.weight")) and ".body." not in name  # ResNet's are convolutions
+    if linear and value.ndim == 4 and value.shape[2:] == (1, 1):
         return value.flatten(1)
     if name.endswith((".grn.gamma", ".grn.beta")):
         return value.reshape(1, 1, 1, -1)

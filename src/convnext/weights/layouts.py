@@ -15,7 +15,13 @@ from functools import cache
 from torch import Tensor
 
 _BLOCK = ("dwconv", "norm", "pwconv1", "pwconv2", "gamma", "grn.gamma", "grn.beta")
-_GROUPS = {"i": r"\d+", "j": r"\d+", "k": r"\d+", "p": "weight|bias"}
+_GROUPS = {
+    "i": r"\d+",
+    "j": r"\d+",
+    "k": r"\d+",
+    "p": "weight|bias",
+    "b": "weight|bias|running_mean|running_var|num_batches_tracked",  # of a BatchNorm
+}
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,28 @@ MMPRETRAIN = Layout(  # open-mmlab/mmpretrain, mmpretrain/models/backbones/convn
     bare="head.",
 )
 
-FOREIGN = (TIMM_NORM_FIRST, TORCHVISION, TRANSFORMERS, TRANSFORMERS_DINOV3, MMPRETRAIN)
+_RESNET_BLOCK = (("pwconv1", "conv1", "bn1"), ("dwconv", "conv2", "bn2"), ("pwconv2", "conv3", "bn3"))
+TORCHVISION_RESNET = Layout(  # pytorch/vision, torchvision/models/resnet.py; timm's ResNets have the same names
+    "torchvision-resnet",
+    "layer1.0.conv1.weight",
+    (
+        ("downsample_layers.0.0.weight", "conv1.weight"),
+        ("downsample_layers.0.1.{b}", "bn1.{b}"),
+        *(
+            rule
+            for i in range(4)
+            for ours, conv, norm in _RESNET_BLOCK
+            for rule in (
+                (f"stages.{i}.{{j}}.body.{ours}.weight", f"layer{i + 1}.{{j}}.{conv}.weight"),
+                (f"stages.{i}.{{j}}.body.{ours}_norm.{{b}}", f"layer{i + 1}.{{j}}.{norm}.{{b}}"),
+            )
+        ),
+        *((f"stages.{i}.{{j}}.shortcut.{{k}}.{{b}}", f"layer{i + 1}.{{j}}.downsample.{{k}}.{{b}}") for i in range(4)),
+        ("head.{p}", "fc.{p}"),
+    ),
+)
+
+FOREIGN = (TIMM_NORM_FIRST, TORCHVISION, TRANSFORMERS, TRANSFORMERS_DINOV3, MMPRETRAIN, TORCHVISION_RESNET)
 """Every layout but the official one, as it is read: timm's with either of its norms."""
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError
-from convnext.models import convnext, isotropic
+from convnext.models import convnext, isotropic, resnet
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 
@@ -26,6 +26,8 @@ def recognise(state: Mapping[str, Tensor], where: str, *, norm_first: bool = Fal
         raise UserError(f"{where} does not hold a ConvNeXt: its tensors have sizes beyond {_LARGEST:,}.")
     if "stem.weight" in state and "blocks.0.dwconv.weight" in state:
         return _isotropic(state, where)
+    if "stages.0.0.body.pwconv1.weight" in state:
+        return _resnet(state, where)
     ends = [f"downsample_layers.{i}.{0 if i == 0 else 1}.weight" for i in range(4)]
     absent = [name for name in ends if name not in state or state[name].ndim != 4]
     if absent or not any(name.startswith("stages.0.0.") for name in state):
@@ -52,6 +54,15 @@ def _isotropic(state: Mapping[str, Tensor], where: str) -> ModelConfig:
         if (size.depth, size.dim) == (depth, dim):
             return _config(name, state)
     raise UserError(f"{where} is an isotropic ConvNeXt of depth {depth} and width {dim}, which is none of the known.")
+
+
+def _resnet(state: Mapping[str, Tensor], where: str) -> ModelConfig:
+    depths, head = tuple(_count(state, f"stages.{i}.") for i in range(4)), state.get("head.weight")
+    stem = state.get(_STEM)
+    for name, design in resnet.SIZES.items():
+        if design.depths == depths and stem is not None and stem.ndim == 4:
+            return ModelConfig(name, num_classes=_first(head) if head is not None else 0, in_chans=stem.shape[1])
+    raise UserError(f"{where} is a ResNet of depths {depths}, which is none of {', '.join(resnet.SIZES)}.")
 
 
 def _config(name: str, state: Mapping[str, Tensor]) -> ModelConfig:

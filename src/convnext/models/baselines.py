@@ -1,0 +1,229 @@
+"""What the paper compares ConvNeXt with beside ResNet: Swin (arXiv 2103.14030) and ViT (2010.11929), torchvision's.
+
+B batch, C channels, H W space, N tokens, K classes. Layers and their names are torchvision's (ViT's classifier is
+`head`, as in every model here); these classes give them the interface of the other models. A DeiT without distillation
+(arXiv 2012.12877) is a ViT. torchvision is imported when one is built.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convnext.models.layers import (
+    INIT_STD,
+    DropPath,
+    depth_groups,
+    depths_by_name,
+    drop_path_rates,
+    init_model,
+    mean_pool,
+)
+
+PATCH, VIT_PIXELS = 16, 224
+
+
+@dataclass(frozen=True)
+class SwinSize:
+    """What makes one Swin differ from another; windows are 7x7."""
+
+    depths: tuple[int, ...]
+    width: int
+    """Channels of the first stage; they double from stage to stage, as do heads of 32 channels each."""
+    num_classes: int = 1000
+
+
+@dataclass(frozen=True)
+class ViTSize:
+    """What makes one ViT differ from another; patches are 16x16."""
+
+    depth: int
+    dim: int
+    heads: int
+    num_classes: int = 1000
+
+
+SWIN_SIZES = {  # arXiv 2103.14030, section 3.3
+    "swin_tiny": SwinSize((2, 2, 6, 2), 96),
+    "swin_small": SwinSize((2, 2, 18, 2), 96),
+    "swin_base": SwinSize((2, 2, 18, 2), 128),
+    "swin_large": SwinSize((2, 2, 18, 2), 192),
+}
+VIT_SIZES = {  # arXiv 2012.12877, Table 1 (S, B); 2010.11929, Table 1 (B, L)
+    "vit_small": ViTSize(12, 384, 6),
+    "vit_base": ViTSize(12, 768, 12),
+    "vit_large": ViTSize(24, 1024, 16),
+}
+
+
+class Swin(nn.Module):
+    """Swin: patches, four stages of windowed attention, norm, mean pooling, a linear classifier.
+
+    Args:
+        size: see `SWIN_SIZES`.
+        in_chans: channels of the image.
+        num_classes: outputs; 0 gives the pooled, normalised features. None: the size's own (1000).
+        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
+        head_init_scale: factor on the classifier's initial weights.
+    """
+
+    def __init__(
+        self,
+        size: SwinSize,
+        *,
+        in_chans: int = 3,
+        num_classes: int | None = None,
+        drop_path_rate: float = 0.0,
+        head_init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        from torchvision.models.swin_transformer import SwinTransformer
+
+        self.size = size
+        self.depths, self.dims = size.depths, tuple(size.width * 2**i for i in range(len(size.depths)))
+        self.strides = [4 * 2**i for i in range(len(size.depths))]
+        self.num_classes = size.num_classes if num_classes is None else num_classes
+        self.num_features = self.dims[-1]
+        self.head_init_scale = head_init_scale
+        heads = [dim // 32 for dim in self.dims]
+        theirs = SwinTransformer([4, 4], size.width, list(size.depths), heads, [7, 7], stochastic_depth_prob=0.0)
+        self.features, self.norm = theirs.features, theirs.norm
+        if in_chans != 3:
+            self.features[0][0] = nn.Conv2d(in_chans, size.width, 4, stride=4)  # type: ignore[index]
+        for block, rate in zip(self.block_list(), drop_path_rates(drop_path_rate, sum(size.depths)), strict=True):
+            block.stochastic_depth = DropPath(rate)  # torchvision's own does the same with other random numbers
+        self.head: nn.Module = nn.Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
+        self.init_weights()
+
+    def init_weights(self, *, std: float = INIT_STD) -> None:
+        """Initialises every parameter and index: see `init_model`; position biases as weights (official code)."""
+        init_model(self, (), self.head, std=std, head_scale=self.head_init_scale)
+        for block in self.block_list():
+            table = block.attn.relative_position_bias_table
+            nn.init.trunc_normal_(table, std=std)
+            block.attn.define_relative_position_index()
+            block.attn.relative_position_index = block.attn.relative_position_index.to(table.device)
+
+    def block_list(self) -> list[Any]:
+        """Every block, first to last: the units of compilation and activation checkpointing."""
+        return [block for i in range(len(self.depths)) for block in self.features[2 * i + 1]]  # type: ignore[union-attr]
+
+    def forward_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps after each stage: (B, in_chans, H, W) to four of (B, dims[i], H / strides[i], W / strides[i]).
+
+        Not normalised; odd sizes round up after the first.
+        """
+        maps = []
+        x = x.contiguous(memory_format=torch.channels_last)
+        for i in range(len(self.depths)):
+            x = self.features[2 * i + 1](self.features[2 * i](x))
+            maps.append(x.permute(0, 3, 1, 2))  # (B, H, W, C) -> (B, C, H, W): a view, channels_last as elsewhere
+        return maps
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Normalised, pooled features: (B, in_chans, H, W) to (B, num_features)."""
+        last = self.forward_maps(x)[-1].permute(0, 2, 3, 1)  # (B, H, W, C), for the norm over channels
+        return mean_pool(self.norm(last).permute(0, 3, 1, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K), or features (B, num_features) where there is no classifier."""
+        return self.head(self.forward_features(x))
+
+    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
+        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
+        stages = [
+            (
+                [f"features.{2 * i}."] if i > 0 else [],
+                [f"features.{2 * i + 1}.{j}." for j in range(depth)],
+            )
+            for i, depth in enumerate(self.depths)
+        ]
+        return depths_by_name(self, depth_groups(("features.0.",), stages, blocks_per_group=blocks_per_group))
+
+
+class ViT(nn.Module):
+    """ViT: 16x16 patches with learned positions and a class token, blocks of attention, norm, a linear classifier.
+
+    Positions are learned for images of 224 pixels and interpolated for others (arXiv 2010.11929, section 3.2). Args as
+    for `Swin`.
+    """
+
+    def __init__(
+        self,
+        size: ViTSize,
+        *,
+        in_chans: int = 3,
+        num_classes: int | None = None,
+        drop_path_rate: float = 0.0,
+        head_init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        from torchvision.models.vision_transformer import VisionTransformer
+
+        self.size = size
+        self.depths, self.dims, self.strides = (size.depth,), (size.dim,), [PATCH]
+        self.num_classes = size.num_classes if num_classes is None else num_classes
+        self.num_features = size.dim
+        self.head_init_scale = head_init_scale
+        theirs = VisionTransformer(VIT_PIXELS, PATCH, size.depth, size.heads, size.dim, 4 * size.dim)
+        self.conv_proj, self.class_token, self.encoder = theirs.conv_proj, theirs.class_token, theirs.encoder
+        if in_chans != 3:
+            self.conv_proj = nn.Conv2d(in_chans, size.dim, PATCH, stride=PATCH)
+        for block, rate in zip(self.block_list(), drop_path_rates(drop_path_rate, size.depth), strict=True):
+            # torchvision's ViT drops no paths: the two places at a branch's end have a dropout of 0.
+            block.dropout = block.mlp[-1] = DropPath(rate)  # type: ignore[index, operator]
+        self.head: nn.Module = nn.Linear(size.dim, self.num_classes) if self.num_classes else nn.Identity()
+        self.init_weights()
+
+    def init_weights(self, *, std: float = INIT_STD) -> None:
+        """Initialises every parameter: see `init_model`; positions and class token as weights (DeiT's code)."""
+        init_model(self, (), self.head, std=std, head_scale=self.head_init_scale)
+        for block in self.block_list():
+            nn.init.trunc_normal_(block.self_attention.in_proj_weight, std=std)
+            nn.init.zeros_(block.self_attention.in_proj_bias)
+        for value in (self.encoder.pos_embedding, self.class_token):
+            nn.init.trunc_normal_(value, std=std)
+
+    def block_list(self) -> list[Any]:
+        """Every block, first to last: the units of compilation and activation checkpointing."""
+        return list(self.encoder.layers)  # type: ignore[arg-type]
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) to the class token and, row by row, those of the patches: (B, 1 + N, C)."""
+        x = self.conv_proj(x)
+        tokens = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)
+        return self.encoder.layers(tokens + self._positions(x.shape[2], x.shape[3]))
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """The positions of that many patches, (1, 1 + height * width, C)."""
+        learned, side = self.encoder.pos_embedding, VIT_PIXELS // PATCH
+        if (height, width) == (side, side):
+            return learned
+        grid = learned[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, N, C) -> (1, C, side, side)
+        grid = F.interpolate(grid.float(), size=(height, width), mode="bicubic", antialias=True).to(learned.dtype)
+        return torch.cat([learned[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+    def forward_maps(self, x: Tensor) -> list[Tensor]:
+        """The one map there is, without the class token: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
+        height, width = x.shape[2] // PATCH, x.shape[3] // PATCH
+        tokens = self._tokens(x)[:, 1:]
+        return [tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)]  # (B, N, C) -> (B, C, H, W): a view
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The normalised class token: (B, in_chans, H, W) to (B, num_features)."""
+        return self.encoder.ln(self._tokens(x)[:, 0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K), or features (B, num_features) where there is no classifier."""
+        return self.head(self.forward_features(x))
+
+    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
+        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
+        stem = ("conv_proj.", "class_token", "encoder.pos_embedding")
+        blocks = [f"encoder.layers.encoder_layer_{j}." for j in range(self.size.depth)]
+        return depths_by_name(self, depth_groups(stem, [((), blocks)], blocks_per_group=blocks_per_group))

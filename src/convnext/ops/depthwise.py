@@ -1,0 +1,98 @@
+"""Depthwise convolution, and a faster gradient of its filters for training on a CPU.
+
+B batch, C channels, H W space, k kernel size.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
+
+# Where torch's own gradient of the filters is slower than `filter_gradient` (docs/results/bench.md): on x86 through
+# oneDNN, for filters of at least 5x5 and maps of these sizes.
+_HERE = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
+_SMALLEST_FILTER, _SMALLEST_SIDE, _LARGEST_MAP = 5, 4, 32_768
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d` with a filter of its own for each channel: (B, C, H, W) to (B, C, H', W').
+
+    The same parameters and results. While it is trained on an x86 processor, filters get their gradient from
+    `filter_gradient` where that is faster.
+    """
+
+    def __init__(
+        self, dim: int, kernel_size: int, *, stride: int = 1, padding: int = 0, dilation: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(
+            dim, dim, kernel_size, stride=stride, padding=padding, dilation=dilation, groups=dim, bias=bias
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.training and torch.is_grad_enabled() and self.weight.requires_grad and _is_faster(input, self)):
+            return super().forward(input)
+        x, weight, bias = input, self.weight, self.bias
+        if torch.is_autocast_enabled("cpu"):  # as autocast does for a convolution, but seen by autograd from outside
+            dtype = torch.get_autocast_dtype("cpu")
+            x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        return _Depthwise.apply(x, weight, bias, self.stride[0], self.padding[0], self.dilation[0])
+
+
+def _is_faster(x: Tensor, conv: nn.Conv2d) -> bool:
+    height, width = x.shape[-2:]
+    suits = min(height, width) >= _SMALLEST_SIDE and height * width <= _LARGEST_MAP
+    large = conv.kernel_size[0] >= _SMALLEST_FILTER
+    return _HERE and x.device.type == "cpu" and large and suits
+
+
+def filter_gradient(
+    x: Tensor, gradient: Tensor, kernel_size: int, *, stride: int, padding: int, dilation: int
+) -> Tensor:
+    """The gradient (C, 1, k, k) of a depthwise convolution's filters: x (B, C, H, W), `gradient` that of the output.
+
+    Each image's channel is convolved with its own gradient as if that were a filter: a depthwise convolution over B * C
+    channels, in which stride and dilation change places. torch's kernel for it is several times as fast as the one for
+    the gradient of filters.
+    """
+    batch, channels = x.shape[:2]
+    maps = x.contiguous().view(1, batch * channels, *x.shape[2:])
+    filters = gradient.contiguous().view(batch * channels, 1, *gradient.shape[2:])
+    found = F.conv2d(maps, filters, None, dilation, padding, stride, batch * channels)
+    # Where the stride leaves a rest, there is a place too many.
+    found = found[..., :kernel_size, :kernel_size].reshape(batch, channels, 1, kernel_size, kernel_size)
+    return found.sum(0, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
+
+
+class _Depthwise(torch.autograd.Function):
+    """torch's convolution, with `filter_gradient` for its filters."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = (stride, padding, dilation)
+        return F.conv2d(x, weight, bias, stride, padding, dilation, weight.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (gradient,), (x, weight) = gradients, ctx.saved_tensors
+        stride, padding, dilation = ctx.geometry
+        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        x_gradient = weight_gradient = bias_gradient = None
+        if of_x:
+            x_gradient = conv2d_input(x.shape, weight, gradient, stride, padding, dilation, weight.shape[0])
+        if of_weight:
+            weight_gradient = filter_gradient(
+                x, gradient, weight.shape[-1], stride=stride, padding=padding, dilation=dilation
+            )
+        if of_bias:
+            bias_gradient = gradient.sum((0, 2, 3))
+        return x_gradient, weight_gradient, bias_gradient, None, None, None
