@@ -115,6 +115,40 @@ def test_many_images_sum_in_float32():
     assert ((given.double() - expected).abs() / expected).max() < 2**-7
 
 
+@x86
+def test_gradients_of_gradients():
+    conv, _ = case(5, 1, 1, (4, 4))
+    torch.manual_seed(0)
+    x = torch.randn(1, 6, 4, 4, dtype=torch.float64, requires_grad=True)
+
+    def run(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.func.functional_call(conv, {"weight": weight}, x)
+
+    weight = torch.randn(6, 1, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(run, (x, weight), fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, (x, weight), fast_mode=True)
+
+
+@x86
+def test_gradients_of_each_image():
+    """Through torch.func: a gradient of its own for every image."""
+    conv, x = case(7, 1, 1, (8, 8))
+    parameters = {name: value.detach() for name, value in conv.named_parameters()}
+
+    def loss(given: dict[str, Tensor], image: Tensor) -> Tensor:
+        return torch.func.functional_call(conv, given, image[None]).square().sum()
+
+    apart = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x.detach())
+    for i in range(3):
+        alone = torch.func.grad(loss)(parameters, x[i].detach())
+        for name, value in alone.items():
+            torch.testing.assert_close(apart[name][i], value, rtol=1e-10, atol=1e-10)
+    conv.zero_grad()
+    conv(x).square().sum().backward()
+    assert conv.weight.grad is not None
+    torch.testing.assert_close(apart["weight"].sum(0), conv.weight.grad, rtol=1e-10, atol=1e-10)
+
+
 def test_names_and_copies():
     conv = DepthwiseConv2d(4, 7, padding=3)
     assert {name: tuple(value.shape) for name, value in conv.state_dict().items()} == {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from convnext.core.errors import UserError
+from convnext.core.errors import UserError, nearest
 
 T = TypeVar("T")
 RUNS = Path("runs")
@@ -20,6 +20,19 @@ def parse(kind: type[T], argv: list[str], *, command: str, default: T | None = N
     if default is None:
         return tyro.cli(kind, prog=f"convnext {command}", args=argv)
     return tyro.cli(kind, prog=f"convnext {command}", args=argv, default=default)
+
+
+def parse_part(parts: Mapping[str, type[Any]], argv: list[str], *, command: str, text: str) -> Any:
+    """The arguments of one part of a command, as `convnext weights list`; None where help was asked for: `text`.
+
+    Raises UserError for an unknown part, with the nearest.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        emit(text.rstrip())
+        return None
+    if argv[0] not in parts:
+        raise UserError(f"convnext {command} has no part '{argv[0]}': {', '.join(parts)}.{nearest(argv[0], parts)}")
+    return parse(parts[argv[0]], argv[1:], command=f"{command} {argv[0]}")
 
 
 def emit(text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import tyro
 
-from convnext.cli.output import emit, emit_json, parse, table
+from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError, nearest
 from convnext.models.roadmap import REGIMES, STEPS, name_of
 
@@ -50,6 +50,8 @@ class Run:
     """Some steps alone."""
     batch: int = 0
     """Images for each optimiser step; 0: the recipe's."""
+    micro_batch: int = 0
+    """Images on a device at a time; 0: all of its share of a step at once."""
     lr: float = 0.0
     """Learning rate for that batch; 0: the recipe's."""
     jobs: int = 0
@@ -125,19 +127,14 @@ convnext roadmap PART --help says more about one.
 
 
 def run(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        emit(HELP.rstrip())
-        return 0
-    if argv[0] not in PARTS:
-        raise UserError(f"convnext roadmap has no part '{argv[0]}': {', '.join(PARTS)}.{nearest(argv[0], PARTS)}")
-    args = parse(PARTS[argv[0]], argv[1:], command=f"roadmap {argv[0]}")
+    args = parse_part(PARTS, argv, command="roadmap", text=HELP)
     if isinstance(args, Show):
         _show(args)
     elif isinstance(args, Run):
         return _run(args)
     elif isinstance(args, Draw):
         _draw(args)
-    else:
+    elif isinstance(args, Speed):
         _speed(args)
     return 0
 
@@ -195,7 +192,16 @@ def _run(args: Run) -> int:
 
     data = str(Path(args.data).resolve()) if Path(args.data).exists() else args.data
     usual = roadmap_step(args.regime, steps[0]).schedule.epochs
-    plan = sweep.Plan(args.regime, data, args.epochs or usual, args.seeds, steps, args.batch, args.lr)
+    plan = sweep.Plan(
+        args.regime,
+        data,
+        epochs=args.epochs or usual,
+        seeds=args.seeds,
+        steps=steps,
+        batch=args.batch,
+        micro_batch=args.micro_batch,
+        lr=args.lr,
+    )
     facts = sweep.look_at(data, plan.recipe(steps[0], 0))
     places = len(sweep.slots(args.jobs))
     if (args.out / sweep.PLAN).is_file():

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
-from convnext.cli.output import emit, emit_json, parse, table
+from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError, nearest
 
 
@@ -94,19 +94,14 @@ convnext weights PART --help says more about one.
 
 
 def run(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        emit(HELP.rstrip())
-        return 0
-    if argv[0] not in PARTS:
-        raise UserError(f"convnext weights has no part '{argv[0]}': {', '.join(PARTS)}.{nearest(argv[0], PARTS)}")
-    args = parse(PARTS[argv[0]], argv[1:], command=f"weights {argv[0]}")
+    args = parse_part(PARTS, argv, command="weights", text=HELP)
     if isinstance(args, List):
         _list(args)
     elif isinstance(args, Inspect):
         _inspect(args)
     elif isinstance(args, Convert):
         _convert(args)
-    else:
+    elif isinstance(args, Verify):
         return _verify(args)
     return 0
 

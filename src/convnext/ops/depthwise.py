@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
 # Where torch's own gradient of the filters is slower than `filter_gradient` (docs/results/bench.md): on x86 through
@@ -70,18 +69,20 @@ def filter_gradient(
 
 
 class _Depthwise(torch.autograd.Function):
-    """torch's convolution, with `filter_gradient` for its filters."""
+    """torch's convolution, with `filter_gradient` for its filters. Differentiable again, and under torch.func."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.geometry = (stride, padding, dilation)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, dilation: int) -> Tensor:  # type: ignore[override]
         return F.conv2d(x, weight, bias, stride, padding, dilation, weight.shape[0])
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # type: ignore[override]
+        x, weight, _, *ctx.geometry = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (gradient,), (x, weight) = gradients, ctx.saved_tensors
         stride, padding, dilation = ctx.geometry

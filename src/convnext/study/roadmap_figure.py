@@ -14,7 +14,8 @@ from convnext.models.roadmap import STEPS
 _INK, _MUTED, _RULE, _PAPER, _BAND = "#20232a", "#6b7079", "#dfe1e5", "#ffffff", "#f4f5f7"
 _COLOURS = {"paper": "#8e7cc3", "ours": "#12657f"}
 _ROW, _TOP, _BOTTOM = 0.3, 1.35, 0.55  # inches
-_NAMES, _PARTS, _PANEL, _GAP = 2.55, 1.45, 3.6, 0.35
+_NAMES, _PARTS, _PANEL, _GAP = 2.3, 1.25, 4.2, 0.3
+_FIGURES = 0.75  # the width of the columns of figures, as a share of that of the dots
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _panel(panel: Any, series: Series) -> None:
     low = min([value - (spread or 0) for value, spread in ends] + ([series.reference[1]] if series.reference else []))
     high = max([value + (spread or 0) for value, spread in ends] + ([series.reference[1]] if series.reference else []))
     room = max(high - low, 0.5)
-    panel.set_xlim(low - 0.06 * room, high + 0.5 * room)  # figures stand to the right
+    panel.set_xlim(low - 0.06 * room, high + _FIGURES * room)  # figures stand to the right
     panel.set_xticks([tick for tick in panel.get_xticks() if low - 0.06 * room <= tick <= high])
     path = [(series.values[step.name][0], row) for row, step in present if step.adopted]
     panel.plot([x for x, _ in path], [y for _, y in path], color=colour, linewidth=1, alpha=0.5, zorder=1)
@@ -105,7 +106,7 @@ def _panel(panel: Any, series: Series) -> None:
         panel.text(high + 0.06 * room, row, figures, va="center", fontsize=8, color=ink, weight=weight)
         cost = series.gmacs[step.name]
         digits = f"{cost:.2f} G" if cost >= 1 else f"{1000 * cost:.1f} M"
-        panel.text(high + 0.5 * room, row, digits, va="center", ha="right", fontsize=8, color=_MUTED)
+        panel.text(high + _FIGURES * room, row, digits, va="center", ha="right", fontsize=8, color=_MUTED)
     if series.reference:
         name, value = series.reference
         panel.axvline(value, color=_MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from convnext.core.atomic import write_text
-from convnext.core.device import available_cpus, pick_device
+from convnext.core.device import available_cpus, pick_device, pick_dtype
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, duration, read_log, say
 from convnext.core.seeding import seed_everything
@@ -39,6 +39,7 @@ from convnext.train.optim import build_optimizer
 
 PLAN, RESULTS = "plan.json", "results.json"
 _START = 12.0  # seconds until a run's process trains, and from its last step to its end, beside the evaluation
+_LARGEST_TRIAL = 128  # images at a time, where a step's speed is measured
 _READ = 2e-4  # seconds to read and augment a small image where no other process does it
 
 
@@ -53,6 +54,8 @@ class Plan:
     steps: tuple[str, ...] = tuple(step.name for step in STEPS)
     batch: int = 0
     """Images for each optimiser step; 0: the recipe's."""
+    micro_batch: int = 0
+    """Images on a device at a time; 0: all of its share of a step at once."""
     lr: float = 0.0
     """Learning rate at its height; 0: the recipe's."""
 
@@ -65,7 +68,12 @@ class Plan:
             data=self.data,
             optim=replace(recipe.optim, lr=self.lr or recipe.optim.lr),
             schedule=replace(recipe.schedule, epochs=self.epochs, warmup_epochs=warmup),
-            loop=replace(recipe.loop, seed=seed, global_batch=self.batch or recipe.loop.global_batch),
+            loop=replace(
+                recipe.loop,
+                seed=seed,
+                global_batch=self.batch or recipe.loop.global_batch,
+                micro_batch=self.micro_batch,
+            ),
         )
 
     def runs(self) -> list[tuple[str, int]]:
@@ -142,13 +150,15 @@ def _seconds_an_image(recipe: Recipe, classes: int, *, threads: int) -> float:
     try:
         model = from_config(replace(recipe.model, num_classes=classes)).to(device).train()
         optimizer = build_optimizer(model, recipe.optim)
-        batch = recipe.loop.micro_batch or recipe.loop.global_batch
+        batch = min(recipe.loop.micro_batch or recipe.loop.global_batch, _LARGEST_TRIAL)
+        dtype = pick_dtype(recipe.loop.precision, device)
         images = torch.randn(batch, 3, recipe.input.size, recipe.input.size, device=device)
         targets = torch.randint(classes, (batch,), device=device)
         taken = []
         for _ in range(4):
             begun = time.perf_counter()
-            loss = F.cross_entropy(model(images), targets)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                loss = F.cross_entropy(model(images).float(), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -166,7 +176,9 @@ def slots(jobs: int) -> list[dict[str, str]]:
     """
     devices = torch.cuda.device_count()
     if devices:
-        return [{"CUDA_VISIBLE_DEVICES": str(i)} for i in range(min(jobs or devices, devices))]
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = seen.split(",") if seen else [str(i) for i in range(devices)]
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names[: jobs or devices]]
     return [{"OMP_NUM_THREADS": str(threads_of(max(jobs, 1)))} for _ in range(max(jobs, 1))]
 
 
