@@ -6,20 +6,9 @@ import pytest
 from PIL import Image
 
 from convnext.models.roadmap import STEPS
-from convnext.study.roadmap import PUBLISHED, SWIN
-from convnext.study.roadmap_figure import Series, draw
-
-
-def paper(regime: str) -> Series:
-    rows = PUBLISHED[regime]
-    return Series(
-        "paper",
-        "ImageNet-1K",
-        {step: (row.accuracy, row.deviation) for step, row in rows.items()},
-        {step: row.gmacs for step, row in rows.items()},
-        reference=SWIN[regime],
-        is_paper=True,
-    )
+from convnext.study.roadmap import PUBLISHED, rows
+from convnext.study.roadmap_figure import Series, draw, of_paper, of_sweep
+from convnext.study.sweep import Plan, Result
 
 
 @pytest.mark.parametrize("regime", PUBLISHED)
@@ -27,13 +16,13 @@ def test_both_formats(tmp_path, regime):
     some = {"baseline": (70.0, 0.2), "k9": (71.5, None), "sep_ds": (73.0, 0.1)}
     ours = Series("here", "small", some, dict.fromkeys((step.name for step in STEPS), 0.0021))
     paths = [tmp_path / "figure.png", tmp_path / "figure.svg"]
-    draw([paper(regime), ours], paths, heading="A heading")
+    draw([of_paper(regime), ours], paths, heading="A heading")
     with Image.open(paths[0]) as picture:
         assert picture.width > 1200
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 50  # not an empty sheet
     text = paths[1].read_text()
     assert text.count("<svg") == 1
-    draw([paper(regime)], paths[:1], heading="A heading")
+    draw([of_paper(regime)], paths[:1], heading="A heading")
     with Image.open(paths[0]) as alone:
         assert alone.width < picture.width
 
@@ -42,3 +31,14 @@ def test_one_value_alone(tmp_path):
     """A sweep whose first run has just ended."""
     draw([Series("here", "", {"k7": (12.5, None)}, {"k7": 4.1})], [tmp_path / "x.png"], heading="")
     assert (tmp_path / "x.png").stat().st_size > 5000
+
+
+def test_a_sweep_of_reduced_networks():
+    """Costs are those of the networks that ran: their classes, image size and stem stride."""
+    plan = Plan("small", "/somewhere/photos/train.tar", 2.0, seeds=1, steps=("k7",))
+    series = of_sweep(plan, [Result("k7", 0, 0.5, 120, 10, 3.0)])
+    assert series.values == {"k7": (50.0, None)}
+    assert series.subtitle == "photos, 32 pixels, 2 epochs, 1 seed, 120 held-out images"
+    cost = next(row for row in rows("small", pixels=32, num_classes=10, stem_stride=2) if row["step"] == "k7")
+    assert series.gmacs["k7"] == cost["gmacs"]
+    assert 0.006 < cost["gmacs"] < 0.008

@@ -57,7 +57,7 @@ def test_a_sweep_from_start_to_end(tmp_path, monkeypatch):
     assert run_sweep(plan, out, jobs=2) == []
     found = results(plan, out)
     assert [(result.step, result.seed) for result in found] == [("baseline", 0), ("sep_ds", 0)]
-    assert all(0.05 < result.top1 <= 1 and result.images == 179 for result in found)
+    assert all(0.05 < result.top1 <= 1 and (result.images, result.classes) == (179, 10) for result in found)
     assert json.loads((out / "results.json").read_text())[1]["step"] == "sep_ds"
     for result in found:
         assert (out / result.step / "seed0" / "report.html").is_file()
@@ -140,7 +140,11 @@ def test_data_without_validation_is_refused(tmp_path):
 
 
 def test_mean_and_deviation():
-    found = [Result("k7", 0, 0.5, 100, 9.0), Result("k7", 1, 0.7, 100, 11.0), Result("gelu", 0, 0.4, 100, 1.0)]
+    found = [
+        Result("k7", 0, 0.5, 100, 10, 9.0),
+        Result("k7", 1, 0.7, 100, 10, 11.0),
+        Result("gelu", 0, 0.4, 100, 10, 1.0),
+    ]
     means = by_step(found, lambda result: result.top1)
     assert means["k7"] == (pytest.approx(0.6), pytest.approx(0.02**0.5), 2)
     assert means["gelu"] == (0.4, None, 1)

@@ -245,39 +245,22 @@ def seconds_in(text: str) -> float:
 
 
 def _draw(args: Draw) -> None:
-    from convnext.study import roadmap, roadmap_figure, sweep
+    from convnext.study import sweep
+    from convnext.study.roadmap_figure import draw, of_paper, of_sweep
 
-    regime, ours = args.regime, None
+    regime, panels = args.regime, []
     if args.sweep is not None:
         plan = sweep.read_plan(args.sweep)
         found = sweep.results(plan, args.sweep)
         if not found:
             raise UserError(f"No run of {args.sweep} has ended yet; `convnext roadmap run` goes on with it.")
-        regime = plan.regime if plan.regime in roadmap.PUBLISHED else regime
-        means = sweep.by_step(found, lambda result: 100 * result.top1)
-        recipe = plan.recipe(plan.steps[0], 0)
-        ours = roadmap_figure.Series(
-            title="here" + ("" if plan.regime in roadmap.PUBLISHED else ": reduced networks, small images"),
-            subtitle=f"{Path(plan.data).name}, {recipe.input.size} pixels, {plan.epochs:g} epochs, "
-            f"{plan.seeds} seeds, {found[0].images:,} held-out images",
-            values={step: (mean, spread) for step, (mean, spread, _) in means.items()},
-            gmacs={row["step"]: row["gmacs"] for row in roadmap.rows(plan.regime, pixels=recipe.input.size)},
-        )
-    published = roadmap.PUBLISHED[regime]
-    paper = roadmap_figure.Series(
-        title=f"paper: {REGIMES[regime].title}",
-        subtitle="ImageNet-1K, 224 pixels, 300 epochs" + (", 3 seeds" if regime == "resnet50" else ", 1 seed"),
-        values={step: (row.accuracy, row.deviation) for step, row in published.items()},
-        gmacs={step: row.gmacs for step, row in published.items()},
-        reference=roadmap.SWIN[regime],
-        is_paper=True,
-    )
+        regime = plan.regime if plan.regime != "small" else regime
+        panels = [of_sweep(plan, found)]
     base = args.out or (args.sweep or Path()) / "figure"
     if not base.parent.is_dir():
         raise UserError(f"There is no folder {base.parent} to draw into.")
     paths = [base.with_suffix(".png"), base.with_suffix(".svg")]
-    panels = [paper, ours] if ours else [paper]
-    roadmap_figure.draw(panels, paths, heading="From ResNet to ConvNeXt, step by step")
+    draw([of_paper(regime), *panels], paths, heading="From ResNet to ConvNeXt, step by step")
     if args.json:
         emit_json([str(path) for path in paths])
     else:

@@ -70,16 +70,17 @@ SWIN_NAMES = {"resnet50": ("swin_tiny",), "resnet200": ("swin_base",), "small": 
 SHIFTED = {("resnet50", "bn2ln"), ("resnet50", "sep_ds")}
 
 
-def rows(regime: str, *, pixels: int = 224) -> list[dict[str, Any]]:
+def rows(regime: str, *, pixels: int = 224, num_classes: int = 1000, stem_stride: int = 4) -> list[dict[str, Any]]:
     """One row for each step, in order: parameters and GMACs of the network as it is built here, and what was published.
 
-    The last step has its layer scale, some thousands of parameters. Raises UserError for an unknown regime.
+    pixels: height and width of the images. The last step has its layer scale, some thousands of parameters. Raises
+    UserError for an unknown regime.
     """
     found = []
     for step in STEPS:
         name = name_of(regime, step.name)
         with torch.device("meta"):
-            model = create_model(name)
+            model = create_model(name, num_classes=num_classes, stem_stride=stem_stride)
         published = PUBLISHED.get(regime, {}).get(step.name)
         found.append(
             {

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from convnext.core.atomic import replacing
-from convnext.models.roadmap import STEPS
+from convnext.models.roadmap import REGIMES, STEPS
+from convnext.study.roadmap import PUBLISHED, SWIN, rows
+from convnext.study.sweep import Plan, Result, by_step
 
 _INK, _MUTED, _RULE, _PAPER, _BAND = "#20232a", "#6b7079", "#dfe1e5", "#ffffff", "#f4f5f7"
 _COLOURS = {"paper": "#8e7cc3", "ours": "#12657f"}
@@ -29,6 +31,37 @@ class Series:
     reference: tuple[str, float] | None = None
     """A name and an accuracy to compare with, as Swin's."""
     is_paper: bool = False
+
+
+def of_paper(regime: str) -> Series:
+    """The paper's accuracies in a regime that it has (a key of `PUBLISHED`)."""
+    published = PUBLISHED[regime]
+    return Series(
+        title=f"paper: {REGIMES[regime].title}",
+        subtitle=f"ImageNet-1K, 224 pixels, 300 epochs, {'3 seeds' if regime == 'resnet50' else '1 seed'}",
+        values={step: (row.accuracy, row.deviation) for step, row in published.items()},
+        gmacs={step: row.gmacs for step, row in published.items()},
+        reference=SWIN[regime],
+        is_paper=True,
+    )
+
+
+def of_sweep(plan: Plan, found: Sequence[Result]) -> Series:
+    """One's own: the results of a sweep, at least one."""
+    recipe, source = plan.recipe(plan.steps[0], 0), Path(plan.data)
+    name = source.parent.name if source.suffix else source.name
+    costs = rows(
+        plan.regime, pixels=recipe.input.size, num_classes=found[0].classes, stem_stride=recipe.model.stem_stride
+    )
+    seeds = "1 seed" if plan.seeds == 1 else f"{plan.seeds} seeds"
+    means = by_step(found, lambda result: 100 * result.top1)
+    return Series(
+        title="here" if plan.regime in PUBLISHED else "here: reduced networks, small images",
+        subtitle=f"{name}, {recipe.input.size} pixels, {plan.epochs:g} epochs, {seeds}, "
+        f"{found[0].images:,} held-out images",
+        values={step: (mean, spread) for step, (mean, spread, _) in means.items()},
+        gmacs={row["step"]: row["gmacs"] for row in costs},
+    )
 
 
 def draw(panels: Sequence[Series], paths: Sequence[Path], *, heading: str) -> None:

@@ -89,6 +89,7 @@ class Result:
     seed: int
     top1: float
     images: int
+    classes: int
     seconds: float
     """Of training, since its last start."""
 
@@ -304,6 +305,7 @@ def results(plan: Plan, out: Path) -> list[Result]:
                     seed,
                     top1=float(evals[-1]["top1"]),
                     images=int(starts[0]["val_images"]),
+                    classes=int(starts[0]["classes"]),
                     seconds=float(ends[-1]["seconds"]),
                 )
             )
