@@ -10,7 +10,7 @@ import torch
 import convnext
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
-from convnext.models.create import NAMES, create_model, from_config
+from convnext.models.create import NAMES, count_macs, create_model, from_config
 from convnext.models.isotropic import IsotropicConvNeXt
 
 
@@ -103,3 +103,16 @@ def test_public_names():
     assert convnext.create_model is create_model
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = convnext.nothing
+
+
+def test_counting_leaves_every_mode_as_it_is():
+    """A model that trains but for one part, as where a part is frozen; and its statistics stay."""
+    model = create_model("roadmap_small_baseline", num_classes=2).train()
+    frozen = model.stages[0]
+    frozen.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert count_macs(model, 32) > 0
+    assert not any(module.training for module in frozen.modules())
+    assert model.training
+    assert model.stages[1].training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

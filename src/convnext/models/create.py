@@ -157,7 +157,7 @@ def count_macs(model: nn.Module, size: int | tuple[int, int], *, in_chans: int =
     shapes = {name: torch.empty_like(value, device="meta") for name, value in tensors}
     dtype = next(iter(shapes.values())).dtype
     image = torch.empty(1, in_chans, height, width, dtype=dtype, device="meta")
-    counter, training = FlopCounterMode(display=False), model.training
+    counter, modes = FlopCounterMode(display=False), [(module, module.training) for module in model.modules()]
     model.eval()  # a BatchNorm has nothing to learn from one image
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one kernel, of which the counter knows nothing
@@ -166,5 +166,6 @@ def count_macs(model: nn.Module, size: int | tuple[int, int], *, in_chans: int =
             functional_call(model, shapes, image)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        model.train(training)
+        for module, training in modes:
+            module.training = training
     return counter.get_total_flops() // 2
