@@ -62,3 +62,14 @@ def test_two_processes(tmp_path):
         port = probe.getsockname()[1]
     mp.spawn(_work, (port, str(tmp_path)), nprocs=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["done0", "done1", "written"]
+
+
+def test_rank_outside_of_the_group(monkeypatch):
+    """After training, a process of torchrun still knows whether it is the one that writes."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert (distributed.rank(), distributed.is_main(), distributed.world_size()) == (1, False, 1)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert distributed.is_main()
+    monkeypatch.delenv("WORLD_SIZE")
+    assert distributed.is_main()

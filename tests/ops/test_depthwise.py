@@ -116,6 +116,16 @@ def test_many_images_sum_in_float32():
 
 
 @x86
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradient_lies_as_the_filters_do(layout):
+    """Else DDP copies it, and warns."""
+    conv, x = case(7, 1, 1, (16, 16))
+    conv(x.detach().contiguous(memory_format=layout)).sum().backward()
+    assert conv.weight.grad is not None
+    assert conv.weight.grad.stride() == conv.weight.stride() == (49, 49, 7, 1)
+
+
+@x86
 def test_gradients_of_gradients():
     conv, _ = case(5, 1, 1, (4, 4))
     torch.manual_seed(0)

@@ -15,8 +15,10 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This process's number among all, 0 where there is one."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """This process's number among all, 0 where there is one; outside of the group too, as torchrun announces it."""
+    if dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
 
 
 def world_size() -> int:

@@ -64,8 +64,9 @@ def filter_gradient(
     filters = gradient.contiguous().view(batch * channels, 1, *gradient.shape[2:])
     found = F.conv2d(maps, filters, None, dilation, padding, stride, batch * channels)
     # Where the stride leaves a rest, there is a place too many.
-    found = found[..., :kernel_size, :kernel_size].reshape(batch, channels, 1, kernel_size, kernel_size)
-    return found.sum(0, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
+    found = found[..., :kernel_size, :kernel_size].reshape(batch, channels, kernel_size, kernel_size)
+    found = found.sum(0, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype).contiguous()
+    return found.unsqueeze(1)  # strides as the filters' own: DDP warns of others
 
 
 class _Depthwise(torch.autograd.Function):
