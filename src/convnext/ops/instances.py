@@ -1,0 +1,41 @@
+"""Objects in an image: what is there, and what a detector found.
+
+N objects, H W space. Boxes are (x0, y0, x1, y1) in pixels: x to the right, y down, (0, 0) the upper left corner of the
+upper left pixel, x1 and y1 beyond the last pixel (COCO's x + width, y + height).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Instances(NamedTuple):
+    """The objects that are in an image."""
+
+    boxes: Tensor
+    """float32 (N, 4)."""
+    labels: Tensor
+    """int64 (N,): class indices."""
+    masks: Tensor | None = None
+    """bool (N, H, W): the pixels of each object; None where only boxes are known."""
+
+    def to(self, device: torch.device) -> Instances:
+        """The same on a device."""
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
+        return Instances(self.boxes.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), masks)
+
+
+class Detections(NamedTuple):
+    """The objects that a detector found in an image, the surest first."""
+
+    boxes: Tensor
+    """float32 (N, 4), in pixels of the picture as it was given, within it."""
+    scores: Tensor
+    """float32 (N,): 0..1."""
+    labels: Tensor
+    """int64 (N,): class indices."""
+    masks: Tensor | None = None
+    """bool (N, H, W), as large as the picture; None where the detector has no masks."""
