@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from convnext.models.layers import (
     INIT_STD,
+    DepthPlan,
     DropPath,
     depth_groups,
     depths_by_name,
@@ -117,12 +118,7 @@ class Swin(nn.Module):
 
         Not normalised; odd sizes round up after the first.
         """
-        maps = []
-        x = x.contiguous(memory_format=torch.channels_last)
-        for i in range(len(self.depths)):
-            x = self.features[2 * i + 1](self.features[2 * i](x))
-            maps.append(x.permute(0, 3, 1, 2))  # (B, H, W, C) -> (B, C, H, W): a view, channels_last as elsewhere
-        return maps
+        return run_swin(x, self.features)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Normalised, pooled features: (B, in_chans, H, W) to (B, num_features)."""
@@ -133,16 +129,27 @@ class Swin(nn.Module):
         """Logits (B, K), or features (B, num_features) where there is no classifier."""
         return self.head(self.forward_features(x))
 
-    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
-        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
-        stages = [
-            (
-                [f"features.{2 * i}."] if i > 0 else [],
-                [f"features.{2 * i + 1}.{j}." for j in range(depth)],
-            )
+    @property
+    def depth_plan(self) -> DepthPlan:
+        """Prefixes of parameter names from the stem to the last block."""
+        return ("features.0.",), [
+            ([f"features.{2 * i}."] if i > 0 else [], [f"features.{2 * i + 1}.{j}." for j in range(depth)])
             for i, depth in enumerate(self.depths)
         ]
-        return depths_by_name(self, depth_groups(("features.0.",), stages, blocks_per_group=blocks_per_group))
+
+    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
+        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
+        return depths_by_name(self, depth_groups(*self.depth_plan, blocks_per_group=blocks_per_group))
+
+
+def run_swin(x: Tensor, features: nn.Sequential) -> list[Tensor]:
+    """The maps after each stage of Swin's `features`: a layer that shrinks the map and the blocks behind it in turn."""
+    maps = []
+    x = x.contiguous(memory_format=torch.channels_last)
+    for i in range(0, len(features), 2):
+        x = features[i + 1](features[i](x))
+        maps.append(x.permute(0, 3, 1, 2))  # (B, H, W, C) -> (B, C, H, W): a view, channels_last as elsewhere
+    return maps
 
 
 class ViT(nn.Module):

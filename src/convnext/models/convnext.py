@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from convnext.models.layers import (
     INIT_STD,
+    DepthPlan,
     DropPath,
     depth_groups,
     depths_by_name,
@@ -261,13 +262,17 @@ class ConvNeXt(nn.Module):
         """Logits (B, K), or features (B, num_features) where there is no classifier."""
         return self.head(self.forward_features(x))
 
-    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
-        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
-        stages = [
+    @property
+    def depth_plan(self) -> DepthPlan:
+        """Prefixes of parameter names from the stem to the last block."""
+        return ("downsample_layers.0.",), [
             ([f"downsample_layers.{i}."] if i > 0 else [], [f"stages.{i}.{j}." for j in range(depth)])
             for i, depth in enumerate(self.depths)
         ]
-        return depths_by_name(self, depth_groups(("downsample_layers.0.",), stages, blocks_per_group=blocks_per_group))
+
+    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
+        """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
+        return depths_by_name(self, depth_groups(*self.depth_plan, blocks_per_group=blocks_per_group))
 
 
 def run_stages(x: Tensor, downsample_layers: nn.ModuleList, stages: nn.ModuleList) -> list[Tensor]:

@@ -107,6 +107,10 @@ Stages = Iterable[tuple[Sequence[str], Sequence[str]]]
 """For each stage, the prefixes of the layers in front of its blocks, and of its blocks."""
 
 
+DepthPlan = tuple[Sequence[str], Stages]
+"""The prefixes of the stem's parameters, and the stages."""
+
+
 def depth_groups(stem: Sequence[str], stages: Stages, *, blocks_per_group: int) -> list[list[str]]:
     """Which prefixes of parameter names share a learning rate where that depends on depth: the shallowest first.
 

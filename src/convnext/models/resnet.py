@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from convnext.models.convnext import run_stages
 from convnext.models.layers import (
     INIT_STD,
+    DepthPlan,
     DropPath,
     depth_groups,
     depths_by_name,
@@ -190,10 +191,16 @@ class ResNet(nn.Module):
         """Logits (B, K), or features (B, num_features) where there is no classifier."""
         return self.head(self.forward_features(x))
 
+    @property
+    def depth_plan(self) -> DepthPlan:
+        """Prefixes of parameter names from the stem to the last block."""
+        return ("downsample_layers.0.",), [
+            ((), [f"stages.{i}.{j}." for j in range(depth)]) for i, depth in enumerate(self.depths)
+        ]
+
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
         """The depth of every parameter, for layer-wise learning rates, by the same rule as ConvNeXt's."""
-        stages = [((), [f"stages.{i}.{j}." for j in range(depth)]) for i, depth in enumerate(self.depths)]
-        return depths_by_name(self, depth_groups(("downsample_layers.0.",), stages, blocks_per_group=blocks_per_group))
+        return depths_by_name(self, depth_groups(*self.depth_plan, blocks_per_group=blocks_per_group))
 
 
 def _act(design: Design) -> nn.Module:

@@ -1,0 +1,60 @@
+"""Settings of whole networks for dense tasks. No torch here: the command line reads these before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from convnext.heads.config import CASCADE_ROI, CASCADE_RPN, RoIConfig, RPNConfig
+from convnext.models.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """A detector: a backbone and the heads on it."""
+
+    backbone: ModelConfig = field(default_factory=ModelConfig)
+    """A ConvNeXt, ResNet or Swin; its classifier is left off."""
+    num_classes: int = 0
+    """Kinds of objects; 0: as many as the data has."""
+    masks: bool = True
+    """Whether objects are outlined, or boxed only."""
+    width: int = 256
+    """Channels of the feature pyramid and of the heads' convolutions."""
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    """The region proposal network."""
+    roi: RoIConfig = field(default_factory=RoIConfig)
+    """The heads on regions."""
+
+
+def mask_rcnn(backbone: ModelConfig, *, num_classes: int = 0) -> DetectorConfig:
+    """Mask R-CNN as in the official configurations."""
+    return DetectorConfig(backbone, num_classes=num_classes)
+
+
+def cascade_mask_rcnn(backbone: ModelConfig, *, num_classes: int = 0) -> DetectorConfig:
+    """Cascade Mask R-CNN of three stages, with 4-conv-1-fc box heads, as in the official configurations."""
+    return DetectorConfig(backbone, num_classes=num_classes, rpn=CASCADE_RPN, roi=CASCADE_ROI)
+
+
+KINDS = {"mask_rcnn": mask_rcnn, "cascade_mask_rcnn": cascade_mask_rcnn}
+"""Name of a detector -> its configuration around a backbone."""
+
+
+def detector_config(name: str, *, num_classes: int) -> DetectorConfig:
+    """`mask_rcnn_convnext_tiny` and the like: the name of a detector, then that of a backbone.
+
+    Layer scale begins at 1, as in the official configurations, where the backbone has one. Raises ValueError for a name
+    that does not begin with one of `KINDS`.
+    """
+    kind = next((kind for kind in KINDS if name.startswith(f"{kind}_")), None)
+    if kind is None:
+        raise ValueError(
+            f"A detector's name begins with one of {', '.join(KINDS)}, as mask_rcnn_convnext_tiny, not {name}."
+        )
+    return KINDS[kind](dense_backbone(name.removeprefix(f"{kind}_")), num_classes=num_classes)
+
+
+def dense_backbone(name: str, *, drop_path_rate: float = 0.0) -> ModelConfig:
+    """A backbone by name, its layer scale beginning at 1 if it has one (official detection and segmentation configs)."""
+    scaled = name.startswith(("convnext_", "dinov3_convnext_"))
+    return ModelConfig(name, drop_path_rate=drop_path_rate, layer_scale_init_value=1.0 if scaled else None)

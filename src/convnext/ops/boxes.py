@@ -1,0 +1,93 @@
+"""Boxes: the offsets between them, and which of them stand for which object.
+
+N boxes, G objects. Boxes are (x0, y0, x1, y1) in pixels, see `instances`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_LARGEST = math.log(1000 / 16)  # of the logarithm by which a box grows or shrinks (mmdetection, DeltaXYWHBBoxCoder)
+
+BACKGROUND, NEITHER = -1, -2
+
+
+def encode(boxes: Tensor, targets: Tensor, stds: Sequence[float]) -> Tensor:
+    """The offsets from boxes (N, 4) to targets (N, 4): (N, 4), in units of `stds`.
+
+    Shift of the centre by width and height, logarithm of the ratios of width and height (arXiv 1311.2524, appendix C).
+    """
+    centre, side = _centre_side(boxes)
+    target_centre, target_side = _centre_side(targets)
+    offsets = torch.cat([(target_centre - centre) / side, (target_side / side).log()], dim=-1)
+    return offsets / offsets.new_tensor(stds)
+
+
+def decode(boxes: Tensor, offsets: Tensor, stds: Sequence[float], *, size: tuple[int, int] | None = None) -> Tensor:
+    """The boxes that lie at `offsets` (..., 4) from `boxes` (..., 4): the inverse of `encode`, of the same shape.
+
+    Growth is limited to a factor of 62.5. size: (H, W) of an image within which the boxes are cut off.
+    """
+    offsets = offsets * offsets.new_tensor(stds)
+    centre, side = _centre_side(boxes)
+    centre = centre + offsets[..., :2] * side
+    half = 0.5 * side * offsets[..., 2:].clamp(-_LARGEST, _LARGEST).exp()
+    decoded = torch.cat([centre - half, centre + half], dim=-1)
+    return decoded if size is None else clip(decoded, size)
+
+
+def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes (..., 4) cut off at the borders of an image of (H, W)."""
+    height, width = size
+    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack([x[..., 0], y[..., 0], x[..., 1], y[..., 1]], dim=-1)
+
+
+def _centre_side(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres (..., 2) and sides (..., 2), x first."""
+    return (boxes[..., :2] + boxes[..., 2:]) * 0.5, boxes[..., 2:] - boxes[..., :2]
+
+
+def assign(overlaps: Tensor, *, positive: float, negative: float, best_from: float | None) -> Tensor:
+    """Which object each box stands for: int64 (N,), the object's index, BACKGROUND or NEITHER.
+
+    overlaps: IoU of objects and boxes, (G, N). From `positive` on a box stands for the object that it overlaps most,
+    below `negative` for the background. best_from: the boxes that overlap an object most, if from this on, stand for it
+    in any case (of several objects the last); None: not so. As mmdetection's MaxIoUAssigner.
+    """
+    objects, count = overlaps.shape
+    if objects == 0 or count == 0:
+        return torch.full((count,), BACKGROUND, dtype=torch.int64, device=overlaps.device)
+    most, which = overlaps.max(dim=0)
+    assigned = torch.full_like(which, NEITHER)
+    assigned[most < negative] = BACKGROUND
+    assigned = torch.where(most >= positive, which, assigned)
+    if best_from is not None:
+        highest = overlaps.amax(dim=1, keepdim=True)
+        best = (overlaps == highest) & (highest >= best_from)
+        numbers = torch.arange(objects, device=overlaps.device).unsqueeze(1)
+        last = torch.where(best, numbers, -1).amax(dim=0)
+        assigned = torch.where(last >= 0, last, assigned)
+    return assigned
+
+
+def sample(assigned: Tensor, *, count: int, positive_share: float) -> tuple[Tensor, Tensor]:
+    """`count` of the boxes at random, or fewer: indices of those that stand for objects, and of background, ascending.
+
+    assigned: as `assign` gives it. At most positive_share * count are objects; background fills the rest. Drawn from
+    torch's global generator on the CPU.
+    """
+    positives = _some((assigned >= 0).nonzero().flatten(), int(count * positive_share))
+    negatives = _some((assigned == BACKGROUND).nonzero().flatten(), count - len(positives))
+    return positives, negatives
+
+
+def _some(indices: Tensor, count: int) -> Tensor:
+    if len(indices) <= count:
+        return indices
+    chosen = torch.randperm(len(indices))[:count].to(indices.device)
+    return indices[chosen].sort().values

@@ -1,0 +1,74 @@
+"""Regions of maps, and masks put back into pictures.
+
+B images, C channels, H W space, L levels, R regions, S side of a region's map. Regions are (image, x0, y0, x1, y1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_FINEST = 14  # strides of the finest level: regions up to twice this side are taken from it (56 pixels at stride 4)
+
+
+def regions(boxes: Sequence[Tensor]) -> Tensor:
+    """Boxes (N_i, 4) of each image as regions: (R, 5) with the image's number in front."""
+    return torch.cat([F.pad(of_image, (1, 0), value=float(i)) for i, of_image in enumerate(boxes)])
+
+
+def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int], size: int) -> Tensor:
+    """RoIAlign (arXiv 1703.06870, aligned, as many samples as pixels), each region from the level that suits its size.
+
+    maps: (B, C, H_l, W_l) for each level, of `strides`. rois: (R, 5) in pixels of the image. To (R, C, size, size),
+    float32. The level is floor(log2(side / 56)) at a finest stride of 4 (arXiv 1612.03144, equation 1; mmdetection's
+    SingleRoIExtractor).
+    """
+    from torchvision.ops import roi_align
+
+    side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
+    levels = (side / (_FINEST * strides[0]) + 1e-6).log2().floor().clamp(0, len(maps) - 1)
+    places, parts = [], []
+    for level, (of_level, stride) in enumerate(zip(maps, strides, strict=True)):
+        chosen = (levels == level).nonzero().flatten()
+        places.append(chosen)
+        # Also where no region is chosen: every map keeps its place in the graph.
+        parts.append(roi_align(of_level.float(), rois[chosen], size, 1 / stride, -1, True))
+    return torch.cat(parts)[torch.cat(places).argsort()]
+
+
+def crop_masks(masks: Tensor, boxes: Tensor, which: Tensor, size: int) -> Tensor:
+    """The part of masks (N, H, W) within boxes (R, 4), resized: bool (R, size, size). which: int64 (R,), each box's mask.
+
+    As mmdetection's BitmapMasks.crop_and_resize: RoIAlign, and pixels that are at least half covered.
+    """
+    from torchvision.ops import roi_align
+
+    height, width = masks.shape[1:]
+    x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)
+    rois = torch.stack([which.to(boxes.dtype), x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
+    return roi_align(masks.unsqueeze(1).to(boxes.dtype), rois, size, 1.0, -1, True).squeeze(1) >= 0.5
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float) -> Tensor:
+    """Probabilities (N, S, S) within boxes (N, 4) as masks of a picture of (H, W): bool (N, H, W).
+
+    Bilinear, at the centres of the picture's pixels; a box without area has no pixels. As mmdetection's
+    FCNMaskHead, but that only the pixels in and around a box are looked at.
+    """
+    height, width = size
+    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool, device=masks.device)
+    corners = torch.cat([boxes[:, :2].floor() - 1, boxes[:, 2:].ceil() + 1], dim=1).long().tolist()
+    for number, (x0, y0, x1, y1) in enumerate(corners):
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        left, top, right, bottom = boxes[number].unbind()
+        if x0 >= x1 or y0 >= y1 or not (right > left and bottom > top):
+            continue
+        x = (torch.arange(x0, x1, device=masks.device) + 0.5 - left) / (right - left) * 2 - 1
+        y = (torch.arange(y0, y1, device=masks.device) + 0.5 - top) / (bottom - top) * 2 - 1
+        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).unsqueeze(0)  # (1, rows, columns, 2)
+        values = F.grid_sample(masks[number, None, None].float(), grid.to(torch.float32), align_corners=False)
+        pasted[number, y0:y1, x0:x1] = values[0, 0] >= threshold
+    return pasted
