@@ -2,7 +2,7 @@
 (arXiv 1712.00726).
 
 B images, C channels, K classes, N boxes of an image, R regions of all images. Sizes of images are (H, W), without
-padding. Names are those of the official detection checkpoints: a cascade's heads are numbered, a single stage's are not.
+padding. Names are those of the official detection checkpoints: a cascade's heads have numbers, a single stage's none.
 """
 
 from __future__ import annotations

@@ -55,6 +55,6 @@ def detector_config(name: str, *, num_classes: int) -> DetectorConfig:
 
 
 def dense_backbone(name: str, *, drop_path_rate: float = 0.0) -> ModelConfig:
-    """A backbone by name, its layer scale beginning at 1 if it has one (official detection and segmentation configs)."""
+    """A backbone by name, its layer scale beginning at 1 if it has one (official dense configurations)."""
     scaled = name.startswith(("convnext_", "dinov3_convnext_"))
     return ModelConfig(name, drop_path_rate=drop_path_rate, layer_scale_init_value=1.0 if scaled else None)

@@ -40,7 +40,7 @@ def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int], s
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, which: Tensor, size: int) -> Tensor:
-    """The part of masks (N, H, W) within boxes (R, 4), resized: bool (R, size, size). which: int64 (R,), each box's mask.
+    """The part of masks (N, H, W) within boxes (R, 4), resized: bool (R, size, size). which: int64 (R,), each box's.
 
     As mmdetection's BitmapMasks.crop_and_resize: RoIAlign, and pixels that are at least half covered.
     """
