@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import signal
@@ -17,11 +18,11 @@ from convnext.core.errors import UserError
 from convnext.core.seeding import mix_seed
 from convnext.data import loader as module
 from convnext.data.augment import train_transform
+from convnext.data.batch import Batch, load_eval, load_train
 from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig
 from convnext.data.decode import BadImage
 from convnext.data.loader import (
     BadImages,
-    Batch,
     eval_batches,
     micro_batch_sizes,
     resolved_workers,
@@ -65,14 +66,14 @@ def bad(source: Made, max_bad: float = 1.0) -> BadImages:
 
 def training(source: Made, *, start_step: int = 0, workers: int = 0, **options: Any) -> Iterator[Batch]:
     settings: dict[str, Any] = {"global_batch": 6, "micro_batch": 4, "seed": 1, "bad": bad(source)} | options
-    return train_batches(
-        source, augment=AUGMENT, input=INPUT, loader=LoaderConfig(workers=workers), start_step=start_step, **settings
-    )
+    load = functools.partial(load_train, source=source, augment=AUGMENT, input=INPUT, seed=settings["seed"])
+    return train_batches(load, num_images=len(source), workers=workers, start_step=start_step, **settings)
 
 
 def evaluation(source: Made, *, workers: int = 0, **options: Any) -> list[Batch]:
     settings: dict[str, Any] = {"batch_size": 4, "bad": bad(source)} | options
-    return list(eval_batches(source, input=INPUT, loader=LoaderConfig(workers=workers), **settings))
+    load = functools.partial(load_eval, source=source, input=INPUT)
+    return list(eval_batches(load, num_images=len(source), workers=workers, **settings))
 
 
 def some(batches: Iterator[Batch], count: int) -> list[Batch]:
@@ -158,6 +159,19 @@ def test_ranks_share_each_step():
         shares = [torch.cat([batch.indices for batch in rank[2 * step : 2 * step + 2]]) for rank in ranks]
         assert [len(share) for share in shares] == [4, 4]  # equal; the ninth is left out
         assert torch.equal(torch.cat(shares), whole[step].indices[:8])
+
+
+def test_images_of_a_step_are_sorted_by_aspect():
+    source = Made(23)
+    aspects = (torch.arange(23) * 7 % 5).float()  # many equal ones: they keep the order of the step
+    plain = some(training(source, global_batch=9, micro_batch=9), 4)
+    ranks = [some(training(source, global_batch=9, micro_batch=3, ranks=(r, 2), aspects=aspects), 8) for r in (0, 1)]
+    for step in range(4):
+        expected = sorted(plain[step].indices.tolist()[:8], key=lambda i: float(aspects[i]))
+        shares = [torch.cat([batch.indices for batch in rank[2 * step : 2 * step + 2]]) for rank in ranks]
+        assert torch.cat(shares).tolist() == expected
+    late = some(training(source, global_batch=9, micro_batch=3, ranks=(1, 2), aspects=aspects, start_step=2), 4)
+    assert same(late, ranks[1][4:])
 
 
 def test_fewer_images_than_a_batch():

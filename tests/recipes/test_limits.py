@@ -24,7 +24,7 @@ def changed(name: str, value: Any) -> Recipe:
 def test_every_number_has_limits() -> None:
     unset = {"model.layer_scale_init_value", "model.kernel_size"}  # None
     optional = {*unset, "model.stem_stride", "model.output_stride"}  # named strides
-    assert set(numbers(find_recipe("demo"))) - optional == set(LIMITS) - optional
+    assert set(numbers(find_recipe("demo"))) - optional == set(LIMITS[Recipe]) - optional
 
 
 @pytest.mark.parametrize("name", RECIPES)

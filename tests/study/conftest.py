@@ -34,7 +34,7 @@ def write_log(folder, *, steps=300, ema=True):
                 events.append({"event": "eval", **value, **better})
         if step == steps // 2:
             events.append({"event": "resume", "step": step})
-    events.append({"event": "end", "step": steps, "seconds": 754.2, "best_top1": 0.962})
+    events.append({"event": "end", "step": steps, "seconds": 754.2, "best": 0.962})
     (folder / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
 
 

@@ -95,7 +95,7 @@ class TaskContract:
         task, model = self.task(), self.model()
         for dtype in (torch.float32, torch.bfloat16):
             with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                loss = task.loss(model, self.take(task, 1)[0], step=0, micro=0)
+                loss = task.losses(model, self.take(task, 1)[0], step=0, micro=0)["class"]
             assert loss.shape == ()
             assert loss.dtype == torch.float32
             loss.backward()
@@ -104,7 +104,9 @@ class TaskContract:
     def test_the_loss_is_a_pure_function_of_step_and_micro_batch(self) -> None:
         task, model = self.task(), self.model().eval()
         batch = self.take(task, 1)[0]
-        losses = [task.loss(model, batch, step=s, micro=m).item() for s, m in ((3, 0), (3, 0), (3, 1), (4, 0))]
+        losses = [
+            task.losses(model, batch, step=s, micro=m)["class"].item() for s, m in ((3, 0), (3, 0), (3, 1), (4, 0))
+        ]
         assert losses[0] == losses[1]
         assert len(set(losses)) == 3  # mixing differs between steps and micro-batches
 

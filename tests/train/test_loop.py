@@ -90,8 +90,9 @@ def test_activation_checkpointing_changes_no_bit(tmp_path: Path) -> None:
 
 def test_a_bad_loss_stops_the_run_and_says_what_to_try(tmp_path: Path) -> None:
     class Broken(Colours):
-        def loss(self, model: Any, batch: Any, *, step: int, micro: int) -> Tensor:
-            return super().loss(model, batch, step=step, micro=micro) * (float("nan") if step == 5 else 1.0)
+        def losses(self, model: Any, batch: Any, *, step: int, micro: int) -> dict[str, Tensor]:
+            factor = float("nan") if step == 5 else 1.0
+            return {k: factor * v for k, v in super().losses(model, batch, step=step, micro=micro).items()}
 
     loop = make_loop(tmp_path, task=Broken())
     with pytest.raises(UserError, match=r"nan at step 6.*--optim.lr"):

@@ -43,8 +43,8 @@ class Colours:
             yield from zip(images.split(micro_batch), targets.split(micro_batch), strict=True)
             step += 1
 
-    def loss(self, model: nn.Module, batch: Any, *, step: int, micro: int) -> Tensor:
-        return nn.functional.cross_entropy(model(batch[0]).float(), batch[1])
+    def losses(self, model: nn.Module, batch: Any, *, step: int, micro: int) -> Mapping[str, Tensor]:
+        return {"class": nn.functional.cross_entropy(model(batch[0]).float(), batch[1])}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
@@ -78,7 +78,8 @@ def make_loop(
     config = LoopConfig(global_batch=16, micro_batch=micro_batch, precision=precision, device="cpu", log_steps=1)
     task = task or Colours()
     optim = OptimConfig(optimizer, lr=5e-3, layer_decay=0.9)
-    plan = make_plan(num_images=task.num_images, loop=config, schedule=ScheduleConfig(epochs, 0.5, 1e-6), world_size=1)
+    schedule = ScheduleConfig(epochs, 0.5, 1e-6)
+    plan = make_plan(num_images=task.num_images, loop=config, schedule=schedule, world_size=1)
     parallel = {"activation_checkpointing": False, "compile_blocks": False, **parallel}
     return Loop(
         state=TrainState(
@@ -91,7 +92,8 @@ def make_loop(
         model=parallelize(model, **parallel),
         plan=plan,
         config=config,
-        lr=(optim.lr, 1e-6),
+        lr=optim.lr,
+        schedule=schedule,
         clip_grad=clip_grad,
         log=RunLog(folder / "log.jsonl"),
         checkpoint=folder / "last.pt",

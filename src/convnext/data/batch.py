@@ -5,7 +5,8 @@ Shapes: B batch, S the model's size. Batches are uint8, on the CPU; `mix.prepare
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from convnext.data.decode import BadImage
 from convnext.data.preprocess import eval_transform
 from convnext.data.source import Source
 
+B = TypeVar("B")
+V = TypeVar("V")
 _SUBSTITUTES = 100  # images that are tried where none of a batch can be read
 
 
@@ -38,14 +41,15 @@ class Work(NamedTuple):
     indices: Tensor
 
 
-class Loaded(NamedTuple):
-    """What comes back: the batch, and (name, reason) of each image that could not be read."""
+class Loaded(NamedTuple, Generic[B]):
+    """What comes back: the batch, how many images it has, and (name, reason) of each that could not be read."""
 
-    batch: Batch
+    batch: B
+    num_images: int
     failures: list[tuple[str, str]]
 
 
-def load_train(work: Work, *, source: Source, augment: AugmentConfig, input: InputConfig, seed: int) -> Loaded:
+def load_train(work: Work, *, source: Source, augment: AugmentConfig, input: InputConfig, seed: int) -> Loaded[Batch]:
     """Augmented images; image i of epoch e with seed mix_seed(seed, e, i).
 
     Images that can be read take the places of those that cannot, so that the batch keeps its shape. Where none can, the
@@ -57,25 +61,11 @@ def load_train(work: Work, *, source: Source, augment: AugmentConfig, input: Inp
         image = _read(source, index, failures)
         return None if image is None else train_transform(image, augment, input, mix_seed(seed, work.epoch, index))
 
-    views = {index: image for index in work.indices.tolist() if (image := view(index)) is not None}
-    first = int(work.indices[0])
-    for step in range(1, 1 + _SUBSTITUTES):
-        if views:
-            break
-        index = (first + step) % len(source)
-        image = view(index)
-        if image is not None:
-            views[index] = image
-    readable = list(views)
-    used = [
-        index if index in views else readable[place % len(readable)]
-        for place, index in enumerate(work.indices.tolist())
-        if readable
-    ]
-    return Loaded(_stacked([views[index] for index in used], used, source, input), failures)
+    used, views = filled(work.indices.tolist(), len(source), view)
+    return Loaded(_stacked(views, used, source, input), len(used), failures)
 
 
-def load_eval(work: Work, *, source: Source, input: InputConfig) -> Loaded:
+def load_eval(work: Work, *, source: Source, input: InputConfig) -> Loaded[Batch]:
     """Images as evaluation sees them; those that cannot be read are left out."""
     failures: list[tuple[str, str]] = []
     views = {
@@ -83,7 +73,29 @@ def load_eval(work: Work, *, source: Source, input: InputConfig) -> Loaded:
         for index in work.indices.tolist()
         if (image := _read(source, index, failures)) is not None
     }
-    return Loaded(_stacked(list(views.values()), list(views), source, input), failures)
+    return Loaded(_stacked(list(views.values()), list(views), source, input), len(views), failures)
+
+
+def filled(indices: Sequence[int], num_images: int, view: Callable[[int], V | None]) -> tuple[list[int], list[V]]:
+    """The images that a batch is made of, and the view of each: of `indices`, as many as there are.
+
+    view: an image's index, in 0..num_images-1, to what training sees of it; None where it cannot be read. Images that
+    can be read take the places of those that cannot. Where none can, the next ones of the data set are tried; both
+    lists are empty where none of those can be read either.
+    """
+    views = {index: seen for index in indices if (seen := view(index)) is not None}
+    for step in range(1, 1 + _SUBSTITUTES):
+        if views:
+            break
+        index = (indices[0] + step) % num_images
+        seen = view(index)
+        if seen is not None:
+            views[index] = seen
+    readable = list(views)
+    used = [
+        index if index in views else readable[place % len(readable)] for place, index in enumerate(indices) if readable
+    ]
+    return used, [views[index] for index in used]
 
 
 def _read(source: Source, index: int, failures: list[tuple[str, str]]) -> Tensor | None:

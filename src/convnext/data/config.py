@@ -120,3 +120,5 @@ class LoaderConfig:
     """Unreadable images tolerated (skipped and named), as a share of the data; more is an error. At least 3 are."""
     max_pixels: int = 100_000_000
     """Images with more pixels than this are refused before they are decoded (decompression bombs)."""
+    skip_bad: bool = False
+    """Leave out annotations, and annotated images, that something is wrong with; False: they are listed as an error."""

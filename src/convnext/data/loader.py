@@ -1,6 +1,7 @@
 """Which image when: a pure function of (seed, step), with any number of workers, so that a resume is exact.
 
-Shapes: B batch, S the model's size, N images. Batches are uint8, on the CPU; `mix.prepare` goes on from here.
+Shapes: N images. What a batch is, and how its images are read, is the caller's: `load` makes it (`batch.load_train`,
+`dense.load_train_scenes`), from a piece of work, in a worker process.
 
 Workers are forked where the system can (Linux). That shares the index of a million images with the parent instead of
 copying it, starts in milliseconds where spawning would import torch for seconds in each, and lets scripts without a
@@ -16,7 +17,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,10 +26,10 @@ from torch.utils.data import DataLoader, Dataset
 from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.core.seeding import mix_seed
-from convnext.data.batch import Batch, Loaded, Work, load_eval, load_train
-from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig
-from convnext.data.source import Source
+from convnext.data.batch import Loaded, Work
+from convnext.data.config import LoaderConfig
 
+B = TypeVar("B")
 _MAX_WORKERS = 8
 _SMALL = 64  # images up to this size are read sooner than they are handed over, unless a GPU waits for them
 
@@ -95,55 +96,52 @@ def micro_batch_sizes(n: int, *, global_batch: int, micro_batch: int, world_size
 
 
 def train_batches(
-    source: Source,
+    load: Callable[[Work], Loaded[B]],
     *,
-    augment: AugmentConfig,
-    input: InputConfig,
-    loader: LoaderConfig,
+    num_images: int,
+    workers: int,
     global_batch: int,
     micro_batch: int,
     seed: int,
     start_step: int,
     bad: BadImages,
     ranks: tuple[int, int] = (0, 1),
-) -> Iterator[Batch]:
+    aspects: Tensor | None = None,
+) -> Iterator[B]:
     """Endless micro-batches of augmented images, from optimiser step `start_step` on.
 
-    `ranks` is (this process's rank, the number of processes). The images of each step (`train_indices`) are shared
-    equally among the ranks (what does not divide is left out), and
-    each rank's share is cut into micro-batches as `micro_batch_sizes` says. Image i is augmented in epoch e with seed
-    mix_seed(seed, e, i). An image that cannot be read is replaced by another one of its micro-batch, and counted in
-    `bad`. The same arguments give the same pixels with any number of workers.
+    load: makes the batch of some images in some epoch, a pure function of them; it fills the places of images that
+    cannot be read, and names those, which are counted in `bad`. workers: processes (`resolved_workers`).
+    ranks: (this process's rank, the number of processes). The images of each step (`train_indices`) are shared
+    equally among the ranks (what does not divide is left out), and each rank's share is cut into micro-batches as
+    `micro_batch_sizes` says. aspects: float (N,); the images of a step are sorted by it before that, so that images of
+    like shape meet in a micro-batch and little is padded. The same arguments give the same batches with any number of
+    workers.
     """
-    rank, world_size = ranks
-    sizes = micro_batch_sizes(len(source), global_batch=global_batch, micro_batch=micro_batch, world_size=world_size)
-    load = functools.partial(load_train, source=source, augment=augment, input=input, seed=seed)
-    work = _TrainWork(len(source), global_batch, seed, start_step, sizes, rank)
-    workers = resolved_workers(loader, size=input.size, world_size=world_size)
+    world_size = ranks[1]
+    sizes = micro_batch_sizes(num_images, global_batch=global_batch, micro_batch=micro_batch, world_size=world_size)
+    work = _TrainWork(num_images, global_batch, seed, start_step, sizes, ranks, aspects)
     return _batches(load, work, bad, workers=workers, may_be_empty=False)
 
 
 def eval_batches(
-    source: Source,
+    load: Callable[[Work], Loaded[B]],
     *,
-    input: InputConfig,
-    loader: LoaderConfig,
+    num_images: int,
+    workers: int,
     batch_size: int,
     bad: BadImages,
     ranks: tuple[int, int] = (0, 1),
-) -> Iterator[Batch]:
-    """Every image once over all ranks, in order and without padding.
+) -> Iterator[B]:
+    """Every image once over all ranks, in order.
 
-    `ranks` is (this process's rank r, the number w of processes); rank r has the images r, r + w, ...
-
-    An image that cannot be read is left out and counted in `bad`: batches may be smaller than `batch_size`.
+    ranks: (this process's rank r, the number w of processes); rank r has the images r, r + w, ... `load` and `workers`
+    as in `train_batches`, but an image that cannot be read is left out: batches may be smaller than `batch_size`.
     """
     rank, world_size = ranks
-    mine = torch.arange(rank, max(len(source), rank), world_size)
+    mine = torch.arange(rank, max(num_images, rank), world_size)
     work = [Work(0, indices) for indices in mine.split(batch_size) if len(indices)]
-    workers = min(resolved_workers(loader, size=input.size, world_size=world_size), len(work))
-    load = functools.partial(load_eval, source=source, input=input)
-    return _batches(load, work, bad, workers=workers, may_be_empty=True)
+    return _batches(load, work, bad, workers=min(workers, len(work)), may_be_empty=True)
 
 
 def resolved_workers(loader: LoaderConfig, *, size: int, world_size: int = 1) -> int:
@@ -167,26 +165,39 @@ def resolved_workers(loader: LoaderConfig, *, size: int, world_size: int = 1) ->
 class _TrainWork:
     """The micro-batches of one rank, for ever."""
 
-    def __init__(self, n: int, global_batch: int, seed: int, start_step: int, sizes: Sequence[int], rank: int) -> None:
+    def __init__(
+        self,
+        n: int,
+        global_batch: int,
+        seed: int,
+        start_step: int,
+        sizes: Sequence[int],
+        ranks: tuple[int, int],
+        aspects: Tensor | None,
+    ) -> None:
         self.n, self.global_batch, self.seed, self.start_step = n, global_batch, seed, start_step
-        self.sizes, self.rank = list(sizes), rank
+        self.sizes, self.ranks, self.aspects = list(sizes), ranks, aspects
 
     def __iter__(self) -> Iterator[Work]:
-        step, share = self.start_step, sum(self.sizes)
+        (rank, world_size), share = self.ranks, sum(self.sizes)
+        step = self.start_step
         while True:
             epoch, indices = train_indices(step, n=self.n, global_batch=self.global_batch, seed=self.seed)
-            mine = indices[self.rank * share : (self.rank + 1) * share]
+            indices = indices[: share * world_size]  # before sorting: else the widest would always be left out
+            if self.aspects is not None:
+                indices = indices[torch.argsort(self.aspects[indices], stable=True)]
+            mine = indices[rank * share : (rank + 1) * share]
             yield from (Work(epoch, micro) for micro in mine.split(self.sizes))
             step += 1
 
 
-class _Reader(Dataset[Loaded]):
+class _Reader(Dataset[Loaded[B]]):
     """A DataLoader's data set whose "index" is a piece of work and whose "sample" is the whole batch."""
 
-    def __init__(self, load: Callable[[Work], Loaded]) -> None:
+    def __init__(self, load: Callable[[Work], Loaded[B]]) -> None:
         self.load = load
 
-    def __getitem__(self, work: Work) -> Loaded:  # type: ignore[override]
+    def __getitem__(self, work: Work) -> Loaded[B]:  # type: ignore[override]
         threads = torch.get_num_threads()
         # single pictures are too small to share: without workers, two threads took three times as long as one
         torch.set_num_threads(1)
@@ -197,8 +208,8 @@ class _Reader(Dataset[Loaded]):
 
 
 def _batches(
-    load: Callable[[Work], Loaded], work: Iterable[Work], bad: BadImages, *, workers: int, may_be_empty: bool
-) -> Iterator[Batch]:
+    load: Callable[[Work], Loaded[B]], work: Iterable[Work], bad: BadImages, *, workers: int, may_be_empty: bool
+) -> Iterator[B]:
     """Starts the workers now, before the caller starts CUDA and threads; what they read is yielded in order."""
     fork = workers > 0 and "fork" in multiprocessing.get_all_start_methods()
     with warnings.catch_warnings():
@@ -220,12 +231,12 @@ def _batches(
     return _yielded(running, bad, may_be_empty)
 
 
-def _yielded(running: Iterator[Loaded], bad: BadImages, may_be_empty: bool) -> Iterator[Batch]:
+def _yielded(running: Iterator[Loaded[B]], bad: BadImages, may_be_empty: bool) -> Iterator[B]:
     try:
-        for batch, failures in running:
+        for batch, count, failures in running:
             for name, reason in failures:
                 bad.add(name, reason)
-            if len(batch.targets):
+            if count:
                 yield batch
             elif not may_be_empty:
                 name, reason = failures[0]

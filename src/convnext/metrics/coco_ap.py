@@ -194,7 +194,8 @@ def _mask_areas(results: list[_Entry], images: list[_Entry]) -> list[float]:
                 f"The mask of result {number} has the size {list(given['size'])} (height, width), but image "
                 f"{entry['image_id']} has {size}. Give masks of the picture's own size."
             )
-    return [float(area) for area in _coder().area([entry["segmentation"] for entry in results])]
+    coder = _coder()  # asked for each mask: of more than 255 at a time, pycocotools 2.0.11 overflows
+    return [float(coder.area(entry["segmentation"])) for entry in results]
 
 
 def _known(key: str, results: list[_Entry], ids: set[Any], what: str) -> None:

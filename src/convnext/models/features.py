@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from convnext.core.errors import UserError
@@ -22,6 +23,7 @@ from convnext.models.resnet import ResNet
 from convnext.ops.norm import NORMS_2D, LayerNorm2d
 
 Staged = ConvNeXt | ResNet | Swin
+_BIAS_STD = 0.1
 
 
 class FeatureMaps(nn.Module):
@@ -85,4 +87,19 @@ def build_maps(config: ModelConfig) -> FeatureMaps:
     model = from_config(replace(config, num_classes=0))
     if not isinstance(model, Staged):
         raise UserError(f"{config.name} has no four maps; detectors take a ConvNeXt, a ResNet or a Swin.")
+    if not isinstance(model, ResNet):
+        _colour_padding(model)
     return FeatureMaps(model, norm=not isinstance(model, ResNet))
+
+
+@torch.no_grad()
+def _colour_padding(model: ConvNeXt | Swin) -> None:
+    """Lets the stem's biases begin at random.
+
+    Pictures of a batch are padded with zeros. Where every bias is zero too, nothing but zeros reaches the norms there,
+    whose gradient is then 1 / sqrt(eps), a thousand, at each of them in turn: it overflows before the stem.
+    """
+    stem = model.features[0] if isinstance(model, Swin) else model.downsample_layers[0]
+    for layer in stem.modules():
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            nn.init.normal_(layer.bias, std=_BIAS_STD)

@@ -9,29 +9,29 @@ from pathlib import Path
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
-from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig, MixConfig
+from convnext.data.config import (
+    AugmentConfig,
+    InputConfig,
+    LoaderConfig,
+    MixConfig,
+    SceneAugmentConfig,
+    SceneConfig,
+)
 from convnext.models.config import ModelConfig
+from convnext.networks.config import DetectorConfig
 from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train a classifier. The defaults are ConvNeXt's on ImageNet-1K (paper Table 5)."""
+class Training:
+    """What every recipe has."""
 
     name: str
     """What this recipe is called."""
     data: str = ""
-    """A folder of class folders, a folder of tar shards, one tar file, or the word digits."""
+    """The images: see `convnext train --help`."""
     init: str = ""
-    """Weights to start from: a file of ours (.safetensors) or an official checkpoint (.pth). Empty: from scratch."""
-    model: ModelConfig = field(default_factory=ModelConfig)
-    """The model."""
-    input: InputConfig = field(default_factory=InputConfig)
-    """What a picture looks like when it reaches the model."""
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """What is done to each training image."""
-    mix: MixConfig = field(default_factory=MixConfig)
-    """What is done to each training batch."""
+    """Weights to start from: a file, a name from `convnext weights list` or hf-hub:owner/name. Empty: from scratch."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     """How images are read."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -44,17 +44,54 @@ class Recipe:
     """Batches, types, evaluation and saving."""
 
 
-def save_recipe(path: Path, recipe: Recipe) -> None:
-    """Writes the recipe as JSON."""
-    write_text(path, json.dumps(to_dict(recipe), indent=2) + "\n")
+@dataclass(frozen=True)
+class Recipe(Training):
+    """How to train a classifier. The defaults are ConvNeXt's on ImageNet-1K (paper Table 5)."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """What a picture looks like when it reaches the model."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """What is done to each training image."""
+    mix: MixConfig = field(default_factory=MixConfig)
+    """What is done to each training batch."""
 
 
-def read_recipe(path: Path) -> Recipe:
-    """A recipe from JSON. Raises UserError for a file that is not there or not JSON, or a field unknown or wrong."""
+@dataclass(frozen=True)
+class DetectionRecipe(Training):
+    """How to train a detector: boxes, and outlines where the data has them."""
+
+    model: DetectorConfig = field(default_factory=DetectorConfig)
+    """The detector."""
+    input: SceneConfig = field(default_factory=SceneConfig)
+    """What a picture looks like when it reaches the detector in evaluation and prediction."""
+    augment: SceneAugmentConfig = field(default_factory=SceneAugmentConfig)
+    """What is done to each training picture."""
+
+
+AnyRecipe = Recipe | DetectionRecipe
+_TASKS: dict[str, type[AnyRecipe]] = {"classify": Recipe, "detect": DetectionRecipe}
+
+
+def save_recipe(path: Path, recipe: AnyRecipe) -> None:
+    """Writes the recipe as JSON, with the name of its task."""
+    task = next(name for name, kind in _TASKS.items() if type(recipe) is kind)
+    write_text(path, json.dumps({"task": task, **to_dict(recipe)}, indent=2) + "\n")
+
+
+def read_recipe(path: Path) -> AnyRecipe:
+    """A recipe from JSON; one that names no task is a classifier's.
+
+    Raises UserError for a file that is not there or not JSON, or a field unknown or wrong.
+    """
     try:
         values = json.loads(path.read_text())
     except OSError:
         raise UserError(f"There is no recipe file {path}.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not JSON: {error}.") from None
-    return from_dict(Recipe, values)
+    task = values.pop("task", "classify") if isinstance(values, dict) else "classify"
+    if task not in _TASKS:
+        raise UserError(f"{path} is a recipe for '{task}'; known are {', '.join(_TASKS)}.")
+    return from_dict(_TASKS[task], values)

@@ -7,11 +7,11 @@ from functools import partial
 
 from convnext.core.errors import UserError, nearest
 from convnext.models.roadmap import REGIMES, STEPS
-from convnext.recipes import imagenet, small
-from convnext.recipes.recipe import Recipe
+from convnext.recipes import coco, imagenet, small
+from convnext.recipes.recipe import AnyRecipe
 from convnext.recipes.roadmap import roadmap_step
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+RECIPES: dict[str, Callable[[], AnyRecipe]] = {
     "demo": small.demo,
     "cifar10": small.cifar10,
     "imagenet/convnext_tiny": imagenet.convnext_tiny,
@@ -30,11 +30,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
         for s in ("tiny", "small", "base", "large", "xlarge")
         for pixels in (224, 384)
     },
+    **{name: partial(coco.published, name) for name in coco.PUBLISHED},
+    "small/mask_rcnn": coco.small_mask_rcnn,
     **{f"roadmap/{r}/{step.name}": partial(roadmap_step, r, step.name) for r in REGIMES for step in STEPS},
 }
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str) -> AnyRecipe:
     """The recipe of that name. Raises UserError with the nearest names where there is none."""
     if name not in RECIPES:
         raise UserError(f"There is no recipe '{name}'.{nearest(name, RECIPES)} `convnext recipes` lists them all.")

@@ -5,6 +5,7 @@ B batch, C channels, H W space, K classes.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from convnext.core import distributed
 from convnext.core.logs import Progress
 from convnext.core.seeding import mix_seed
+from convnext.data.batch import Batch, load_eval, load_train
 from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig, MixConfig
-from convnext.data.loader import BadImages, Batch, eval_batches, train_batches
+from convnext.data.loader import BadImages, eval_batches, resolved_workers, train_batches
 from convnext.data.mix import erase, mix, prepare
 from convnext.data.source import Source
 from convnext.metrics.accuracy import ClassificationCounts, ClassificationResult
@@ -48,20 +50,20 @@ class Classify:
         return len(self.train)
 
     def batches(self, *, start_step: int, global_batch: int, micro_batch: int) -> Iterator[Batch]:
+        world = distributed.world_size()
         return train_batches(
-            self.train,
-            augment=self.augment,
-            input=self.input,
-            loader=self.loader,
+            functools.partial(load_train, source=self.train, augment=self.augment, input=self.input, seed=self.seed),
+            num_images=len(self.train),
+            workers=resolved_workers(self.loader, size=self.input.size, world_size=world),
             global_batch=global_batch,
             micro_batch=micro_batch,
             seed=self.seed,
             start_step=start_step,
-            ranks=(distributed.rank(), distributed.world_size()),
+            ranks=(distributed.rank(), world),
             bad=self.bad,
         )
 
-    def loss(self, model: nn.Module, batch: Batch, *, step: int, micro: int) -> Tensor:
+    def losses(self, model: nn.Module, batch: Batch, *, step: int, micro: int) -> Mapping[str, Tensor]:
         """Soft cross-entropy after erasing, mixing and smoothing: a pure function of (seed, step, micro, rank)."""
         generator = torch.Generator().manual_seed(mix_seed(self.seed, step, micro, distributed.rank()))
         images = prepare(batch.images.to(self.device, non_blocking=True), self.input)
@@ -70,7 +72,7 @@ class Classify:
         images, soft = mix(
             images, targets, num_classes=len(self.train.classes), config=self.mixing, generator=generator
         )
-        return soft_cross_entropy(model(images), soft)
+        return {"class": soft_cross_entropy(model(images), soft)}
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         result = evaluate(
@@ -123,8 +125,14 @@ def evaluate(
     counts = ClassificationCounts(len(source.classes), device=device)
     wrong: list[Wrong] = []
     world = distributed.world_size()
-    ranks = (distributed.rank(), world)
-    batches = eval_batches(source, input=input, loader=loader, batch_size=batch_size, ranks=ranks, bad=bad)
+    batches = eval_batches(
+        functools.partial(load_eval, source=source, input=input),
+        num_images=len(source),
+        workers=resolved_workers(loader, size=input.size, world_size=world),
+        batch_size=batch_size,
+        ranks=(distributed.rank(), world),
+        bad=bad,
+    )
     begun, seen = time.monotonic(), 0
     with Progress("evaluating", len(source), unit="image") as progress:
         for batch in batches:

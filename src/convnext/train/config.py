@@ -34,7 +34,8 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Linear warm-up, then a cosine, as a pure function of the step (official utils.cosine_scheduler)."""
+    """The learning rate as a pure function of the step: a linear warm-up, then a cosine (as officially)
+    or steps (the detectors' schedules)."""
 
     epochs: float = 300.0
     """Passes over the training images."""
@@ -42,6 +43,14 @@ class ScheduleConfig:
     """Passes during which the learning rate rises linearly from 0."""
     min_lr: float = 1e-6
     """Where the cosine ends."""
+    shape: Literal["cosine", "steps"] = "cosine"
+    """cosine: down to `min_lr`. steps: a tenth after each of `drops`."""
+    drops: tuple[float, ...] = ()
+    """Passes after which the learning rate falls to a tenth (shape = steps)."""
+    warmup_steps: int = 0
+    """Optimiser steps of the warm-up, in place of `warmup_epochs`; 0: as that says."""
+    warmup_start: float = 0.0
+    """Where the warm-up begins, as a share of the highest learning rate."""
 
 
 @dataclass(frozen=True)

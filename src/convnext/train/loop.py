@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Plan:
     steps_per_epoch: int
     warmup_steps: int
     total_steps: int
+    drop_steps: tuple[int, ...] | None
+    """Where the learning rate falls to a tenth; None: it follows a cosine."""
 
 
 def make_plan(*, num_images: int, loop: LoopConfig, schedule: ScheduleConfig, world_size: int) -> Plan:
@@ -47,7 +50,8 @@ def make_plan(*, num_images: int, loop: LoopConfig, schedule: ScheduleConfig, wo
     micro = next(size for size in range(limit, 0, -1) if share % size == 0)
     steps_per_epoch = max(num_images // (share * world_size), 1)
     warmup, total = planned_steps(schedule, steps_per_epoch)
-    return Plan(share * world_size, micro, share // micro, steps_per_epoch, warmup, total)
+    drops = tuple(round(epoch * steps_per_epoch) for epoch in schedule.drops) if schedule.shape == "steps" else None
+    return Plan(share * world_size, micro, share // micro, steps_per_epoch, warmup, total, drops)
 
 
 @dataclass
@@ -59,7 +63,8 @@ class Loop:
     model: nn.Module  # what is called: state.model or its data-parallel wrapper
     plan: Plan
     config: LoopConfig
-    lr: tuple[float, float]  # highest and last learning rate
+    lr: float  # at its height
+    schedule: ScheduleConfig
     clip_grad: float
     log: RunLog | None  # None on ranks that do not write
     checkpoint: Path
@@ -75,16 +80,17 @@ class Loop:
         clock = _Clock(images_per_step=plan.global_batch)
         with Progress("training", plan.total_steps, unit="step", start=state.step) as progress:
             while state.step < plan.total_steps:
-                loss, norm = self.one_step(batches)
+                losses, norm = self.one_step(batches)
                 state.step += 1
                 clock.steps += 1
                 look = state.step == plan.total_steps or state.step % eval_steps == 0
                 save = look or self.agreed(clock.since_save() > config.checkpoint_seconds)
                 if save or state.step % config.log_steps == 0:
-                    value, rate = self.checked(loss), clock.rate()
-                    lr = self.lr_at(state.step - 1)
-                    self.write("step", loss=value, lr=lr, grad_norm=norm.item(), images_per_second=rate)
-                    note = f"epoch {state.step / plan.steps_per_epoch:.1f}  loss {value:.3f}  {rate:.0f} images/s"
+                    values, rate = self.checked(losses), clock.rate()
+                    loss, lr = sum(values.values()), self.lr_at(state.step - 1)
+                    parts = {"losses": values} if len(values) > 1 else {}
+                    self.write("step", loss=loss, **parts, lr=lr, grad_norm=norm.item(), images_per_second=rate)
+                    note = f"epoch {state.step / plan.steps_per_epoch:.1f}  loss {loss:.3f}  {_rate(rate)}"
                     progress.update(state.step, note)
                 if look:
                     self.look_up()
@@ -92,22 +98,24 @@ class Loop:
                     save_checkpoint(self.checkpoint, state, self.sampler())
                     clock.saved()
 
-    def one_step(self, batches: Iterator[Any]) -> tuple[Tensor, Tensor]:
-        """One optimiser step: its mean loss and gradient norm (before clipping), still on the device."""
+    def one_step(self, batches: Iterator[Any]) -> tuple[dict[str, Tensor], Tensor]:
+        """One optimiser step: its mean losses and gradient norm (before clipping), still on the device."""
         state, plan = self.state, self.plan
         set_learning_rate(state.optimizer, self.lr_at(state.step))
         state.optimizer.zero_grad(set_to_none=True)
         self.model.train()
         device = next(state.model.parameters()).device
         dtype = pick_dtype(self.config.precision, device)
-        total = torch.zeros((), device=device)
+        means: dict[str, Tensor] = {}
         for micro in range(plan.accumulation):
             batch = next(batches)
             with synchronized(self.model, when=micro == plan.accumulation - 1):
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    loss = self.task.loss(self.model, batch, step=state.step, micro=micro) / plan.accumulation
+                    losses = self.task.losses(self.model, batch, step=state.step, micro=micro)
+                    loss = torch.stack(list(losses.values())).sum() / plan.accumulation
                 state.scaler.scale(loss).backward()
-            total += loss.detach()
+            for name, value in losses.items():
+                means[name] = means.get(name, 0) + value.detach() / plan.accumulation
         state.scaler.unscale_(state.optimizer)  # in every precision: clipping must see true gradients
         limit = self.clip_grad or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), limit)
@@ -115,26 +123,33 @@ class Loop:
         state.scaler.update()
         if state.ema is not None:
             state.ema.update(state.model, state.step)
-        return total, norm
+        return means, norm
 
     def lr_at(self, step: int) -> float:
         """The learning rate of optimiser step `step`."""
-        highest, last = self.lr
+        plan, schedule = self.plan, self.schedule
         return learning_rate(
-            step, lr=highest, min_lr=last, warmup_steps=self.plan.warmup_steps, total_steps=self.plan.total_steps
+            step,
+            lr=self.lr,
+            min_lr=schedule.min_lr,
+            warmup_steps=plan.warmup_steps,
+            total_steps=plan.total_steps,
+            warmup_start=schedule.warmup_start,
+            drop_steps=plan.drop_steps,
         )
 
-    def checked(self, loss: Tensor) -> float:
-        """The loss of the batch over all ranks as a number. Raises UserError where it is not one."""
-        mean = loss.clone()
-        distributed.sum_over_ranks([mean])
-        value = mean.item() / distributed.world_size()
-        if value != value or value in (float("inf"), float("-inf")):
-            raise UserError(
-                f"The loss became {value} at step {self.state.step}. The last checkpoint is kept. "
-                "Try a lower learning rate (--optim.lr), clipping (--optim.clip-grad 1) or --loop.precision float32."
-            )
-        return value
+    def checked(self, losses: dict[str, Tensor]) -> dict[str, float]:
+        """The losses of the batch over all ranks as numbers. Raises UserError where one is none."""
+        means = torch.stack(list(losses.values()))
+        distributed.sum_over_ranks([means])
+        values = dict(zip(losses, (means / distributed.world_size()).tolist(), strict=True))
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"The loss ({name}) became {value} at step {self.state.step}. The last checkpoint is kept. Try a "
+                    "lower learning rate (--optim.lr), clipping (--optim.clip-grad 1) or --loop.precision float32."
+                )
+        return values
 
     def look_up(self) -> None:
         """Evaluates the weights and, where one is kept, their average; keeps the better if it is the best so far."""
@@ -182,6 +197,10 @@ class Loop:
         if self.log is not None:
             epoch = round(self.state.step / self.plan.steps_per_epoch, 4)
             self.log.write(event, step=self.state.step, epoch=epoch, **values)
+
+
+def _rate(value: float) -> str:
+    return f"{value:.0f} images/s" if value >= 10 else f"{value:.1f} images/s"
 
 
 class _Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -76,14 +77,30 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=device in ("cpu", "cuda"))
 
 
-def learning_rate(step: int, *, lr: float, min_lr: float, warmup_steps: int, total_steps: int) -> float:
-    """The learning rate of optimiser step `step` (0-based): linear from 0 to `lr` inclusive, then a cosine to `min_lr`.
+def learning_rate(
+    step: int,
+    *,
+    lr: float,
+    min_lr: float,
+    warmup_steps: int,
+    total_steps: int,
+    warmup_start: float = 0.0,
+    drop_steps: Sequence[int] | None = None,
+) -> float:
+    """The learning rate of optimiser step `step` (0-based): linear up to `lr` inclusive, then a cosine to `min_lr`.
 
-    Equal to the official `utils.cosine_scheduler`: the last step of the warm-up and the first of the cosine both have
-    `lr`, and the cosine stops one step short of `min_lr`.
+    The warm-up begins at warmup_start * lr. Equal to the official `utils.cosine_scheduler`: the last step of the
+    warm-up and the first of the cosine both have `lr`, and the cosine stops one step short of `min_lr`. With
+    `drop_steps` there is no cosine: from each of these steps on the learning rate is a tenth of what it was
+    (mmdetection's LinearLR and MultiStepLR).
     """
+    warm = 1.0
     if step < warmup_steps:
-        return lr * step / (warmup_steps - 1) if warmup_steps > 1 else lr
+        warm = warmup_start + (1 - warmup_start) * (step / (warmup_steps - 1) if warmup_steps > 1 else 1.0)
+    if drop_steps is not None:
+        return lr * warm * 0.1 ** sum(step >= drop for drop in drop_steps)
+    if step < warmup_steps:
+        return lr * warm
     share = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     return min_lr + 0.5 * (lr - min_lr) * (1 + math.cos(math.pi * min(share, 1.0)))
 
@@ -97,4 +114,4 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 def planned_steps(config: ScheduleConfig, steps_per_epoch: int) -> tuple[int, int]:
     """(warm-up steps, total steps) of a schedule, whole numbers; at least one step in all."""
     total = max(round(config.epochs * steps_per_epoch), 1)
-    return min(round(config.warmup_epochs * steps_per_epoch), total), total
+    return min(config.warmup_steps or round(config.warmup_epochs * steps_per_epoch), total), total

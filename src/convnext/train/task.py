@@ -25,8 +25,11 @@ class Task(Protocol):
         """Endless micro-batches from optimiser step `start_step` on, a pure function of the step."""
         ...
 
-    def loss(self, model: nn.Module, batch: Any, *, step: int, micro: int) -> Tensor:
-        """The mean loss of one micro-batch, float32, with a gradient. `step` and `micro` seed what is random in it."""
+    def losses(self, model: nn.Module, batch: Any, *, step: int, micro: int) -> Mapping[str, Tensor]:
+        """The mean losses of one micro-batch by name, float32 scalars with a gradient: their sum is minimised.
+
+        `step` and `micro` seed what is random in them.
+        """
         ...
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:

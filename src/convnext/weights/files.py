@@ -23,8 +23,9 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
-from convnext.data.config import InputConfig
+from convnext.data.config import InputConfig, SceneConfig
 from convnext.models.config import ModelConfig
+from convnext.networks.config import DetectorConfig
 from convnext.weights.formats import Official, check_keys, official, unwrap
 
 KEY = "convnext"
@@ -46,7 +47,25 @@ class Card:
     """Published weights: their name or address, and licence."""
 
 
-def save_model(path: Path, state: dict[str, Tensor], card: Card) -> None:
+@dataclass(frozen=True)
+class DetectorCard:
+    """What a saved detector knows about itself."""
+
+    model: DetectorConfig
+    input: SceneConfig
+    classes: tuple[str, ...] = ()
+    """Names of the classes, for people."""
+    category_ids: tuple[int, ...] = ()
+    """The classes' numbers in their data set, for results in COCO's form."""
+    note: str = ""
+    source: str = ""
+    """Published weights: their name or address, and licence."""
+
+
+AnyCard = Card | DetectorCard
+
+
+def save_model(path: Path, state: dict[str, Tensor], card: AnyCard) -> None:
     """Writes the weights and their card to `path` (.safetensors), atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     values = to_dict(card)
@@ -79,6 +98,22 @@ def is_ours(path: Path) -> bool:
 
 
 def read_card(path: Path) -> Card:
+    """The card of a classifier's file. Raises UserError where it has none."""
+    card = read_any_card(path)
+    if isinstance(card, DetectorCard):
+        raise UserError(f"{path} holds a detector, not a classifier: `load_detector` reads it.")
+    return card
+
+
+def read_detector_card(path: Path) -> DetectorCard:
+    """The card of a detector's file. Raises UserError where it has none."""
+    card = read_any_card(path)
+    if isinstance(card, Card):
+        raise UserError(f"{path} holds a classifier, not a detector: `load_model` reads it.")
+    return card
+
+
+def read_any_card(path: Path) -> AnyCard:
     """The card of one of our files. Raises UserError where it has none."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -86,7 +121,9 @@ def read_card(path: Path) -> Card:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
     try:
-        return from_dict(Card, _stored(metadata)[0])
+        values = _stored(metadata)[0]
+        detects = isinstance(values, dict) and isinstance(values.get("model"), dict) and "backbone" in values["model"]
+        return from_dict(DetectorCard if detects else Card, values)
     except (KeyError, json.JSONDecodeError):
         raise UserError(f"{path} does not say which model it holds; `convnext train` writes files that do.") from None
     except UserError as error:
@@ -99,10 +136,15 @@ def read_official(path: Path) -> Official:
     Tensors are mapped from the file where its format allows it: they cost memory when they are used. Raises UserError
     for a file that is missing, damaged, of another kind, or a pickle that would run code.
     """
+    return official(read_whole(path))
+
+
+def read_whole(path: Path) -> dict[str, Tensor]:
+    """Every tensor in a file, under the names that it has there. Raises UserError as `read_official` does."""
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
-    return official(unwrap(loaded, str(path)))
+    return unwrap(loaded, str(path))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

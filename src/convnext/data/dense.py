@@ -1,0 +1,210 @@
+"""Pictures and their objects, resized, mirrored and cut together; and the batches that they become.
+
+Shapes: H W a picture's size, N its objects, B batch. A picture is uint8 (3, H, W), a box (x0, y0, x1, y1) in pixels,
+masks are bool (N, H, W). Batches are uint8, on the CPU, until `prepare_scenes`.
+
+Chance is a pure function of the seed: the same picture, settings and seed give the same pixels, in any process.
+torchvision's kernels do the work. It is imported on first use, for that takes seconds: import it before workers start.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from convnext.core.seeding import mix_seed
+from convnext.data.batch import Loaded, Work, filled
+from convnext.data.coco import CocoSource
+from convnext.data.config import InputConfig, SceneAugmentConfig, SceneConfig
+from convnext.data.decode import BadImage
+from convnext.data.mix import prepare
+from convnext.ops.instances import Instances
+
+_THIN = 0.01  # pixels: of less, nothing might be left in float32 when it is resized
+
+
+class SceneBatch(NamedTuple):
+    """Pictures of one batch, before normalisation."""
+
+    images: Tensor
+    """uint8 (B, 3, H, W): the pictures in the upper left corner, zero on the right and below; H and W are multiples of
+    the divisor."""
+    sizes: Tensor
+    """int64 (B, 2): height and width of each picture in it."""
+    originals: Tensor
+    """int64 (B, 2): height and width of each as it was read."""
+    instances: list[Instances]
+    """The objects of each in training, masks of the picture's own size without the zeros; in evaluation none: []."""
+    indices: Tensor
+    """int64 (B,): which images of the source these are."""
+
+
+class _Scene(NamedTuple):
+    image: Tensor
+    instances: Instances | None
+    original: tuple[int, int]
+
+
+def keep_ratio_size(height: int, width: int, short: int, long: int) -> tuple[int, int]:
+    """Height and width after resizing: the shorter side `short`, or the longer one `long` where it would be beyond.
+
+    Rounded to the nearest, at least 1. Source: mmcv's `rescale_size`.
+    """
+    scale = min(long / max(height, width), short / min(height, width))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resized(image: Tensor, instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Instances]:
+    """Both at another size (height, width). The picture bilinear without antialiasing, as the published detectors were
+    trained; masks nearest."""
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    height, width = image.shape[1:]
+    if (height, width) == size:
+        return image, instances
+    image = functional.resize_image(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False)
+    factor = torch.tensor([size[1] / width, size[0] / height] * 2)
+    masks = instances.masks
+    if masks is not None:  # as uint8: bool would be resized as float32, four times the memory
+        masks = functional.resize_mask(masks.view(torch.uint8), list(size)).view(torch.bool)
+    return image, Instances(instances.boxes * factor, instances.labels, masks)
+
+
+def mirrored(image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
+    """Both with left and right exchanged."""
+    from torchvision.transforms.v2 import functional
+
+    x0, y0, x1, y1 = instances.boxes.unbind(1)
+    width = image.shape[2]
+    masks = None if instances.masks is None else functional.horizontal_flip_mask(instances.masks)
+    boxes = torch.stack([width - x1, y0, width - x0, y1], dim=1)
+    return functional.horizontal_flip_image(image), Instances(boxes, instances.labels, masks)
+
+
+def cropped(
+    image: Tensor, instances: Instances, top: int, left: int, height: int, width: int
+) -> tuple[Tensor, Instances]:
+    """A part of both, within the picture. Boxes are cut off at its border; objects of whose box nothing is left, go."""
+    from torchvision.transforms.v2 import functional
+
+    boxes = instances.boxes - torch.tensor([left, top, left, top])
+    boxes = torch.stack([boxes[:, i].clamp(0, (width, height)[i % 2]) for i in range(4)], dim=1)
+    inside = (boxes[:, 2:] - boxes[:, :2] > _THIN).all(dim=1)
+    masks = instances.masks
+    if masks is not None:
+        masks = functional.crop_mask(masks[inside], top, left, height, width)
+    image = functional.crop_image(image, top, left, height, width)
+    return image, Instances(boxes[inside], instances.labels[inside], masks)
+
+
+def train_scene(
+    image: Tensor, instances: Instances, augment: SceneAugmentConfig, seed: int
+) -> tuple[Tensor, Instances]:
+    """One augmented view of a picture and its objects; neither is changed. Objects that are cut away are left out.
+
+    In this order: mirror image; with probability `augment.crop` a random part (the shorter side to one of
+    `crop_shorts`, each side of the part drawn from `crop_sides`, or as long as the picture where that is less); the
+    shorter side to one of `shorts`. Source: mmdetection's `AutoAugment` of these two policies and `RandomCrop` of type
+    "absolute_range", in the configurations of Swin and ConvNeXt (which have them from DETR).
+    """
+    chance = random.Random(seed)
+    if chance.random() < augment.flip:
+        image, instances = mirrored(image, instances)
+    if chance.random() < augment.crop:
+        image, instances = _scaled(image, instances, chance.choice(augment.crop_shorts), augment.long)
+        height, width = (_side(length, augment.crop_sides, chance) for length in image.shape[1:])
+        top, left = chance.randint(0, image.shape[1] - height), chance.randint(0, image.shape[2] - width)
+        image, instances = cropped(image, instances, top, left, height, width)
+    image, instances = _scaled(image, instances, chance.choice(augment.shorts), augment.long)
+    masks = None if instances.masks is None else instances.masks.contiguous()
+    return image.contiguous(), Instances(instances.boxes, instances.labels, masks)
+
+
+def eval_scene(image: Tensor, config: SceneConfig) -> Tensor:
+    """A picture as evaluation sees it: uint8 (3, H, W), at the size that `config` asks for."""
+    none = Instances(torch.zeros((0, 4)), torch.zeros(0, dtype=torch.int64))
+    return _scaled(image, none, config.short, config.long)[0].contiguous()
+
+
+def load_train_scenes(
+    work: Work, *, source: CocoSource, augment: SceneAugmentConfig, config: SceneConfig, seed: int
+) -> Loaded[SceneBatch]:
+    """Augmented pictures; image i of epoch e with seed mix_seed(seed, e, i). Other images take the places of those that
+    cannot be read, as in `batch.load_train`."""
+    failures: list[tuple[str, str]] = []
+
+    def view(index: int) -> _Scene | None:
+        try:
+            image, instances = source.read(index), source.instances(index)
+        except BadImage as error:
+            failures.append((error.name, error.reason))
+            return None
+        seen = train_scene(image, instances, augment, mix_seed(seed, work.epoch, index))
+        return _Scene(*seen, (image.shape[1], image.shape[2]))
+
+    used, views = filled(work.indices.tolist(), len(source), view)
+    return Loaded(_padded(views, used, config.divisor), len(used), failures)
+
+
+def load_eval_scenes(work: Work, *, source: CocoSource, config: SceneConfig | None) -> Loaded[SceneBatch]:
+    """Pictures as evaluation sees them, or without `config` as they were read; those that cannot be read are left
+    out."""
+    failures: list[tuple[str, str]] = []
+    views: dict[int, _Scene] = {}
+    for index in work.indices.tolist():
+        try:
+            image = source.read(index)
+        except BadImage as error:
+            failures.append((error.name, error.reason))
+        else:
+            seen = eval_scene(image, config) if config else image
+            views[index] = _Scene(seen, None, (image.shape[1], image.shape[2]))
+    divisor = config.divisor if config else 1
+    return Loaded(_padded(list(views.values()), list(views), divisor), len(views), failures)
+
+
+def prepare_scenes(images: Tensor, sizes: Tensor, config: SceneConfig) -> Tensor:
+    """uint8 (B, 3, H, W) to float32, normalised as `mix.prepare` does, and zero beyond each picture's size.
+
+    sizes: int64 (B, 2), height and width, on any device. The zeros come after normalising, as in mmdetection: they are
+    of the mean colour.
+    """
+    normal = prepare(images, InputConfig(mean=config.mean, std=config.std))
+    sizes = sizes.to(images.device, non_blocking=True)
+    below = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]  # (B, H)
+    beside = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]  # (B, W)
+    return normal.masked_fill_((below[:, :, None] | beside[:, None, :]).unsqueeze(1), 0)
+
+
+def scene_batch(images: Sequence[Tensor], config: SceneConfig) -> SceneBatch:
+    """Pictures uint8 (3, H, W) of any sizes as one batch for evaluation."""
+    scenes = [_Scene(eval_scene(image, config), None, (image.shape[1], image.shape[2])) for image in images]
+    return _padded(scenes, list(range(len(scenes))), config.divisor)
+
+
+def _scaled(image: Tensor, instances: Instances, short: int, long: int) -> tuple[Tensor, Instances]:
+    return resized(image, instances, keep_ratio_size(image.shape[1], image.shape[2], short, long))
+
+
+def _side(length: int, sides: tuple[int, int], chance: random.Random) -> int:
+    return chance.randint(min(length, sides[0]), min(length, sides[1]))
+
+
+def _padded(scenes: list[_Scene], indices: list[int], divisor: int) -> SceneBatch:
+    """Pictures of any size, stacked in the upper left corner of the smallest multiple of `divisor` that holds all."""
+    sizes = torch.tensor([scene.image.shape[1:] for scene in scenes], dtype=torch.int64).reshape(-1, 2)
+    height, width = (-(-side // divisor) * divisor for side in (sizes.amax(dim=0).tolist() if scenes else (1, 1)))
+    images = torch.zeros((len(scenes), 3, height, width), dtype=torch.uint8)
+    for place, scene in zip(images, scenes, strict=True):
+        place[:, : scene.image.shape[1], : scene.image.shape[2]] = scene.image
+    return SceneBatch(
+        images=images,
+        sizes=sizes,
+        originals=torch.tensor([scene.original for scene in scenes], dtype=torch.int64).reshape(-1, 2),
+        instances=[scene.instances for scene in scenes if scene.instances is not None],
+        indices=torch.tensor(indices, dtype=torch.int64),
+    )

@@ -1,0 +1,284 @@
+"""A path to annotated images, whatever their layout -> training and validation sources of scenes.
+
+What is accepted, tried in this order:
+
+    FILE.json                                                   the images beside it, or in `images` beside it
+    FOLDER/annotations/instances_train2017.json, ..._val2017.json     COCO's: the images in FOLDER/train2017 and
+                                                                FOLDER/val2017, or in FOLDER/images/train2017, ...; the
+                                                                same without the year
+    FOLDER/train/_annotations.coco.json, FOLDER/valid/...       Roboflow's: the images beside the file
+    FOLDER/*.json                                               exactly one of this form: as FILE.json
+
+Without a validation part, a share of the images is held out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnext.core.errors import UserError, nearest
+from convnext.core.seeding import mix_seed
+from convnext.data.annotations import read_annotations
+from convnext.data.coco import CocoSource
+
+LAYOUT = """Accepted is an annotation file in COCO's form with its images, as one of:
+
+    {root}/annotations/instances_train.json, {root}/images/train/...   (and the same for val)
+    {root}/train/_annotations.coco.json, {root}/train/...              (and the same for valid)
+    {root}/anything.json, {root}/images/...
+"""
+_ROBOFLOW = "_annotations.coco.json"
+_START = 65536  # bytes; the lists of a file have begun by then
+_VAL = ("valid", "val", "validation", "test")  # in this order of preference
+_INSTANCES = re.compile(r"instances_(train|val)(\d*)\.json")
+
+
+@dataclass(frozen=True)
+class OpenedScenes:
+    """Annotated images, ready for training."""
+
+    train: CocoSource
+    val: CocoSource
+    held_out: bool
+    """False where no image could be held out: `val` is `train` then, and figures say how well it was memorised."""
+    note: str
+    """What was found, how it was split, what was left out, for people."""
+    split: dict[str, Any]
+    """{"seed", "fraction", "kind": "given" | "random" | "none", "val": [names]}, to be saved as JSON."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An annotation file and where its images may be: in the first folder that has one of them."""
+
+    name: str
+    file: Path
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    train: _Part | None
+    val: _Part | None
+
+
+def is_coco(data: str | Path) -> bool:
+    """Whether a path looks like annotated images in one of the layouts above: a file that ends in .json, or a folder
+    with annotation files at those places. At most the first bytes of .json files are read."""
+    path = Path(data)
+    return path.suffix.lower() == ".json" if not path.is_dir() else _find(path) is not None
+
+
+def open_scenes(
+    data: str | Path,
+    *,
+    val_fraction: float,
+    seed: int,
+    max_pixels: int,
+    skip_bad: bool,
+    split: dict[str, Any] | None = None,
+) -> OpenedScenes:
+    """Opens annotated images for training; the top of this file lists what is accepted.
+
+    val_fraction: share of the images held out where the data has no validation part (0: none). The same seed and data
+    hold out the same images. split: a record saved by an earlier call; exactly its images are held out again, and
+    val_fraction and seed are not looked at. skip_bad: as in `annotations.read_annotations`.
+
+    Raises UserError saying what was found and what to do, for a layout that is not accepted, files that something is
+    wrong with, a validation part of other classes, or images of `split` that are no longer there.
+    """
+    layout = _layout(data)
+    if layout.train is None:
+        assert layout.val is not None
+        raise UserError(f"{data} has a '{layout.val.name}' part but no 'train' part. Add one beside it.")
+    train = _source(layout.train, max_pixels, skip_bad)
+    if layout.val is not None:
+        val = _source(layout.val, max_pixels, skip_bad)
+        _check_alike(train, val)
+        return _given(train, val, layout.val.name, split, seed=seed, fraction=val_fraction)
+    if split is not None:
+        kept, held = restored(train, split, data)
+        seed, val_fraction = split["seed"], split["fraction"]
+    else:
+        kept, held = random_split(len(train), fraction=val_fraction, seed=seed)
+    return _split(train, kept, held, seed=seed, fraction=val_fraction)
+
+
+def open_all_scenes(data: str | Path, *, max_pixels: int, skip_bad: bool) -> CocoSource:
+    """The images to evaluate on: the validation part where the data has one, else all. Raises UserError as above."""
+    layout = _layout(data)
+    part = layout.val or layout.train
+    assert part is not None
+    return _source(part, max_pixels, skip_bad)
+
+
+def random_split(n: int, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Holds out round(fraction * n) of n images at random, but at least one and never all: sorted indices (train, val),
+    int64. fraction 0, or a single image, holds out none. Raises UserError for a fraction outside [0, 1)."""
+    if not 0 <= fraction < 1:
+        raise UserError(f"The share to hold out (--loader.val-fraction) lies in 0..1, as 0.1; it was {fraction}.")
+    amount = min(max(round(fraction * n), 1), n - 1) if fraction > 0 else 0
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(mix_seed(seed, n)))
+    return order[amount:].sort().values, order[:amount].sort().values
+
+
+def restored(source: CocoSource, split: dict[str, Any], where: str | Path) -> tuple[Tensor, Tensor]:
+    """Indices of the images that a saved split does not hold out, and of those that it does."""
+    names = split.get("val")
+    if not isinstance(names, list) or "seed" not in split or "fraction" not in split:
+        raise UserError("The saved split is not one: it needs 'seed', 'fraction' and the held-out names in 'val'.")
+    index = {source.name(i): i for i in range(len(source))}
+    missing = [name for name in names if name not in index]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(names)} held-out images are no longer in {where} (as {missing[0]!r}). Put them "
+            "back, give the folder where the data is now, or start a new run."
+        )
+    held = torch.zeros(len(source), dtype=torch.bool)
+    held[torch.tensor([index[name] for name in names], dtype=torch.int64)] = True
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def _given(
+    train: CocoSource, val: CocoSource, name: str, split: dict[str, Any] | None, *, seed: int, fraction: float
+) -> OpenedScenes:
+    if split is not None and split.get("kind") == "given":
+        _, held = restored(val, split, name)
+        val = val if len(held) == len(val) else val.selected(held)
+    elif split is not None:
+        raise UserError(
+            f"The data now has a part '{name}', which it did not have when the run was started. Move that part away to "
+            "evaluate on the same images as before, or name the data to evaluate on."
+        )
+    note = f"Found {_counted(train)} to train on, {len(val):,} images in '{name}' to validate on."
+    if name.startswith("test"):
+        note += " There is no 'valid', so the test images choose the best model: its figures on them flatter a little."
+    names = [val.name(i) for i in range(len(val))]
+    record = {"seed": seed, "fraction": fraction, "kind": "given", "val": names}
+    return OpenedScenes(train, val, True, _with_notes(note, train, val), record)
+
+
+def _split(source: CocoSource, kept: Tensor, held: Tensor, *, seed: int, fraction: float) -> OpenedScenes:
+    if not len(held):
+        why = "none was to be held out" if fraction == 0 else "a single image cannot be held out"
+        note = f"Found {_counted(source)}; {why}. All figures are on the training images themselves."
+        record: dict[str, Any] = {"seed": seed, "fraction": fraction, "kind": "none", "val": []}
+        return OpenedScenes(source, source, False, _with_notes(note, source), record)
+    names = [source.name(i) for i in held.tolist()]
+    note = f"Found {_counted(source)}; {len(held):,} of them are held out to validate on (seed {seed})."
+    record = {"seed": seed, "fraction": fraction, "kind": "random", "val": names}
+    train, val = source.selected(kept), source.selected(held)
+    if not train.counts.sum():
+        raise UserError(
+            "All objects are in the images that are held out. Annotate more images, or choose another seed."
+        )
+    return OpenedScenes(train, val, True, _with_notes(note, source), record)
+
+
+def _with_notes(note: str, *sources: CocoSource) -> str:
+    return "\n".join([note, *(source.file.note.rstrip() for source in sources if source.file.note)])
+
+
+def _counted(source: CocoSource) -> str:
+    what = "boxes and masks" if source.has_masks else "boxes"
+    return f"{len(source):,} images, {int(source.counts.sum()):,} objects of {len(source.classes):,} classes ({what})"
+
+
+def _check_alike(train: CocoSource, val: CocoSource) -> None:
+    ours = dict(zip(train.category_ids, train.classes, strict=True))
+    theirs = dict(zip(val.category_ids, val.classes, strict=True))
+    if ours != theirs:
+        odd = next(number for number in sorted({*ours, *theirs}) if ours.get(number) != theirs.get(number))
+        raise UserError(
+            f"{val.file.path} has other categories than {train.file.path}: {odd} is {theirs.get(odd, 'absent')!r} "
+            f"there and {ours.get(odd, 'absent')!r} here. Both need the same 'categories', with the same ids and names."
+        )
+    if train.has_masks != val.has_masks:
+        with_masks, without = (train, val) if train.has_masks else (val, train)
+        raise UserError(
+            f"{with_masks.file.path} has outlines ('segmentation'), {without.file.path} has boxes alone. Give both "
+            "parts outlines, or neither."
+        )
+
+
+def _layout(data: str | Path) -> _Layout:
+    path = Path(data)
+    if not path.exists():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise UserError(f"There is no {path}.{nearest(path.name, beside)} {LAYOUT.format(root=path)}")
+    if not path.is_dir():
+        if path.suffix.lower() != ".json":
+            raise UserError(f"{path} is neither a folder nor a .json file. {LAYOUT.format(root=path.parent)}")
+        return _Layout(_single(path), None)
+    found = _find(path)
+    if found is None:
+        files = sorted(entry.name for entry in path.glob("*.json"))
+        several = f" It has {len(files)} .json files, {', '.join(files[:3])}; name one of them." if files else ""
+        raise UserError(f"{path} holds no annotations.{several} {LAYOUT.format(root=path)}")
+    return found
+
+
+def _find(path: Path) -> _Layout | None:
+    """The layout of a folder; None: none of those that are accepted."""
+    for layout in (_official(path), _roboflow(path)):
+        if layout.train is not None or layout.val is not None:
+            return layout
+    files = [entry for entry in path.glob("*.json") if _begins_as_coco(entry)]
+    return _Layout(_single(files[0]), None) if len(files) == 1 else None
+
+
+def _begins_as_coco(file: Path) -> bool:
+    """Whether the first bytes have one of the words: a folder of classes can hold some other .json file."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(_START)
+    except OSError:
+        return False
+    return any(f'"{word}"'.encode() in start for word in ("images", "annotations", "categories"))
+
+
+def _official(path: Path) -> _Layout:
+    """COCO's own layout; of several years the latest that has a training part."""
+    found = {
+        (match[2], match[1]): entry
+        for entry in path.glob("annotations/instances_*.json")
+        if (match := _INSTANCES.fullmatch(entry.name))
+    }
+    years = sorted({year for year, name in found if name == "train"} or {year for year, _ in found})
+    if not years:
+        return _Layout(None, None)
+
+    def part(name: str) -> _Part | None:
+        file, folder = found.get((years[-1], name)), f"{name}{years[-1]}"
+        return None if file is None else _Part(folder, file, (path / folder, path / "images" / folder))
+
+    return _Layout(part("train"), part("val"))
+
+
+def _roboflow(path: Path) -> _Layout:
+    def part(names: Sequence[str]) -> _Part | None:
+        name = next((name for name in names if (path / name / _ROBOFLOW).is_file()), None)
+        return None if name is None else _Part(name, path / name / _ROBOFLOW, (path / name,))
+
+    return _Layout(part(("train", "training")), part(_VAL))
+
+
+def _single(file: Path) -> _Part:
+    folder = file.parent
+    split = _INSTANCES.fullmatch(file.name)
+    beside = (folder.parent / "images", folder.parent) if folder.name == "annotations" else ()
+    own = (f"{split[1]}{split[2]}",) if split and beside else ()
+    named = tuple(place / name for place in beside[::-1] for name in own)
+    return _Part(file.stem, file, (*named, folder, folder / "images", *beside))
+
+
+def _source(part: _Part, max_pixels: int, skip_bad: bool) -> CocoSource:
+    annotations = read_annotations(part.file, part.folders, max_pixels=max_pixels, skip_bad=skip_bad)
+    return CocoSource(annotations, max_pixels=max_pixels)

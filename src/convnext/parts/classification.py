@@ -1,0 +1,137 @@
+"""From a classification recipe to its parts."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from convnext.core import distributed
+from convnext.core.device import pick_device
+from convnext.core.errors import UserError
+from convnext.data.cached import Cached
+from convnext.data.decode import BadImage
+from convnext.data.loader import BadImages, resolved_workers
+from convnext.data.opened import Opened, open_data
+from convnext.data.source import Source
+from convnext.models.create import Model, from_config
+from convnext.parts.parts import Parts
+from convnext.recipes.choose import Facts, choose, warnings
+from convnext.recipes.recipe import Recipe
+from convnext.tasks.classify import Classify
+from convnext.train.loop import Plan
+from convnext.weights.files import Card
+from convnext.weights.load import load_initial, model_of
+
+
+def open_images(recipe: Recipe, split: dict[str, Any] | None) -> Opened:
+    """The data of a recipe; with `split`, as it was split before."""
+    return open_data(
+        recipe.data,
+        val_fraction=recipe.loader.val_fraction,
+        seed=recipe.loop.seed,
+        max_pixels=recipe.loader.max_pixels,
+        split=split,
+    )
+
+
+def classification(recipe: Recipe, device: torch.device, split: dict[str, Any] | None) -> Parts:
+    """The parts of a classification run. Raises UserError where data, model and recipe do not go together."""
+    opened = open_images(recipe, split)
+    classes = opened.train.classes
+    if recipe.model.num_classes not in (0, len(classes)):
+        raise UserError(
+            f"The data has {len(classes)} classes: leave out --model.num-classes {recipe.model.num_classes}."
+        )
+    full = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
+
+    def alarms(plan: Plan) -> list[str]:
+        return warnings(
+            full,
+            images=len(opened.train),
+            classes=len(classes),
+            side=median_side(opened.train),
+            warmup_steps=plan.warmup_steps,
+            total_steps=plan.total_steps,
+        )
+
+    return Parts(
+        num_images=len(opened.train),
+        split=opened.split,
+        build=lambda init: _model(full, device, load_init=init),
+        task=lambda plan: _task(full, opened, device, plan),
+        card=Card(full.model, full.input, classes),
+        name=full.model.name,
+        facts={
+            "train_images": len(opened.train),
+            "val_images": len(opened.val),
+            "held_out": opened.held_out,
+            "classes": len(classes),
+        },
+        notes=(opened.note,),
+        alarms=alarms,
+    )
+
+
+def _model(recipe: Recipe, device: torch.device, *, load_init: bool) -> tuple[Model, list[str]]:
+    model = from_config(recipe.model)
+    fresh = load_initial(model, recipe.init) if recipe.init and load_init else []
+    smallest = model.strides[-1]
+    if recipe.input.size < smallest:
+        raise UserError(
+            f"{recipe.model.name} shrinks images {smallest} times: --input.size is at least {smallest}, not "
+            f"{recipe.input.size}. A smaller --model.stem-stride takes smaller images."
+        )
+    return model.to(device), fresh
+
+
+def _task(recipe: Recipe, opened: Opened, device: torch.device, plan: Plan) -> Classify:
+    images = len(opened.train) + (len(opened.val) if opened.held_out else 0)
+    train, val = opened.train, opened.val
+    if resolved_workers(recipe.loader, size=recipe.input.size, world_size=distributed.world_size()) == 0:
+        train = Cached(train, megabytes=recipe.loader.cache_megabytes)
+        val = Cached(val, megabytes=recipe.loader.cache_megabytes) if opened.held_out else train
+    return Classify(
+        train=train,
+        val=val,
+        input=recipe.input,
+        augment=recipe.augment,
+        mixing=recipe.mix,
+        loader=recipe.loader,
+        device=device,
+        seed=recipe.loop.seed,
+        eval_batch=max(plan.micro_batch, 32),
+        bad=BadImages(images, max_bad=recipe.loader.max_bad),
+    )
+
+
+def median_side(source: Source, *, sample: int = 15) -> int:
+    """The median shorter side, in pixels, of some images over the source. Raises UserError if none is readable."""
+    sides = []
+    for index in range(0, len(source), max(len(source) // sample, 1)):
+        try:
+            sides.append(min(source.read(index).shape[-2:]))
+        except BadImage:
+            continue
+    if not sides:
+        raise UserError("None of the images that were tried can be read; are they image files?")
+    return int(statistics.median(sides))
+
+
+def choose_recipe(data: str, *, init: str = "") -> tuple[Recipe, tuple[str, ...]]:
+    """A recipe for this data (and these weights to start from), and the reasons for it."""
+    plain = Recipe(name="")
+    opened = open_data(
+        data, val_fraction=plain.loader.val_fraction, seed=plain.loop.seed, max_pixels=plain.loader.max_pixels
+    )
+    facts = Facts(
+        images=len(opened.train),
+        classes=len(opened.train.classes),
+        side=median_side(opened.train),
+        accelerator=pick_device().type != "cpu",
+        init=model_of(init) if init else None,
+    )
+    recipe, reasons = choose(facts)
+    return replace(recipe, data=data, init=init), tuple(reasons)

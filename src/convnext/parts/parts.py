@@ -1,0 +1,37 @@
+"""What a run is assembled from: everything that differs between classifying and detecting, ready for `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from convnext.train.loop import Plan
+from convnext.train.task import Task
+from convnext.weights.files import AnyCard
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data, model and task of one recipe."""
+
+    num_images: int
+    """Training images of one epoch."""
+    split: dict[str, Any]
+    """Which images were held out, to be saved."""
+    build: Callable[[bool], tuple[nn.Module, list[str]]]
+    """The model on its device, the same on every rank, and the names that `init` did not provide; the argument says
+    whether to look at `init` at all."""
+    task: Callable[[Plan], Task]
+    card: AnyCard
+    """What a saved model knows about itself."""
+    name: str
+    """What the model is called."""
+    facts: Mapping[str, Any]
+    """For the first line of the log."""
+    notes: tuple[str, ...]
+    """For people: what was found."""
+    alarms: Callable[[Plan], list[str]]
+    """What will probably go wrong: sentences, each with the setting to change."""

@@ -1,0 +1,168 @@
+"""A detector from a name, a file or a run's folder; and weights for one to start from. K classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from convnext.core.device import pick_device
+from convnext.core.errors import UserError
+from convnext.core.logs import say
+from convnext.data.config import SceneConfig
+from convnext.heads.config import CASCADE_ROI, CASCADE_RPN, RoIConfig, RPNConfig
+from convnext.heads.rcnn import RCNN
+from convnext.networks.config import DetectorConfig
+from convnext.networks.detector import build_detector
+from convnext.weights.detectors import NUM_CLASSES, PublishedDetector, coco_categories, published_detectors
+from convnext.weights.download import download
+from convnext.weights.files import (
+    DetectorCard,
+    is_ours,
+    load_strictly,
+    read_any_card,
+    read_detector_card,
+    read_official,
+    read_whole,
+)
+from convnext.weights.formats import official
+from convnext.weights.published import locate
+from convnext.weights.recognise import recognise
+
+_MARK = "rpn_head.rpn_conv.weight"
+_OF_CLASSES = re.compile(r"roi_head\.(bbox_head\.(\d\.)?fc_(cls|reg)|mask_head\.(\d\.)?conv_logits)\.")
+
+
+class LoadedDetector(NamedTuple):
+    """A detector in evaluation mode, and what it knows about itself."""
+
+    model: RCNN
+    card: DetectorCard
+
+
+def load_detector(source: str | Path, *, device: str = "cpu") -> LoadedDetector:
+    """Loads a detector, and says in a line each what one should know about it.
+
+    Args:
+        source: a run's folder; a file of ours; one in the layout of the official detection checkpoints (mmdetection's);
+            a name from `convnext weights list --detectors`; an https address; `hf-hub:owner/name` of a file of ours.
+        device: auto, cpu, cuda, mps. Weights stay float32: half types come by autocast.
+
+    Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
+    """
+    file, row = _located(source)
+    state, card, notes = _described(file, row, str(source))
+    for note in notes:
+        say(f"- {note}")
+    with torch.device("meta"):  # neither time nor memory for weights that are replaced at once
+        model = build_detector(card.model)
+    load_strictly(model, state, str(source))
+    where = pick_device(device)
+    return LoadedDetector(model.to(where).eval(), card)
+
+
+def is_detector(source: str | Path) -> bool:
+    """Whether `source` means a detector rather than a classifier. Raises UserError where it means nothing."""
+    if str(source) in published_detectors():
+        return True
+    file, _ = _located(source)
+    if file.suffix == ".safetensors" and is_ours(file):
+        return isinstance(read_any_card(file), DetectorCard)
+    return _MARK in read_whole(file)
+
+
+def _located(source: str | Path) -> tuple[Path, PublishedDetector | None]:
+    row = published_detectors().get(str(source))
+    if row is not None:
+        return download(row.location, sha256=""), row
+    return locate(source).file, None
+
+
+def _described(
+    file: Path, row: PublishedDetector | None, where: str
+) -> tuple[dict[str, Tensor], DetectorCard, list[str]]:
+    """The tensors of a file, its card, and what had to be assumed for it."""
+    if file.suffix == ".safetensors" and is_ours(file):
+        card = read_detector_card(file)
+        return read_whole(file), card, []
+    state = read_whole(file)
+    model = recognise_detector(state, where)
+    notes, names, numbers = [], (), ()
+    if model.num_classes == NUM_CLASSES:
+        names, numbers = coco_categories()
+        if row is None:
+            notes.append(f"{where} does not name its 80 classes: COCO's are taken")
+    source = f"{row.name} ({row.licence})" if row else ""
+    return state, DetectorCard(model, SceneConfig(), names, numbers, source=source), notes
+
+
+def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfig:
+    """The configuration of the detector whose weights these are, read off names and shapes.
+
+    Settings that weights do not show (thresholds, samples) are those of the official configurations. Raises UserError
+    where it is no detector known here.
+    """
+    if _MARK not in state:
+        raise UserError(f"{where} holds no Mask R-CNN or Cascade Mask R-CNN (there is no {_MARK}).")
+    cascade = "roi_head.bbox_head.0.fc_cls.weight" in state
+    head = "roi_head.bbox_head.0." if cascade else "roi_head.bbox_head."
+    drawn = "roi_head.mask_head.0." if cascade else "roi_head.mask_head."
+    needed = ("neck.lateral_convs.0.conv.weight", f"{head}fc_cls.weight", f"{head}shared_fcs.0.weight")
+    missing = [name for name in needed if name not in state or state[name].ndim < 2]
+    if missing:
+        raise UserError(f"{where} is a detector of a kind not known here: there is no {missing[0]}.")
+    given = official(state)
+    rpn, roi = (CASCADE_RPN, CASCADE_ROI) if cascade else (RPNConfig(), RoIConfig())
+    return DetectorConfig(
+        backbone=recognise(given.state, where, norm_first=given.norm_first),
+        num_classes=state[needed[1]].shape[0] - 1,
+        masks=f"{drawn}conv_logits.weight" in state,
+        width=state[needed[0]].shape[0],
+        rpn=rpn,
+        roi=replace(
+            roi,
+            convs=_count(state, f"{head}shared_convs."),
+            fcs=_count(state, f"{head}shared_fcs."),
+            width=state[needed[2]].shape[0],
+            mask_convs=_count(state, f"{drawn}convs.") or roi.mask_convs,
+        ),
+    )
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many layers have names that begin with `prefix` and a number."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def detector_of(source: str | Path) -> DetectorConfig | None:
+    """The configuration of the detector that `source` means; None where it means a classifier."""
+    if not is_detector(source):
+        return None
+    file, row = _located(source)
+    return row.config if row else _described(file, None, str(source))[1].model
+
+
+def load_initial_detector(model: RCNN, source: str | Path) -> list[str]:
+    """Loads weights to start from, and returns in words what keeps its fresh values.
+
+    source: a detector, whose outputs start fresh where it has other classes; or a classifier (as for `load_model`),
+    whose layers become the backbone. Raises UserError where anything else does not fit.
+    """
+    expected, where = model.state_dict(), str(source)
+    if is_detector(source):
+        given = read_whole(_located(source)[0])
+        outputs = [name for name in expected if _OF_CLASSES.match(name)]
+        fresh = [n for n in outputs if n not in given or given[n].shape != expected[n].shape]
+        load_strictly(model, {**given, **{name: expected[name] for name in fresh}}, where)
+        return ["every output that depends on the classes, of which the weights have others,"] if fresh else []
+    backbone = {name.removeprefix("backbone."): v for name, v in expected.items() if name.startswith("backbone.")}
+    norms = {name: value for name, value in backbone.items() if re.match(r"norm\d\.", name)}
+    left = ("norm.", "head.", "pre_logits.")  # of a classifier: the pyramid stands in their place
+    given = {name: v for name, v in read_official(locate(source).file).state.items() if not name.startswith(left)}
+    load_strictly(model.backbone, {**given, **norms}, where)
+    return ["everything behind the backbone"]
