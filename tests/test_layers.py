@@ -26,13 +26,15 @@ LEVELS = {
     "train": 4,
     "tasks": 5,
     "recipes": 6,
-    "run": 7,
-    "predictor": 7,
-    "study": 8,
-    "bench": 8,
-    "cli": 9,
-    "__init__": 10,
-    "__main__": 10,
+    "parts": 7,
+    "run": 8,
+    "predictor": 8,
+    "detector": 9,
+    "study": 9,
+    "bench": 9,
+    "cli": 10,
+    "__init__": 11,
+    "__main__": 11,
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.read_text().strip())
 

@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convnext.core.errors import UserError
+    from convnext.detector import Detector
     from convnext.models.convnext import SIZES, Block, ConvNeXt, Size
     from convnext.models.create import NAMES, Model, count_macs, count_parameters, create_model
     from convnext.models.features import FeatureMaps
     from convnext.models.fuse import fuse
     from convnext.models.isotropic import IsotropicConvNeXt
     from convnext.predictor import Predictor
-    from convnext.recipes.recipe import Recipe
+    from convnext.recipes.recipe import DetectionRecipe, Recipe
     from convnext.recipes.table import find_recipe
     from convnext.run import resume, train
     from convnext.weights.export import save_as
     from convnext.weights.load import load_model
+    from convnext.weights.load_detector import load_detector
 
 __version__ = "0.1.0"
 
 _HOME = {
     "UserError": "core.errors",
+    "DetectionRecipe": "recipes.recipe",
+    "Detector": "detector",
+    "load_detector": "weights.load_detector",
     "SIZES": "models.convnext",
     "Block": "models.convnext",
     "ConvNeXt": "models.convnext",
@@ -52,6 +57,8 @@ __all__ = [
     "SIZES",
     "Block",
     "ConvNeXt",
+    "DetectionRecipe",
+    "Detector",
     "FeatureMaps",
     "IsotropicConvNeXt",
     "Model",
@@ -66,6 +73,7 @@ __all__ = [
     "find_recipe",
     "fuse",
     "list_models",
+    "load_detector",
     "load_model",
     "resume",
     "save_as",

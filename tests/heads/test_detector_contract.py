@@ -13,6 +13,7 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from convnext.heads.rcnn import RCNN
 from convnext.models.baselines import Swin, SwinSize
@@ -68,20 +69,25 @@ class Contract:
         return request.param
 
     def make(self, backbone: str = "v1", *, seed: int = 0, masks: bool = True) -> RCNN:
-        """A small detector, in training mode; its outputs are larger than fresh ones, so that regions do move."""
+        """A small detector, in training mode.
+
+        Its outputs are larger than fresh ones, so that regions do move, and the backbone's scales and shifts (norms,
+        layer scale, GRN) are not as they begin, where one kind of backbone would be another.
+        """
         torch.manual_seed(seed)
         config = KINDS[self.kind](ModelConfig(), num_classes=CLASSES)
         rpn = replace(config.rpn, anchor_scale=2.0, samples=64, before_nms=(200, 100), after_nms=(100, 60))
-        roi = replace(config.roi, width=32, samples=64)
+        roi = replace(config.roi, width=32, samples=64, mask_convs=1)
         maps = BACKBONES[backbone]()
-        detector = RCNN(
-            maps, maps.channels, maps.strides, num_classes=CLASSES, rpn=rpn, roi=roi, width=16, masks=masks
-        )
+        detector = RCNN(maps, maps.channels, maps.strides, num_classes=CLASSES, rpn=rpn, roi=roi, width=16, masks=masks)
         with torch.no_grad():
+            for parameter in maps.parameters():
+                if parameter.squeeze().ndim == 1:
+                    parameter.add_(0.3 * torch.randn_like(parameter))
             for layer in (detector.rpn_head.rpn_cls, detector.rpn_head.rpn_reg):
                 layer.weight.mul_(10)
             for head in detector.roi_head.box_stages:
-                head.fc_cls.weight.mul_(20)
+                head.fc_cls.weight.mul_(8)
                 head.fc_reg.weight.mul_(200)
         return detector
 
@@ -97,6 +103,8 @@ class Contract:
 
     def test_every_parameter_gets_a_gradient(self, backbone):
         detector = self.make(backbone).train()
+        # All anchors, and small ones: where only those inside the image count, of the coarsest maps there are any.
+        detector.rpn_head.config = replace(detector.rpn_head.config, anchor_scale=1.0, samples=10**6)
         losses = self.losses(detector, SOME, OTHERS)
         parts = {"class", "box", "mask"}
         if self.stages > 1:
@@ -152,28 +160,30 @@ class Contract:
         for picture, target in zip(x, targets, strict=True):
             for kind, (x0, y0, x1, y1) in enumerate(target.boxes.int().tolist()):
                 picture[kind, y0:y1, x0:x1] += 3
-        optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
+        optimizer = torch.optim.AdamW(detector.parameters(), lr=1e-3)
         torch.manual_seed(0)
         totals = []
-        for _ in range(80):
+        for _ in range(50):
             loss = torch.stack(list(detector(x, [SHAPE, SHAPE], targets=targets).values())).sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             totals.append(loss.item())
-        assert totals[-1] < 0.3 * totals[0]
+        assert totals[-1] < 0.5 * totals[0]
         for found, target in zip(self.detections(detector, x, [SHAPE, SHAPE]), targets, strict=True):
-            order = found.labels[:2].argsort()
-            assert found.labels[:2][order].tolist() == [0, 1]
-            assert (found.boxes[:2][order] - target.boxes).abs().max() < 8
             assert found.masks is not None
             assert target.masks is not None
-            assert (found.masks[:2][order] == target.masks).float().mean() > 0.95
+            for kind in range(2):
+                surest = (found.labels == kind).nonzero()[0, 0]
+                assert found.scores[surest] > 0.5
+                assert box_iou(found.boxes[surest : surest + 1], target.boxes[kind : kind + 1]) > 0.6
+                both, either = found.masks[surest] & target.masks[kind], found.masks[surest] | target.masks[kind]
+                assert both.sum() / either.sum() > 0.6
 
     # ----- detections
 
     def test_detections(self, backbone):
-        """Within the picture, the surest first, above the threshold, at most 100, with masks as large as the picture."""
+        """Within the picture, the surest first, above the threshold, at most 100; masks are as large as the picture."""
         detector = self.make(backbone)
         sizes, originals = [SHAPE, (50, 70)], [(100, 150), (50, 70)]
         found = self.detections(detector, images(), sizes, originals=originals)

@@ -44,7 +44,7 @@ def objects(*boxes: list[float], labels: list[int] | None = None) -> Instances:
 @torch.no_grad()
 def fix(head: BoxHead, logits: list[float], offsets: list[list[float]]) -> None:
     """Lets the head say the same of every region."""
-    for layer, bias in ((head.fc_cls, logits), (head.fc_reg, sum(offsets, []))):
+    for layer, bias in ((head.fc_cls, logits), (head.fc_reg, [value for of_class in offsets for value in of_class])):
         layer.weight.zero_()
         layer.bias.copy_(torch.tensor(bias))
 
@@ -81,9 +81,7 @@ def test_giou_by_hand(target, giou):
     """Of the moved box, not of its offsets: here it moves by half its width and back."""
     offsets, boxes = torch.full((2, 2, 4), 9.0), torch.tensor([[3.0, 3, 4, 4], [-5.0, 0, 5, 10]])
     offsets[1, 0] = torch.tensor([5.0, 0, 0, 0])  # units of a tenth
-    found = box_head(giou=True).losses(
-        torch.zeros(2, 3), offsets, torch.tensor([2, 0]), boxes, torch.tensor([target])
-    )
+    found = box_head(giou=True).losses(torch.zeros(2, 3), offsets, torch.tensor([2, 0]), boxes, torch.tensor([target]))
     assert found["box"].item() == pytest.approx(10 * (1 - giou) / 2, abs=1e-5)
 
 
@@ -379,7 +377,9 @@ def test_a_cascade_s_scores():
 
 def test_placed_in_the_picture():
     """An image of 50 x 100 made of a picture of 100 x 400: twice as high, four times as wide."""
-    found = Detections(torch.tensor([[10.0, 10, 20, 20], [90, 40, 101, 50]]), torch.tensor([0.9, 0.8]), torch.tensor([1, 0]))
+    found = Detections(
+        torch.tensor([[10.0, 10, 20, 20], [90, 40, 101, 50]]), torch.tensor([0.9, 0.8]), torch.tensor([1, 0])
+    )
     placed = heads().placed(found, torch.ones(2, 28, 28), (50, 100), (100, 400))
     assert placed.boxes.tolist() == [[40, 20, 80, 40], [360, 80, 400, 100]]
     assert (placed.scores.tolist(), placed.labels.tolist()) == (found.scores.tolist(), [1, 0])

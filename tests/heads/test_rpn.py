@@ -191,23 +191,24 @@ def test_smooth_losses_by_hand():
 
 
 def test_losses_of_a_batch_by_hand():
-    """Means over the anchors of all images: here two of the first, and all three of the second, without objects."""
+    """Means over the anchors of all images: two of the first, all three of the second; its objects, though there are
+    none, count as one (mmdetection)."""
     values = [[1.0, -2.0, 5.0], [0.5, 0.25, -1.0]]
     found = losses(head(4), values, [[0, 0, 0, 0], [7, 7, 7, 7]], objects(TARGET), objects())
     background = loss(0.5, 0) + loss(0.25, 0) + loss(-1, 0)
-    assert found["rpn_class"].item() == pytest.approx((loss(1, 1) + loss(-2, 0) + background) / 5)
-    assert found["rpn_box"].item() == pytest.approx((SHIFT + GROWTH) / 5)
+    assert found["rpn_class"].item() == pytest.approx((loss(1, 1) + loss(-2, 0) + background) / 6)
+    assert found["rpn_box"].item() == pytest.approx((SHIFT + GROWTH) / 6)
 
 
 def test_inside_only():
     """The second anchor ends at (60, 60): an image whose last pixel is that has it, one less does not."""
     values, none = [[1.0, -2.0, 0.5]], objects()
     assert losses(head(4), values, [[0] * 4], none)["rpn_class"].item() == pytest.approx(
-        (loss(1, 0) + loss(-2, 0) + loss(0.5, 0)) / 3
+        (loss(1, 0) + loss(-2, 0) + loss(0.5, 0)) / (3 + 1)
     )
     for size, used in (((61, 61), [1, -2, 0.5]), ((60, 61), [1, 0.5]), ((61, 60), [1, 0.5]), ((33, 61), [1])):
         found = losses(head(4, inside_only=True), values, [[0] * 4], none, size=size)["rpn_class"].item()
-        assert found == pytest.approx(sum(loss(value, 0) for value in used) / len(used))
+        assert found == pytest.approx(sum(loss(value, 0) for value in used) / (len(used) + 1))
 
 
 def test_no_anchor_to_learn_from():

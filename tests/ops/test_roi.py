@@ -76,7 +76,8 @@ def test_regions_keep_their_order():
 
 
 @pytest.mark.parametrize(
-    "box", [[40.0, 60.0, 90.0, 100.0], [33.3, 41.7, 170.2, 160.9], [100.0, 60.0, 360.0, 310.5], [31.0, 20.0, 480.0, 490.0]]
+    "box",
+    [[40.0, 60.0, 90.0, 100.0], [33.3, 41.7, 170.2, 160.9], [100.0, 60.0, 360.0, 310.5], [31.0, 20.0, 480.0, 490.0]],
 )
 def test_a_ramp_has_its_value_at_the_centre_of_each_part(box):
     """Where a map is linear, so are its samples: a part's mean is the value at its centre, on every level."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from convnext.cli.output import emit, emit_json, newest_run, parse, table
+from convnext.cli.output import emit, emit_json, newest_run, parse, percent, table
+from convnext.core.errors import UserError
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How good a model is: top-1 and top-5 with 95 % intervals, each class, calibration, images a second.
+    """How good a model is: top-1 and top-5 with 95 % intervals, each class, calibration, images a second; of a detector
+    COCO's twelve figures for boxes and outlines, and each class.
 
     For example:
       convnext evaluate                        the run trained last, on the images it held out
       convnext evaluate runs/x --data photos   on other images (class folders named as in training)
+      convnext evaluate mask_rcnn_convnext_tiny.fb_coco --data coco --results r.json
     """
 
     model: tyro.conf.Positional[str] = ""
@@ -24,26 +28,80 @@ class Evaluate:
     if left out."""
     data: str = ""
     """Images to evaluate on; what the run held out if left out."""
-    batch: int = 64
-    """Images at a time."""
+    batch: int = 0
+    """Images at a time; 0: 64, or 1 for a detector."""
     workers: int = -1
     """Processes that read images; -1: as many as this machine can use."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the device is fast at it."""
+    scales: tuple[float, ...] = (1.0,)
+    """Detector: look at each picture at these sizes, as 0.5 1 1.5, and judge them together."""
+    flip: bool = False
+    """Detector: look at mirror images too."""
+    results: Path | None = None
+    """Detector: a file for every detection, in COCO's form."""
+    skip_bad: bool = False
+    """Detector: leave out annotations that cannot be used, and say which, instead of stopping."""
     json: bool = False
     """Print everything as JSON."""
 
 
 def run(argv: list[str]) -> None:
     args = parse(Evaluate, argv, command="evaluate")
+    from convnext.weights.load_detector import is_detector
+
+    model = args.model or str(newest_run())
+    if is_detector(model):
+        _detector(model, args)
+    else:
+        _classifier(model, args)
+
+
+def _detector(model: str, args: Evaluate) -> None:
+    from convnext.study.detection import evaluate_detector_on
+    from convnext.tasks.detect import Views
+
+    figures = evaluate_detector_on(
+        model,
+        data=args.data,
+        results=args.results,
+        batch=args.batch or 1,
+        workers=args.workers,
+        device=args.device,
+        dtype=args.dtype,
+        views=Views(args.scales, args.flip),
+        skip_bad=args.skip_bad,
+    )
+    if args.json:
+        emit_json(figures)
+        return
+    held = "  (THESE WERE TRAINED ON: no measure of new pictures)" if figures["held_out"] is False else ""
+    emit(f"model  {figures['model']}")
+    emit(f"data   {figures['data']}: {figures['n']} pictures, {figures['objects']} objects{held}")
+    emit(f"speed  {figures['images_per_second']:.2f} pictures/s, reading included")
+    if figures["skipped"]:
+        emit(f"skipped {len(figures['skipped'])} unreadable pictures, e.g. {figures['skipped'][0]['name']}")
+    kinds = [kind for kind in ("box", "mask") if figures[kind]]
+    rows = [(name, *(percent(figures[kind][name]) for kind in kinds)) for name in figures["box"] if name != "per_class"]
+    emit("\n" + table(rows, header=("", *kinds)))
+    worst = sorted((c for c in figures["box"]["per_class"] if c["n"]), key=lambda c: c["AP"] or 0.0)
+    lines = [(c["name"], str(c["n"]), percent(c["AP"]), percent(c["AP50"])) for c in worst[:20]]
+    emit("\n" + table(lines, header=("class, worst first", "objects", "box AP", "box AP50")))
+    if len(worst) > 20:
+        emit(f"... and {len(worst) - 20} more (--json has them all)")
+
+
+def _classifier(model: str, args: Evaluate) -> None:
     from convnext.study.evaluation import evaluate_on
 
+    if args.scales != (1.0,) or args.flip or args.results or args.skip_bad:
+        raise UserError(f"{model} is a classifier: --scales, --flip, --results and --skip-bad are for detectors.")
     figures = evaluate_on(
-        args.model or newest_run(),
+        model,
         data=args.data,
-        batch=args.batch,
+        batch=args.batch or 64,
         workers=args.workers,
         device=args.device,
         dtype=args.dtype,

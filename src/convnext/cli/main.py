@@ -9,7 +9,7 @@ from importlib import import_module
 from convnext.core.errors import UserError, nearest
 
 COMMANDS = {
-    "train": "train or fine-tune a classifier on a folder of images",
+    "train": "train or fine-tune a classifier or a detector on a folder of images",
     "evaluate": "how good a trained model is, and where it errs",
     "predict": "what a trained model sees in pictures",
     "report": "a run as one page: curves, confusion, worst mistakes",
@@ -21,7 +21,7 @@ COMMANDS = {
     "completion": "completion of commands and options for your shell",
 }
 
-HELP = f"""convnext - train, judge and use ConvNeXt image classifiers
+HELP = f"""convnext - train, judge and use ConvNeXt classifiers and detectors
 
 usage: convnext COMMAND [...]
 

@@ -40,6 +40,11 @@ def emit(text: str) -> None:
     print(text)  # noqa: T201
 
 
+def percent(share: float | None) -> str:
+    """A share of 0..1 for people; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
 def emit_json(value: Any) -> None:
     """A result for programs."""
     emit(json.dumps(value, indent=2, ensure_ascii=False))

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Callable, Iterator
+import json
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from convnext.cli.output import emit, emit_json, newest_run, parse
+from convnext.cli.pictures import Picture, drawing_name, find_pictures, read_or_say
+from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from convnext.detector import Detector
+    from convnext.ops.instances import Detections
     from convnext.predictor import Guess, Predictor
 
 _BATCH = 32
+_DRAWN = Path("predictions")  # where a detector's pictures go: people would rather look than read boxes
 
 
 @dataclass(frozen=True)
 class Predict:
-    """What a model sees in pictures.
+    """What a model sees in pictures: classes, or objects with their boxes and outlines.
 
     For example:
       convnext predict cat.jpg dog.png              files
       convnext predict holiday/                     every picture in a folder
       cat cat.jpg | convnext predict -              a picture, or a list of paths, from standard input
       convnext predict cat.jpg --pictures out/      also draws each picture with its classes
+
+    With a detector (convnext train --data PICTURES, annotated in COCO's form):
+      convnext predict street.jpg                   draws boxes, outlines and labels into predictions/
+      convnext predict street.jpg --results r.json  also writes every detection in COCO's form
     """
 
     paths: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -42,9 +48,17 @@ class Predict:
     """A run's folder, a file of weights, a name from `convnext weights list` or hf-hub:owner/name; the run trained last
     if left out."""
     top: int = 5
-    """How many classes to name for each picture."""
+    """Classifier: how many classes to name for each picture."""
+    score: float = 0.5
+    """Detector: show objects from this score on."""
+    scales: tuple[float, ...] = (1.0,)
+    """Detector: look at each picture at these sizes, as 0.5 1 1.5, and judge them together."""
+    flip: bool = False
+    """Detector: look at mirror images too."""
+    results: Path | None = None
+    """Detector: a file for every detection, in COCO's form; pictures are numbered in their order, from 1."""
     pictures: Path | None = None
-    """A folder for annotated copies of the pictures."""
+    """A folder for annotated copies of the pictures; a detector's go to predictions/ if left out."""
     limit: int = 0
     """Stop after so many pictures; 0: all."""
     device: str = "auto"
@@ -61,16 +75,18 @@ def run(argv: list[str]) -> int:
         raise UserError("Which pictures? convnext predict FILE_OR_FOLDER ...")
     if args.top < 1:
         raise UserError(f"--top names at least 1 class, not {args.top}.")
-    from convnext.predictor import Predictor
+    if not 0 <= args.score <= 1:
+        raise UserError(f"--score lies in 0 to 1, not {args.score:g}.")
+    from convnext.weights.load_detector import is_detector
 
     model = args.model or str(newest_run())
     if not args.model:
         say(f"using {model}")
-    predictor = Predictor(model, device=args.device, dtype=args.dtype)
-    pictures = list(islice(_find(args.paths, model), args.limit or None))
+    see = _objects if is_detector(model) else _classes
+    pictures = list(islice(find_pictures(args.paths, model), args.limit or None))
     if not pictures:
         raise UserError(f"There is no picture in {', '.join(args.paths)}.")
-    results, bad = _predict(predictor, pictures, args)
+    results, bad = see(model, pictures, args)
     if args.json:
         emit_json(results + bad)
     for entry in bad:
@@ -78,87 +94,37 @@ def run(argv: list[str]) -> int:
     return 1 if bad else 0
 
 
-class _Picture(NamedTuple):
-    """A picture that was found; it is read when its turn comes. `read` raises BadImage or OSError."""
-
-    name: str
-    read: Callable[[], Tensor]
+_Results = tuple[list[dict[str, Any]], list[dict[str, str]]]
+"""Results in order, and the pictures that could not be read, with the reason."""
 
 
-def _find(paths: tuple[str, ...], model: str) -> Iterator[_Picture]:
-    """Every picture that the arguments mean, in order. Raises UserError for a path that is not there."""
-    from convnext.data.decode import IMAGE_SUFFIXES
+def _classes(model: str, pictures: list[Picture], args: Predict) -> _Results:
+    """What a classifier sees, printed as it comes."""
+    from convnext.predictor import Predictor
 
-    for path in paths:
-        if path == "-":
-            yield from _standard_input(model)
-        elif path == "digits" and not Path(path).exists():
-            from convnext.run import reopen
-
-            source = reopen(Path(model)).val
-            yield from (_Picture(source.name(i), partial(source.read, i)) for i in range(len(source)))
-        elif Path(path).is_dir():
-            files = (file for file in sorted(Path(path).rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
-            yield from (_Picture(str(file), partial(_read, file)) for file in files if file.is_file())
-        elif Path(path).is_file():
-            yield _Picture(path, partial(_read, Path(path)))
-        else:
-            raise UserError(f"There is no file or folder {path}.")
-
-
-def _standard_input(model: str) -> Iterator[_Picture]:
-    """One picture, or the paths of many, a line each: text without zero bytes is taken for paths."""
-    data = sys.stdin.buffer.read()
-    if not data:
-        raise UserError("Standard input is empty: pipe a picture or a list of paths into it.")
-    try:
-        lines = tuple(line for line in data.decode().splitlines() if line.strip()) if b"\0" not in data else ()
-    except UnicodeDecodeError:
-        lines = ()
-    if lines:
-        yield from _find(tuple(line for line in lines if line != "-"), model)
-    else:
-        yield _Picture("-", lambda: _decode(data, "standard input"))
-
-
-def _read(path: Path) -> Tensor:
-    return _decode(path.read_bytes(), str(path))
-
-
-def _decode(data: bytes, name: str) -> Tensor:
-    from convnext.data.decode import decode
-    from convnext.predictor import MAX_PIXELS
-
-    return decode(data, name=name, max_pixels=MAX_PIXELS)
-
-
-def _predict(
-    predictor: Predictor, pictures: list[_Picture], args: Predict
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Results in order, printed as they come; and the pictures that could not be read, with the reason."""
-    from convnext.data.decode import BadImage
-
+    predictor = Predictor(model, device=args.device, dtype=args.dtype)
     results: list[dict[str, Any]] = []
-    bad: list[dict[str, Any]] = []
+    bad: list[dict[str, str]] = []
     with Progress("predicting", len(pictures), unit="picture") as progress:
         for start in range(0, len(pictures), _BATCH):
-            names, images = [], []
-            for picture in pictures[start : start + _BATCH]:
-                try:
-                    images.append(picture.read())
-                    names.append(picture.name)
-                except BadImage as error:
-                    bad.append({"name": picture.name, "error": error.reason})
-                except OSError as error:
-                    bad.append({"name": picture.name, "error": error.strerror or str(error)})
-            guesses = predictor.predict(images, top=args.top) if images else []
-            for name, image, row in zip(names, images, guesses, strict=True):
-                results.append(_result(name, image, row, args, number=len(results)))
-            progress.update(start + len(names))
+            some = pictures[start : start + _BATCH]
+            read = [(p.name, image) for p in some if (image := read_or_say(p, bad)) is not None]
+            _classified(predictor, read, args, results)
+            progress.update(start + len(some))
     return results, bad
 
 
-def _result(name: str, image: Tensor, guesses: list[Guess], args: Predict, *, number: int) -> dict[str, Any]:
+def _classified(
+    predictor: Predictor, read: list[tuple[str, Tensor]], args: Predict, results: list[dict[str, Any]]
+) -> None:
+    if not read:
+        return
+    guesses = predictor.predict([image for _, image in read], top=args.top)
+    for (name, image), row in zip(read, guesses, strict=True):
+        results.append(_class_result(name, image, row, args, number=len(results)))
+
+
+def _class_result(name: str, image: Tensor, guesses: list[Guess], args: Predict, *, number: int) -> dict[str, Any]:
     """Prints one picture's classes, draws it if asked to, and returns them."""
     result: dict[str, Any] = {
         "name": name,
@@ -168,10 +134,60 @@ def _result(name: str, image: Tensor, guesses: list[Guess], args: Predict, *, nu
         from convnext.study.pictures import annotated
 
         args.pictures.mkdir(parents=True, exist_ok=True)
-        stem = re.sub(r"[^\w.-]+", "_", Path(name).stem) or "picture"
-        target = args.pictures / f"{number:04d}-{stem}.png"
+        target = args.pictures / drawing_name(name, number)
         annotated(image, [(g.label, g.probability) for g in guesses], title=Path(name).name).save(target)
         result["picture"] = str(target)
     if not args.json:
         emit(f"{name}: " + ", ".join(f"{g.label} {100 * g.probability:.1f} %" for g in guesses))
     return result
+
+
+def _objects(model: str, pictures: list[Picture], args: Predict) -> _Results:
+    """What a detector finds, printed and drawn as it comes."""
+    from convnext.detector import Detector
+    from convnext.tasks.detect import Views
+
+    detector = Detector(model, device=args.device, dtype=args.dtype, views=Views(args.scales, args.flip))
+    results: list[dict[str, Any]] = []
+    bad: list[dict[str, str]] = []
+    every: list[dict[str, Any]] = []
+    with Progress("predicting", len(pictures), unit="picture") as progress:
+        for number, picture in enumerate(pictures):
+            image = read_or_say(picture, bad)
+            if image is not None:
+                found = detector.detect(image)
+                every += _coco_results(picture.name, number + 1, found, detector)
+                results.append(_object_result(picture.name, image, found, detector, args, number=number))
+            progress.update(number + 1)
+    if args.results is not None:
+        write_text(args.results, json.dumps(every) + "\n")
+    return results, bad
+
+
+def _coco_results(name: str, image_id: int, found: Detections, detector: Detector) -> list[dict[str, Any]]:
+    from convnext.metrics.coco_ap import results_of
+
+    ids = detector.card.category_ids or tuple(range(1, 1 + len(detector.classes)))
+    return [{**entry, "file_name": name} for entry in results_of(image_id, found, ids)]
+
+
+def _object_result(
+    name: str, image: Tensor, found: Detections, detector: Detector, args: Predict, *, number: int
+) -> dict[str, Any]:
+    """Prints how many of which objects there are, draws them, and returns them."""
+    from convnext.ops.instances import surest
+    from convnext.study.scene_pictures import drawn
+
+    shown, folder = detector.named(found, score=args.score), args.pictures or _DRAWN
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / drawing_name(name, number)
+    drawn(image, surest(found, args.score), detector.classes, title=Path(name).name).save(target)
+    if not args.json:
+        counts = {label: sum(one.label == label for one in shown) for label in dict.fromkeys(o.label for o in shown)}
+        said = ", ".join(f"{count} {label}" for label, count in counts.items()) or f"nothing from {args.score:g} on"
+        emit(f"{name}: {said}  ->  {target}")
+    objects = [
+        {"label": one.label, "index": one.index, "score": round(one.score, 6), "box": [round(v, 2) for v in one.box]}
+        for one in shown
+    ]
+    return {"name": name, "objects": objects, "picture": str(target)}

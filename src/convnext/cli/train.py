@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from convnext.cli.output import RUNS, emit, emit_json, parse
+from convnext.cli.output import RUNS, emit, emit_json, parse, percent
 from convnext.core.errors import UserError
 from convnext.core.logs import say
-from convnext.recipes.recipe import Recipe, read_recipe
+from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe, read_recipe
 from convnext.recipes.table import RECIPES, find_recipe
+
+R = TypeVar("R", Recipe, DetectionRecipe)
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train or fine-tune a classifier.
+class Train(Generic[R]):
+    """Train or fine-tune a classifier, or a detector.
 
     For example:
       convnext train --data photos                    picks a recipe for your photos and says why
       convnext train --data photos --init model.pth   starts from pre-trained weights
       convnext train cifar10 --data cifar --optim.lr 1e-3
+      convnext train coco/mask_rcnn_convnext_tiny --data coco
       convnext train runs/x/recipe.json               runs a recipe again
       convnext train --resume runs/x                  goes on where it was stopped
 
-    photos/ holds one folder of images for each class, or train/ and val/ with such folders each.
+    photos/ holds one folder of images for each class, or train/ and val/ with such folders each; or, for a detector,
+    annotations in COCO's form: annotations/instances_train.json with images/train/ (COCO's own folders, and
+    train/_annotations.coco.json, do too), or one .json file beside its images.
     RECIPE comes first and is one of `convnext recipes` or a recipe.json; every setting of it can be changed below.
     """
 
+    recipe: Annotated[tyro.conf.SuppressFixed[R], tyro.conf.arg(name="")]
     out: Path | None = None
     """Where to put the run; runs/RECIPE-TIME if left out."""
     overwrite: bool = False
@@ -40,14 +45,12 @@ class Train:
     """Go on with this run instead; it has its own recipe."""
     json: bool = False
     """Print the result as JSON."""
-    recipe: Annotated[tyro.conf.SuppressFixed[Recipe], tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=lambda: Recipe(name="imagenet")
-    )
 
 
 def run(argv: list[str]) -> None:
     base, reasons, rest = _base(argv)
-    args = parse(Train, rest, command="train", default=Train(recipe=base))
+    kind: type[Train[Any]] = Train[DetectionRecipe] if isinstance(base, DetectionRecipe) else Train[Recipe]
+    args = parse(kind, rest, command="train", default=kind(recipe=base))
     from convnext import run as assembler
 
     if args.resume:
@@ -63,28 +66,52 @@ def run(argv: list[str]) -> None:
 def _finish(folder: Path, *, as_json: bool) -> None:
     """Evaluates the best model, draws the report, and says where everything is."""
     from convnext.core import distributed
-    from convnext.study.evaluation import evaluate_run
+    from convnext.run import RECIPE
     from convnext.study.report import write_report
 
     if not distributed.is_main():
         return
-    figures = evaluate_run(folder)
+    judge = _judge_detector if isinstance(read_recipe(folder / RECIPE), DetectionRecipe) else _judge_classifier
+    figures, said = judge(folder)
     report = write_report(folder)
     if as_json:
-        emit_json({"run": str(folder), "report": str(report), "top1": figures["top1"], "top5": figures["top5"]})
+        emit_json({"run": str(folder), "report": str(report), **figures})
         return
-    low, high = figures["top1_interval"]
-    on = (
-        f"{figures['n']} held-out images"
-        if figures["held_out"]
-        else f"the {figures['n']} TRAINING images (none were held out)"
-    )
-    say(f"top-1 {100 * figures['top1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}) on {on}")
+    say(said)
     emit(f"model:  {folder / 'best.safetensors'}")
     emit(f"report: {report}")
 
 
-def _base(argv: list[str]) -> tuple[Recipe, tuple[str, ...], list[str]]:
+def _judge_classifier(folder: Path) -> tuple[dict[str, Any], str]:
+    """The figures of a run's best classifier, and a sentence that says them."""
+    from convnext.study.evaluation import evaluate_run
+
+    figures = evaluate_run(folder)
+    low, high = figures["top1_interval"]
+    said = (
+        f"top-1 {100 * figures['top1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}) on {_held_out(figures, 'images')}"
+    )
+    return {"top1": figures["top1"], "top5": figures["top5"]}, said
+
+
+def _judge_detector(folder: Path) -> tuple[dict[str, Any], str]:
+    """The figures of a run's best detector, and a sentence that says them."""
+    from convnext.study.detection import evaluate_detector_run
+
+    figures = evaluate_detector_run(folder)
+    kinds = {kind: figures[kind] for kind in ("box", "mask") if figures[kind]}
+    short = {f"{kind}_{name}": found[name] for kind, found in kinds.items() for name in ("AP", "AP50")}
+    said = ", ".join(f"{name.replace('_', ' ')} {percent(value)}" for name, value in short.items())
+    return short, f"{said} on {_held_out(figures, 'pictures')}"
+
+
+def _held_out(figures: dict[str, Any], what: str) -> str:
+    if figures["held_out"]:
+        return f"{figures['n']} held-out {what}"
+    return f"the {figures['n']} TRAINING {what} (none were held out)"
+
+
+def _base(argv: list[str]) -> tuple[AnyRecipe, tuple[str, ...], list[str]]:
     """The recipe that settings are applied to, why it was picked, and the arguments that are left."""
     if argv and not argv[0].startswith("-"):
         name, rest = argv[0], argv[1:]
@@ -99,11 +126,18 @@ def _base(argv: list[str]) -> tuple[Recipe, tuple[str, ...], list[str]]:
     data = _value(argv, "--data")
     if not data:
         raise UserError("Which images? convnext train --data DIR, where DIR has one folder of images for each class.")
-    from convnext.run import choose_recipe
-
-    recipe, reasons = choose_recipe(data, init=_value(argv, "--init"))
     say(f"recipe picked for {data}:")
+    recipe, reasons = _picked(data, _value(argv, "--init"))
     return recipe, reasons, argv
+
+
+def _picked(data: str, init: str) -> tuple[AnyRecipe, tuple[str, ...]]:
+    """A recipe for the data: for a detector, where it is annotated in COCO's form."""
+    from convnext.data.scenes import is_coco
+    from convnext.parts.classification import choose_recipe
+    from convnext.parts.detection import choose_detection_recipe
+
+    return choose_detection_recipe(data, init=init) if is_coco(data) else choose_recipe(data, init=init)
 
 
 def _value(argv: list[str], option: str) -> str:

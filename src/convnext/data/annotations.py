@@ -28,6 +28,7 @@ from convnext.data.problems import Problems, is_id, short
 from convnext.data.source import Strings, printable
 
 _FAR = 1e9  # beyond any picture
+_WITHOUT_AREA = ("boxes without area", "")
 _THIN = 0.02  # pixels: less could be nothing, once the two sides are float32
 WITHOUT_OUTLINE = "annotations without 'segmentation', where others have one"
 
@@ -173,7 +174,7 @@ class _Objects:
         self.outlines = Outlines()
         self._outlined = array("b")
         self._ids: set[int] = set()
-        self._cut = 0
+        self._cut = self._without_area = 0
 
     @property
     def given(self) -> np.ndarray:
@@ -193,7 +194,9 @@ class _Objects:
             self.listed.lost += 1  # told with its image
             return
         wrong = self._wrong(entry)
-        if wrong:
+        if wrong == _WITHOUT_AREA:
+            self._without_area += 1
+        elif wrong:
             kind, example = wrong
             self.problems.add(kind, f"{short(entry.get('id', 'without id'))} of image {short(number)}: {example}")
 
@@ -212,8 +215,10 @@ class _Objects:
         if not isinstance(given, list) or len(given) != 4 or not all(map(_is_number, given)):
             return "annotations whose 'bbox' is not four finite numbers (x, y, width, height)", short(given)
         x, y, w, h = given
+        if w < 0 or h < 0:
+            return "boxes of negative size", short(given)
         if w < _THIN or h < _THIN:
-            return "boxes without area", short(given)
+            return _WITHOUT_AREA
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         if x1 - x0 < _THIN or y1 - y0 < _THIN:
             return "boxes outside of their image", f"{short(given)} in {width} x {height} pixels"
@@ -254,10 +259,15 @@ class _Objects:
         return np.flatnonzero(outlined), True
 
     def note(self) -> str:
-        """How many boxes were cut off; may be empty."""
-        if not self._cut:
-            return ""
-        return f"{self._cut:,} boxes reach more than a pixel beyond their image; they are cut off at its border."
+        """How many boxes were left out or cut off; may be empty."""
+        found = []
+        if self._without_area:  # COCO itself has some
+            found.append(f"{self._without_area:,} boxes have no area; they are left out.")
+        if self._cut:
+            found.append(
+                f"{self._cut:,} boxes reach more than a pixel beyond their image; they are cut off at its border."
+            )
+        return " ".join(found)
 
 
 def _is_number(value: Any) -> bool:

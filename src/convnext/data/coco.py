@@ -169,6 +169,6 @@ def for_training(source: CocoSource, augment: SceneAugmentConfig) -> CocoSource:
     if not fit.any():
         raise UserError(
             f"None of {len(source):,} images can be trained on: they have no object, or a side of less than "
-            f"{augment.min_side} pixels (--augment.drop-empty false and --augment.min-side 1 keep them)."
+            f"{augment.min_side} pixels (--augment.no-drop-empty and --augment.min-side 1 keep them)."
         )
     return source if bool(fit.all()) else source.selected(torch.nonzero(fit).flatten())

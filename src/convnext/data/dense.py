@@ -180,10 +180,12 @@ def prepare_scenes(images: Tensor, sizes: Tensor, config: SceneConfig) -> Tensor
     return normal.masked_fill_((below[:, :, None] | beside[:, None, :]).unsqueeze(1), 0)
 
 
-def scene_batch(images: Sequence[Tensor], config: SceneConfig) -> SceneBatch:
-    """Pictures uint8 (3, H, W) of any sizes as one batch for evaluation."""
-    scenes = [_Scene(eval_scene(image, config), None, (image.shape[1], image.shape[2])) for image in images]
-    return _padded(scenes, list(range(len(scenes))), config.divisor)
+def scene_batch(images: Sequence[Tensor], config: SceneConfig | None) -> SceneBatch:
+    """Pictures uint8 (3, H, W) of any sizes as one batch for evaluation, or without `config` as they are."""
+    sizes = [(image.shape[1], image.shape[2]) for image in images]
+    seen = [eval_scene(image, config) for image in images] if config else images
+    scenes = [_Scene(image, None, size) for image, size in zip(seen, sizes, strict=True)]
+    return _padded(scenes, list(range(len(scenes))), config.divisor if config else 1)
 
 
 def _scaled(image: Tensor, instances: Instances, short: int, long: int) -> tuple[Tensor, Instances]:

@@ -32,7 +32,7 @@ class Problems:
         and_lost = f", and {lost:,} annotations of such images" if lost else ""
         return (
             f"{self.path} has {sum(self.found.values()):,} problems:\n{self._lines()}\n"
-            f"Repair them, or leave out what they concern{and_lost}: --loader.skip-bad true"
+            f"Repair them, or leave out what they concern{and_lost}: --loader.skip-bad"
         )
 
     def note(self, lost: int) -> str:

@@ -118,8 +118,8 @@ class RPNHead(nn.Module):
             class_loss = class_loss + F.binary_cross_entropy_with_logits(scores[image, chosen], truth, reduction="sum")
             wanted = encode(boxes[positives], target.boxes[objects], _UNITS)
             box_loss = box_loss + _distance(moved[image, positives], wanted, self.config.smooth)
-            total += len(chosen)
-        return {"rpn_class": class_loss / max(total, 1), "rpn_box": box_loss / max(total, 1)}
+            total += max(len(positives), 1) + max(len(negatives), 1)  # mmdetection counts no kind as less than one
+        return {"rpn_class": class_loss / total, "rpn_box": box_loss / total}
 
     @torch.no_grad()
     def _sampled(self, boxes: Tensor, usable: Tensor, target: Instances) -> tuple[Tensor, Tensor, Tensor]:

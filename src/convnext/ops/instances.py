@@ -39,3 +39,10 @@ class Detections(NamedTuple):
     """int64 (N,): class indices."""
     masks: Tensor | None = None
     """bool (N, H, W), as large as the picture; None where the detector has no masks."""
+
+
+def surest(detections: Detections, score: float) -> Detections:
+    """Those from a score on, on the CPU."""
+    kept = (detections.scores >= score).nonzero().flatten()
+    masks = None if detections.masks is None else detections.masks[kept].cpu()
+    return Detections(detections.boxes[kept].cpu(), detections.scores[kept].cpu(), detections.labels[kept].cpu(), masks)

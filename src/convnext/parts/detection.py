@@ -74,7 +74,7 @@ def detection(recipe: DetectionRecipe, device: torch.device, split: dict[str, An
             "classes": len(classes),
         },
         notes=tuple(notes),
-        alarms=lambda plan: _alarms(full, len(train), plan),
+        alarms=lambda plan: alarms(full, len(train), plan),
     )
 
 
@@ -102,7 +102,8 @@ def _task(recipe: DetectionRecipe, train: CocoSource, opened: OpenedScenes, devi
     )
 
 
-def _alarms(recipe: DetectionRecipe, images: int, plan: Plan) -> list[str]:
+def alarms(recipe: DetectionRecipe, images: int, plan: Plan) -> list[str]:
+    """What will probably go wrong with this recipe on that many pictures."""
     found = []
     if not recipe.init and images < _FEW:
         found.append(

@@ -15,9 +15,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0..255."""
 
 _LONGEST, _SHORTEST = 1280, 400  # pixels of the shown picture's longer side; larger ones shrink, smaller ones grow
-_PAPER, _INK, _MUTED = (250, 249, 246), (32, 35, 40), (112, 116, 124)
+PAPER, INK, MUTED = (250, 249, 246), (32, 35, 40), (112, 116, 124)
 _ACCENT, _QUIET, _TRACK = (43, 108, 176), (150, 172, 198), (232, 230, 224)
 _CJK = ("Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "WenQuanYi Zen Hei", "Arial Unicode MS")
 
@@ -30,11 +32,10 @@ def thumbnail(image: Tensor, side: int) -> Image.Image:
     shape or type.
     """
     picture = _picture(image)
-    longest = max(picture.size)
-    if 2 * longest <= side:
-        factor = side // longest
+    factor = whole_factor(max(picture.size), side)
+    if factor > 1:
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    width, height = (max(1, round(length * side / longest)) for length in picture.size)
+    width, height = (max(1, round(length * side / max(picture.size))) for length in picture.size)
     return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
@@ -53,10 +54,15 @@ def annotated(image: Tensor, lines: Sequence[tuple[str, float]], *, title: str) 
     panel = _panel(lines, title=title, width=wide, unit=unit)
     width = wide if below else picture.width + wide
     height = picture.height + panel.height if below else max(picture.height, panel.height)
-    canvas = Image.new("RGB", (width, height), _PAPER)
+    canvas = Image.new("RGB", (width, height), PAPER)
     canvas.paste(picture, ((wide - picture.width) // 2 if below else 0, 0 if below else (height - picture.height) // 2))
     canvas.paste(panel, (0, picture.height) if below else (picture.width, (height - panel.height) // 2))
     return canvas
+
+
+def whole_factor(longest: int, side: int) -> int:
+    """By which whole factor `thumbnail` grows a picture whose longer side is `longest`; 1 where it resamples."""
+    return side // longest if 2 * longest <= side else 1
 
 
 def _picture(image: Tensor) -> Image.Image:
@@ -69,70 +75,76 @@ def _panel(lines: Sequence[tuple[str, float]], *, title: str, width: int, unit: 
     """The list of classes: a line of title, then for each class its name, its percentage and a bar."""
     margin, row = round(1.4 * unit), round(2.5 * unit)
     top = margin + round(2.1 * unit)
-    panel = Image.new("RGB", (width, top + row * len(lines) + margin - unit // 2), _PAPER)
+    panel = Image.new("RGB", (width, top + row * len(lines) + margin - unit // 2), PAPER)
     draw = ImageDraw.Draw(panel)
     inner = width - 2 * margin
-    _write(draw, (margin, margin + unit), title, size=round(0.85 * unit), width=inner, fill=_MUTED)
+    write(draw, (margin, margin + unit), title, size=round(0.85 * unit), width=inner, fill=MUTED)
     for number, (name, probability) in enumerate(lines):
         y, first = top + row * number, number == 0
-        figure, ink = f"{100 * probability:.1f} %", _INK if first else _MUTED
-        figures = _font(unit, bold=first, text=figure)
+        figure, ink = f"{100 * probability:.1f} %", INK if first else MUTED
+        figures = font(unit, bold=first, text=figure)
         draw.text((width - margin, y + unit), figure, font=figures, fill=ink, anchor="rs")
         room = inner - round(figures.getlength(figure)) - unit
-        _write(draw, (margin, y + unit), name, size=unit, width=room, fill=ink, bold=first)
+        write(draw, (margin, y + unit), name, size=unit, width=room, fill=ink, bold=first)
         bar = (margin, y + round(1.45 * unit), inner, max(4, unit // 3))
         _bar(panel, bar, probability, fill=_ACCENT if first else _QUIET)
     return panel
 
 
-def _bar(panel: Image.Image, box: tuple[int, int, int, int], share: float, *, fill: tuple[int, int, int]) -> None:
+def _bar(panel: Image.Image, box: tuple[int, int, int, int], share: float, *, fill: Colour) -> None:
     """A bar with round ends in `box` (x, y, width, height), filled from the left up to `share` of 0..1."""
     x, y, width, height = box
     share = min(max(0.0, share), 1.0)  # in this order a NaN is 0
     for length, colour in ((width, _TRACK), (round(width * share), fill)):
-        if length:
-            # drawn at four times the size: Pillow's own round corners are jagged
-            mask = Image.new("L", (4 * length, 4 * height))
-            ImageDraw.Draw(mask).rounded_rectangle((0, 0, 4 * length - 1, 4 * height - 1), 2 * height, fill=255)
-            panel.paste(colour, (x, y), mask.resize((length, height), Image.Resampling.BOX))
+        rounded(panel, (x, y, length, height), radius=height / 2, fill=colour)
 
 
-def _write(
+def rounded(panel: Image.Image, box: tuple[int, int, int, int], *, radius: float, fill: Colour) -> None:
+    """Fills `box` (x, y, width, height), its corners rounded; nothing where it has no width."""
+    x, y, width, height = box
+    if width:
+        # drawn at four times the size: Pillow's own round corners are jagged
+        mask = Image.new("L", (4 * width, 4 * height))
+        ImageDraw.Draw(mask).rounded_rectangle((0, 0, 4 * width - 1, 4 * height - 1), 4 * radius, fill=255)
+        panel.paste(fill, (x, y), mask.resize((width, height), Image.Resampling.BOX))
+
+
+def write(
     draw: ImageDraw.ImageDraw,
     at: tuple[int, int],
     text: str,
     *,
     size: int,
     width: int,
-    fill: tuple[int, int, int],
+    fill: Colour,
     bold: bool = False,
 ) -> None:
     """Writes one line at `at` (left, baseline: the same for every font), shortened to `width` pixels."""
-    clean = _printable(text)
-    font = _font(size, bold=bold, text=clean)
-    draw.text(at, _shortened(clean, font, width), font=font, fill=fill, anchor="ls")
+    clean = printable(text)
+    face = font(size, bold=bold, text=clean)
+    draw.text(at, shortened(clean, face, width), font=face, fill=fill, anchor="ls")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line that every font can draw: line breaks, controls and broken file names become a replacement sign."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def _shortened(text: str, font: Font, width: int) -> str:
+def shortened(text: str, face: Font, width: int) -> str:
     """`text`, or its beginning and end around an ellipsis where it is longer than `width` pixels."""
     text = text if len(text) <= 500 else f"{text[:250]}…{text[-250:]}"  # measuring a megabyte takes its time
-    if font.getlength(text) <= width:
+    if face.getlength(text) <= width:
         return text
     short = "…"
     for kept in range(1, len(text)):
         candidate = f"{text[: (2 * kept + 2) // 3].rstrip()}…{text[len(text) - kept // 3 :].lstrip()}"
-        if font.getlength(candidate) > width:
+        if face.getlength(candidate) > width:
             break
         short = candidate
     return short
 
 
-def _font(size: int, *, bold: bool, text: str) -> Font:
+def font(size: int, *, bold: bool, text: str) -> Font:
     """DejaVu Sans, which comes with matplotlib; for letters it lacks, a font of this machine that has them."""
     # up to U+024F, the Latin letters, a look into the fonts is not worth its time
     beyond = frozenset(ord(char) for char in text if ord(char) > 0x24F and char != "…")

@@ -33,7 +33,7 @@ class Plan:
     steps_per_epoch: int
     warmup_steps: int
     total_steps: int
-    drop_steps: tuple[int, ...] | None
+    drop_steps: tuple[int, ...] | None = None
     """Where the learning rate falls to a tenth; None: it follows a cosine."""
 
 

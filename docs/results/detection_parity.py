@@ -1,0 +1,461 @@
+# ruff: noqa: T201 - it prints tables
+"""Mask R-CNN and Cascade Mask R-CNN beside mmdetection's, part by part: prints the tables of detection-parity.md.
+
+Needs mmdetection 3.3.0 and a module that puts torchvision's operations in the place of mmcv's compiled ones (or
+mmcv itself: leave `--stand-in` out). Both detectors have the same backbone, ours (proven in parity.md), and the same
+weights, all of them random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import types
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convnext.heads.rcnn import RCNN
+from convnext.models.features import build_maps
+from convnext.networks.config import dense_backbone, detector_config
+from convnext.networks.detector import build_detector, count_detector_macs
+from convnext.ops.boxes import clip
+from convnext.ops.instances import Detections, Instances
+from convnext.ops.roi import pool_regions, regions
+
+FILES = {
+    "mask_rcnn": "mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py",
+    "cascade_mask_rcnn": "cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py",
+}
+TOP, CLASSES = 300, 80
+SIZES = [(320, 416), (270, 350)]  # of the images without padding: the second is no multiple of 32
+ORIGINALS = [(480, 624), (407, 533)]  # of the pictures that they were resized from: the second not quite evenly
+SPREAD = {"rpn_cls": 1.5, "rpn_reg": 0.3, "fc_cls": 3.0, "fc_reg": 1.0, "conv_logits": 2.0}  # of outputs; else 1
+NAMES = {"rpn_cls": "rpn_class", "rpn_bbox": "rpn_box", "cls": "class", "bbox": "box", "mask": "mask"}  # losses
+BACKGROUND = 17.0  # added to its logits
+Rows = dict[str, float]
+
+
+class Batch(NamedTuple):
+    """What both detectors see."""
+
+    images: Tensor
+    targets: list[Instances]
+
+
+# The two detectors
+
+
+def reference(kind: str) -> Any:
+    """mmdetection's detector from its own configuration; only the backbone is ours, and batch norm not synchronised."""
+    for name in ("mmpretrain", "mmpretrain.models"):  # named by the configurations, for the backbone alone
+        sys.modules.setdefault(name, types.ModuleType(name))
+    mmdet, registry = importlib.import_module("mmdet"), importlib.import_module("mmdet.registry")
+    importlib.import_module("mmdet.utils").register_all_modules()
+    folder = Path(str(mmdet.__file__)).parent / ".mim/configs/convnext"
+    config = importlib.import_module("mmengine.config").Config.fromfile(folder / FILES[kind])
+    unsynchronised(config.model)
+    registry.MODELS.register_module(name="OurMaps", force=True, module=our_maps)
+    config.model.backbone = {"type": "OurMaps", "name": "convnext_tiny"}
+    return registry.MODELS.build(config.model)
+
+
+def stand_in(module: Path | None) -> None:
+    """Imports the stand-in for mmcv's operations, and puts two where mmdetection takes them from parts of mmcv.ops."""
+    if module:
+        sys.path.insert(0, str(module.parent))
+        importlib.import_module(module.stem)
+    operations = importlib.import_module("mmcv.ops")
+    pool, suppress = operations.roi_align, operations.batched_nms  # before the names become those of modules
+    vars(importlib.import_module("mmdet.structures.mask.structures"))["roi_align"] = pool
+    vars(importlib.import_module("mmdet.models.layers.bbox_nms"))["batched_nms"] = suppress
+
+
+def our_maps(name: str) -> nn.Module:
+    """Our backbone, under the name by which mmdetection builds it."""
+    return build_maps(dense_backbone(name))
+
+
+def unsynchronised(node: Any) -> None:
+    """SyncBN runs on GPUs only; on one process batch norm is the same."""
+    for value in list(node.values() if isinstance(node, dict) else node):
+        if isinstance(value, dict) and value.get("type") == "SyncBN":
+            value["type"] = "BN"
+        elif isinstance(value, (dict, list)):
+            unsynchronised(value)
+
+
+@torch.no_grad()
+def randomise(detector: RCNN, images: Tensor) -> None:
+    """Draws every tensor, so that outputs spread: detections of many classes, scores from 0.05 to 1, boxes that move.
+
+    The heads are scaled by what the images make of them, layer by layer in one forward.
+    """
+    for name, value in detector.backbone.named_parameters():
+        if name.endswith("gamma"):
+            value.uniform_(0.1, 1)
+        elif value.ndim > 1:
+            value.normal_(std=value[0].numel() ** -0.5)
+        else:
+            value.copy_(torch.rand_like(value) + 0.5 if name.endswith("weight") else torch.randn_like(value) * 0.1)
+    stages = len(detector.roi_head.box_stages)
+    for name, module in detector.named_modules():
+        if not name.startswith("backbone.") and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            last = name.rsplit(".", 1)[-1]
+            classes = last == "fc_cls"  # its logits are means over stages, and most regions are background
+            spread = SPREAD.get(last, 1.0) * (stages**0.5 if classes else 1)
+            settle(module, spread, BACKGROUND if classes else 0.0)
+        elif isinstance(module, nn.BatchNorm2d):
+            settle_norm(module)
+    maps = detector.eval().maps(images)
+    proposals = [boxes[:TOP] for boxes in detector.proposals(maps, SIZES)]
+    detector.roi_head.predict(maps, proposals, SIZES, SIZES)
+
+
+def settle(module: Any, spread: float, background: float) -> None:
+    """At its first call the module's weights are drawn and scaled to outputs of that spread around 0.
+
+    background: added to outputs beyond the classes.
+    """
+
+    def first(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        handle.remove()
+        module.weight.normal_()
+        if module.bias is not None:
+            module.bias.zero_()
+        out = module(*inputs)
+        mean, std = out.mean(dim=over(out)), out.std(dim=over(out)).mean()
+        module.weight.mul_(spread / std)
+        if module.bias is not None:
+            module.bias.copy_((0.2 * torch.randn_like(mean) - mean / std) * spread)
+            module.bias[CLASSES:] += background
+        return module(*inputs)
+
+    handle = module.register_forward_hook(first)
+
+
+def settle_norm(module: nn.BatchNorm2d) -> None:
+    """At its first call a batch norm gets random scales, and running statistics near what it sees."""
+
+    def first(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        handle.remove()
+        x = inputs[0]
+        mean, std = x.mean(dim=over(x)), x.std(dim=over(x))
+        module.running_mean.copy_(mean + 0.2 * std * torch.randn_like(mean))
+        module.running_var.copy_(std**2 * (torch.rand_like(mean) + 0.5))
+        module.weight.copy_(torch.rand_like(mean) + 0.5)
+        module.bias.copy_(0.2 * torch.randn_like(mean))
+        return module(x)
+
+    handle = module.register_forward_hook(first)
+
+
+def over(x: Tensor) -> list[int]:
+    """All dimensions but that of the channels."""
+    return [i for i in range(x.ndim) if i != 1]
+
+
+# What they see
+
+
+def pictures(path: Path | None) -> Tensor:
+    """Two normalised images of `SIZES`, padded with zeros: of a photograph, or of noise from coarse to fine."""
+    out = torch.zeros(2, 3, SIZES[0][0], SIZES[0][1])
+    for number, (height, width) in enumerate(SIZES):
+        if path is None:
+            image = torch.zeros(1, 3, height, width)
+            for side in (4, 12, 40, 120):
+                noise = torch.randn(1, 3, side, side)
+                image += F.interpolate(noise, size=(height, width), mode="bilinear", align_corners=False)
+        else:
+            pixels = np.asarray(importlib.import_module("PIL.Image").open(path).convert("RGB"), np.float32)
+            pixels = pixels[:, ::-1].copy() if number else pixels
+            image = F.interpolate(torch.from_numpy(pixels).permute(2, 0, 1)[None], size=(height, width), mode="area")
+            image = (image - 116) / 58
+        out[number, :, :height, :width] = image[0]
+    return out
+
+
+@torch.no_grad()
+def objects(detector: RCNN, images: Tensor, counts: Sequence[int]) -> list[Instances]:
+    """As many objects in each image, near what the detector proposes, so that proposals and anchors stand for them."""
+    targets = []
+    maps = detector.eval().maps(images)
+    height, width = images.shape[2:]
+    y, x = torch.arange(height).view(-1, 1) + 0.5, torch.arange(width).view(1, -1) + 0.5
+    for boxes, size, count in zip(detector.proposals(maps, SIZES), SIZES, counts, strict=True):
+        sides = boxes[:, 2:] - boxes[:, :2]
+        large = boxes[(sides > 30).all(dim=1)]
+        chosen = large[torch.randperm(len(large))[:count]]
+        chosen = clip(chosen + torch.randn(len(chosen), 4) * 2, size)
+        centre, half = (chosen[:, :2] + chosen[:, 2:]) / 2, (chosen[:, 2:] - chosen[:, :2]) / 2
+        ellipses = [((x - c[0]) / h[0]) ** 2 + ((y - c[1]) / h[1]) ** 2 <= 1 for c, h in zip(centre, half, strict=True)]
+        masks = torch.stack(ellipses) if ellipses else torch.zeros(0, height, width, dtype=torch.bool)
+        targets.append(Instances(chosen, torch.randint(CLASSES, (len(chosen),)), masks))
+    return targets
+
+
+def samples(batch: Batch) -> list[Any]:
+    """The batch's sizes and objects as mmdetection has them."""
+    sample = importlib.import_module("mmdet.structures").DetDataSample
+    data = importlib.import_module("mmengine.structures").InstanceData
+    bitmaps = importlib.import_module("mmdet.structures.mask").BitmapMasks
+    height, width = batch.images.shape[2:]
+    out = []
+    for size, original, target in zip(SIZES, ORIGINALS, batch.targets, strict=True):
+        padded = tuple(-(-side // 32) * 32 for side in size)  # each image by itself, as its data preprocessor says
+        scale = (size[1] / original[1], size[0] / original[0])
+        metas = {"img_shape": size, "ori_shape": original, "pad_shape": padded, "scale_factor": scale}
+        each = sample(metainfo={**metas, "batch_input_shape": (height, width)})
+        assert target.masks is not None
+        masks = bitmaps(target.masks.numpy().astype(np.uint8), height, width)
+        each.gt_instances = data(bboxes=target.boxes.clone(), labels=target.labels.clone(), masks=masks)
+        out.append(each)
+    return out
+
+
+# Comparison
+
+
+def apart(ours: Tensor | Iterable[Tensor], theirs: Tensor | Iterable[Tensor]) -> float:
+    """The largest difference by the largest value, of all tensors together."""
+    a, b = (list(x) if not isinstance(x, Tensor) else [x] for x in (ours, theirs))
+    if [x.shape for x in a] != [x.shape for x in b]:
+        return float("inf")
+    a, b = (torch.cat([x.detach().double().flatten() for x in xs]) for xs in (a, b))
+    if not len(b):
+        return 0.0
+    assert b.isfinite().all(), "the reference is not finite"
+    most, difference = b.abs().max().item(), (a - b).abs().max().item()
+    return difference / most if most else difference
+
+
+@torch.no_grad()
+def parts(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
+    """Every part of the forward, each given the same."""
+    rows: Rows = {}
+    metas = [each.metainfo for each in samples(batch)]
+    backbone = theirs.backbone(batch.images)
+    rows["backbone's maps (our code in both)"] = apart(ours.backbone(batch.images), backbone)
+    maps = list(theirs.neck(backbone))
+    rows["pyramid's maps"] = apart(ours.neck(backbone), maps)
+    logits, offsets = ours.rpn_head(maps)
+    their_logits, their_offsets = theirs.rpn_head(maps)
+    rows["RPN logits"] = apart(logits, [x.permute(0, 2, 3, 1).flatten(1) for x in their_logits])
+    rows["RPN offsets"] = apart(offsets, [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in their_offsets])
+    anchors = ours.rpn_head.anchors(maps)
+    sizes = [x.shape[2:] for x in maps]
+    rows["anchors"] = apart(anchors, theirs.rpn_head.prior_generator.grid_priors(sizes, device="cpu"))
+    proposals: list[Tensor] = []
+    for name, training, settings in (
+        ("training", True, theirs.train_cfg.rpn_proposal),
+        ("test", False, theirs.test_cfg.rpn),
+    ):
+        ours.rpn_head.train(training)
+        for digits, kind in (("", torch.float32), (", float64", torch.float64)):
+            raw = [[x.to(kind) for x in xs] for xs in (logits, offsets, anchors, their_logits, their_offsets)]
+            given = ours.rpn_head.propose(raw[0], raw[1], raw[2], SIZES)
+            wanted = theirs.rpn_head.predict_by_feat(raw[3], raw[4], batch_img_metas=metas, cfg=settings)
+            rows |= proposed(f"proposals, {name}{digits}", given, [each.bboxes for each in wanted])
+            proposals = [each.bboxes.float() for each in wanted]
+    return rows | stages(ours, theirs, maps, [x[:TOP] for x in proposals], metas)
+
+
+def proposed(name: str, ours: list[Tensor], theirs: list[Tensor]) -> Rows:
+    """How many proposals only one has (to a hundredth of a pixel), and how far the others are apart."""
+    alone, pairs = 0, []
+    for a, b in zip(ours, theirs, strict=True):
+        distance = (a[:, None] - b[None]).abs().amax(dim=2)
+        near, which = distance.min(dim=1)
+        alone += int((near >= 0.01).sum() + (distance.min(dim=0).values >= 0.01).sum())
+        pairs.append((a[near < 0.01], b[which[near < 0.01]]))
+    return {
+        f"{name}: number": sum(len(b) for b in theirs),
+        f"{name}: without counterpart": alone,
+        name: apart([a for a, _ in pairs], [b for _, b in pairs]),
+    }
+
+
+def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor], metas: list[Any]) -> Rows:
+    """Box heads, mask heads and the cascade on equal proposals."""
+    rows: Rows = {}
+    head, rois = theirs.roi_head, regions(proposals)
+    several, kinds = len(ours.roi_head.box_stages) > 1, torch.randint(CLASSES, (len(rois),))
+    for stage, (box, mask) in enumerate(zip(ours.roi_head.box_stages, ours.roi_head.mask_stages, strict=True)):
+        number = [stage] if several else []
+        name = f", stage {stage + 1}" if several else ""
+        for given, side, call in ((box, 7, head._bbox_forward), (mask, 14, head._mask_forward)):
+            pooled, wanted = pool_regions(maps[:4], rois, ours.roi_head.strides, side), call(*number, maps, rois=rois)
+            if side == 7:
+                logits, offsets = given(pooled)
+                rows[f"classes{name}"] = apart(logits, wanted["cls_score"])
+                rows[f"offsets{name}"] = apart(offsets.flatten(1), wanted["bbox_pred"])
+            else:
+                masks = wanted["mask_preds"][torch.arange(len(rois)), kinds]
+                rows[f"masks{name}"] = apart(given(pooled, kinds), masks)
+    if several:
+        counts = tuple(len(x) for x in proposals)
+        boxes, logits, offsets = head._refine_roi(maps, rois, metas, counts)
+        scored = ours.roi_head.score(maps, proposals, SIZES)
+        rows["cascade's boxes"] = apart(scored.boxes, [x[:, 1:] for x in boxes])
+        rows["cascade's mean logits"] = apart(scored.logits, logits)
+        rows["cascade's last offsets"] = apart([x.flatten(1) for x in scored.offsets], offsets)
+        rows["the cascade moves boxes by (pixels, mean)"] = (
+            (torch.cat(scored.boxes) - torch.cat(proposals)).abs().mean().item()
+        )
+    return rows
+
+
+@torch.no_grad()
+def found(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
+    """The whole way: detections in pixels of the pictures."""
+    mine: list[Detections] = ours.eval()(batch.images, SIZES, originals=ORIGINALS)
+    wanted = [each.pred_instances for each in theirs.eval().predict(batch.images, samples(batch), rescale=True)]
+    pairs = [matched(a, b) for a, b in zip(mine, wanted, strict=True)]
+    boxes = [(a.boxes[i], b.bboxes[j]) for a, b, (i, j) in zip(mine, wanted, pairs, strict=True)]
+    masks = [(a.masks[i], b.masks[j]) for a, b, (i, j) in zip(mine, wanted, pairs, strict=True) if a.masks is not None]
+    pixels = sum(int(b.sum()) for _, b in masks)
+    scores = torch.cat([b.scores for b in wanted])
+    return {
+        "detections": len(scores),
+        "different classes among them": len(torch.cat([b.labels for b in wanted]).unique()),
+        "lowest score": scores.min().item(),
+        "median score": scores.median().item(),
+        "highest score": scores.max().item(),
+        "pixels of all masks": pixels,
+        "detections without counterpart": sum(
+            len(a.scores) + len(b.scores) - 2 * len(i) for a, b, (i, _) in zip(mine, wanted, pairs, strict=True)
+        ),
+        "boxes": apart([a for a, _ in boxes], [b for _, b in boxes]),
+        "scores": apart(
+            [a.scores[i] for a, (i, _) in zip(mine, pairs, strict=True)],
+            [b.scores[j] for b, (_, j) in zip(wanted, pairs, strict=True)],
+        ),
+        "differing pixels of masks, share": sum(int((a ^ b).sum()) for a, b in masks) / pixels,
+    }
+
+
+def matched(ours: Detections, theirs: Any) -> tuple[list[int], list[int]]:
+    """Indices of equal detections: the same class and score (to 1e-4), boxes within a hundredth of a pixel."""
+    near = (ours.boxes[:, None] - theirs.bboxes[None]).abs().amax(dim=2) < 0.01
+    near &= (ours.scores[:, None] - theirs.scores[None]).abs() < 1e-4
+    near &= ours.labels[:, None] == theirs.labels[None]
+    places: list[tuple[int, int]] = []
+    for i, row in enumerate(near):
+        free = [j for j in row.nonzero().flatten().tolist() if j not in {b for _, b in places}]
+        places += [(i, free[0])] if free else []
+    return [i for i, _ in places], [j for _, j in places]
+
+
+def learned(ours: RCNN, theirs: Any, batch: Batch, *, seed: int) -> Rows:
+    """Losses by name, the gradients of their sum, and batch norm's running statistics, samples drawn from one seed."""
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    for detector in (ours, theirs):
+        detector.train().zero_grad()
+    torch.manual_seed(seed)
+    losses: dict[str, Tensor] = ours(batch.images, SIZES, targets=batch.targets)
+    sum(losses.values(), torch.zeros(())).backward()
+    torch.manual_seed(seed)
+    told = theirs.loss(batch.images, samples(batch))
+    summed = {name: torch.stack(x).sum() if isinstance(x, list) else x for name, x in told.items()}
+    wanted: dict[str, Tensor] = {renamed(name): x.reshape(()) for name, x in summed.items() if "loss" in name}
+    sum(wanted.values(), torch.zeros(())).backward()
+    assert set(losses) == set(wanted), set(losses) ^ set(wanted)
+    rows = {f"loss {name}": apart(value, wanted[name]) for name, value in losses.items()}
+    values: Rows = {f"value of {name}": value.item() for name, value in wanted.items()}
+    gradients = dict(theirs.named_parameters())
+    for name, value in ours.named_parameters():
+        a, b = (torch.zeros_like(value) if p.grad is None else p.grad for p in (value, gradients[name]))
+        rows["gradients (worst tensor)"] = max(rows.get("gradients (worst tensor)", 0.0), apart(a, b))
+    statistics = {k: v for k, v in ours.state_dict().items() if "running" in k}
+    if statistics:
+        others = theirs.state_dict()
+        rows["running statistics (worst tensor)"] = max(apart(v, others[k]) for k, v in statistics.items())
+    for detector in (ours, theirs):
+        detector.load_state_dict(before)
+    return rows | values
+
+
+def renamed(name: str) -> str:
+    """Our name of a loss: s0.loss_cls is 0_class."""
+    stage, _, rest = name.rpartition(".")
+    return (f"{stage[1:]}_" if stage else "") + NAMES[rest.removeprefix("loss_")]
+
+
+def drawing_all(ours: RCNN, theirs: Any) -> None:
+    """From here on every candidate is learned from, so that nothing is drawn; fewer proposals, to spare memory."""
+    every = 10**6
+    ours.rpn_head.config = replace(ours.rpn_head.config, samples=every, after_nms=(TOP, 1000))
+    ours.roi_head.config = replace(ours.roi_head.config, samples=every)
+    theirs.train_cfg.rpn_proposal.max_per_img = TOP
+    samplers = theirs.roi_head.bbox_sampler
+    for sampler in (theirs.rpn_head.sampler, *(samplers if isinstance(samplers, list) else [samplers])):
+        sampler.num = every
+
+
+def compare(kind: str, image: Path | None, log: Callable[[str], None]) -> dict[str, Rows]:
+    """All comparisons of one detector."""
+    torch.manual_seed(0)
+    images, theirs = pictures(image), reference(kind)
+    ours = build_detector(detector_config(f"{kind}_convnext_tiny", num_classes=CLASSES))
+    randomise(ours, images)
+    theirs.load_state_dict(ours.state_dict())  # strict: the same names and shapes
+    cases = {name: Batch(images, objects(ours, images, n)) for name, n in (("2", (7, 4)), ("1", (5, 0)), ("0", (0, 0)))}
+    tables = {"parts": parts(ours, theirs, cases["2"]), "found": found(ours, theirs, cases["2"])}
+    log(f"{kind}: {json.dumps(tables)}")
+    for title, case in (("7 and 4 objects", "2"), ("5 objects and none", "1"), ("no objects", "0")):
+        tables[f"training, {title}"] = learned(ours, theirs, cases[case], seed=7)
+        log(f"{title}: {tables[f'training, {title}']}")
+    drawing_all(ours, theirs)
+    tables["training, 7 and 4 objects, all candidates"] = learned(ours, theirs, cases["2"], seed=7)
+    return tables
+
+
+def costs() -> dict[str, tuple[float, float]]:
+    """Of all six sizes: millions of parameters, and thousand millions of multiply-accumulates at 800 x 1280."""
+    names = ["mask_rcnn_convnext_tiny"]
+    names += [f"cascade_mask_rcnn_convnext_{size}" for size in ("tiny", "small", "base", "large", "xlarge")]
+    out = {}
+    for name in names:
+        detector = build_detector(detector_config(name, num_classes=CLASSES))
+        out[name] = (sum(p.numel() for p in detector.parameters()) / 1e6, count_detector_macs(detector) / 1e9)
+    return out
+
+
+def main() -> None:
+    """Prints a table of both detectors for each comparison, and the costs of all sizes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stand-in", type=Path, help="module that replaces mmcv's compiled operations")
+    parser.add_argument("--image", type=Path, help="a photograph; else noise")
+    parser.add_argument("--only", choices=list(FILES), action="append", help="one of the two")
+    parser.add_argument("--json", type=Path, help="also write everything here")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    stand_in(args.stand_in)
+    every = {kind: compare(kind, args.image, lambda line: print(line, file=sys.stderr)) for kind in args.only or FILES}
+    for table in next(iter(every.values())):
+        print(f"\n| {table} | Mask R-CNN | Cascade Mask R-CNN |\n| --- | --- | --- |")
+        for name in dict.fromkeys(name for tables in every.values() for name in tables[table]):
+            print(
+                f"| {name} |",
+                " | ".join(f"{t[table][name]:.3g}" if name in t[table] else "" for t in every.values()),
+                "|",
+            )
+    counted = {} if args.only else costs()
+    print("\n| detector | parameters, M | multiply-accumulates, G |\n| --- | --- | --- |")
+    for name, (parameters, macs) in counted.items():
+        print(f"| {name} | {parameters:.2f} | {macs:.1f} |")
+    if args.json:
+        args.json.write_text(json.dumps({"detectors": every, "costs": counted}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Which pictures a command means: files, folders, standard input, the digits of a run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from convnext.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Picture(NamedTuple):
+    """A picture that was found; it is read when its turn comes. `read` raises BadImage or OSError."""
+
+    name: str
+    read: Callable[[], Tensor]
+
+
+def find_pictures(paths: tuple[str, ...], model: str) -> Iterator[Picture]:
+    """Every picture that the arguments mean, in order. Raises UserError for a path that is not there."""
+    from convnext.data.decode import IMAGE_SUFFIXES
+
+    for path in paths:
+        if path == "-":
+            yield from _standard_input(model)
+        elif path == "digits" and not Path(path).exists():
+            from convnext.run import reopen
+
+            source = reopen(Path(model)).val
+            yield from (Picture(source.name(i), partial(source.read, i)) for i in range(len(source)))
+        elif Path(path).is_dir():
+            files = (file for file in sorted(Path(path).rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
+            yield from (Picture(str(file), partial(_read, file)) for file in files if file.is_file())
+        elif Path(path).is_file():
+            yield Picture(path, partial(_read, Path(path)))
+        else:
+            raise UserError(f"There is no file or folder {path}.")
+
+
+def _standard_input(model: str) -> Iterator[Picture]:
+    """One picture, or the paths of many, a line each: text without zero bytes is taken for paths."""
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise UserError("Standard input is empty: pipe a picture or a list of paths into it.")
+    try:
+        lines = tuple(line for line in data.decode().splitlines() if line.strip()) if b"\0" not in data else ()
+    except UnicodeDecodeError:
+        lines = ()
+    if lines:
+        yield from find_pictures(tuple(line for line in lines if line != "-"), model)
+    else:
+        yield Picture("-", lambda: _decode(data, "standard input"))
+
+
+def _read(path: Path) -> Tensor:
+    return _decode(path.read_bytes(), str(path))
+
+
+def _decode(data: bytes, name: str) -> Tensor:
+    from convnext.data.decode import decode
+    from convnext.predictor import MAX_PIXELS
+
+    return decode(data, name=name, max_pixels=MAX_PIXELS)
+
+
+def read_or_say(picture: Picture, bad: list[dict[str, str]]) -> Tensor | None:
+    """The picture; where it cannot be read None, and the reason in `bad`."""
+    from convnext.data.decode import BadImage
+
+    try:
+        return picture.read()
+    except BadImage as error:
+        bad.append({"name": picture.name, "error": error.reason})
+    except OSError as error:
+        bad.append({"name": picture.name, "error": error.strerror or str(error)})
+    return None
+
+
+def drawing_name(name: str, number: int) -> str:
+    """What the drawing of a picture is called: its number, and the picture's name as far as that is harmless."""
+    stem = re.sub(r"[^\w.-]+", "_", Path(name).stem) or "picture"
+    return f"{number:04d}-{stem}.png"

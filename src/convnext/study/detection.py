@@ -1,0 +1,155 @@
+"""A saved detector on pictures: its figures, and in a run's folder also its results and pictures of what it found."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from convnext.core.atomic import write_text
+from convnext.core.device import Precision, pick_device, pick_dtype
+from convnext.core.errors import UserError
+from convnext.data.coco import CocoSource
+from convnext.data.config import LoaderConfig
+from convnext.data.decode import BadImage
+from convnext.data.dense import scene_batch
+from convnext.data.loader import BadImages
+from convnext.data.scenes import open_all_scenes
+from convnext.ops.instances import surest
+from convnext.recipes.recipe import read_recipe
+from convnext.run import RECIPE, reopen_scenes
+from convnext.study.scene_pictures import beside, drawn
+from convnext.tasks.detect import ONCE, Evaluation, Views, detect, evaluate
+from convnext.weights.load_detector import LoadedDetector, load_detector
+
+PICTURES = 12  # in a report
+SHOWN = 0.5  # score from which a detection is drawn
+
+
+def evaluate_detector_on(
+    model: str | Path,
+    *,
+    data: str = "",
+    results: Path | None = None,
+    batch: int = 1,
+    workers: int = -1,
+    device: str = "auto",
+    dtype: Precision = "auto",
+    views: Views = ONCE,
+    skip_bad: bool = False,
+) -> dict[str, Any]:
+    """The figures of a detector (whatever `load_detector` takes) on `data`; without it, on what the run held out.
+
+    results: where to write every detection, in COCO's form. Raises UserError where the data's classes are not the
+    detector's.
+    """
+    loaded, held_out = load_detector(model, device=device), None
+    if data:
+        source = open_all_scenes(data, max_pixels=LoaderConfig().max_pixels, skip_bad=skip_bad)
+        _check_classes(loaded, source, data)
+    else:
+        run = Path(model) if Path(model).is_dir() else Path(model).parent
+        opened = reopen_scenes(run)
+        source, held_out = opened.val, opened.held_out
+        data = read_recipe(run / RECIPE).data
+    where = pick_device(device)
+    evaluation, bad = _evaluate(
+        loaded, source, batch=batch, workers=workers, dtype=pick_dtype(dtype, where), views=views
+    )
+    if results is not None:
+        write_text(results, json.dumps(evaluation.results) + "\n")
+    return _figures(loaded, source, evaluation, bad, data=data, held_out=held_out)
+
+
+def evaluate_detector_run(run: Path) -> dict[str, Any]:
+    """Evaluates a run's best detector on what it held out; writes evaluation.json, results.json (every detection, in
+    COCO's form) and pictures/; returns the figures."""
+    recipe, opened = read_recipe(run / RECIPE), reopen_scenes(run)
+    loaded = load_detector(run, device=recipe.loop.device)
+    evaluation, bad = _evaluate(
+        loaded, opened.val, batch=1, workers=recipe.loader.workers, dtype=torch.float32, views=ONCE
+    )
+    write_text(run / "results.json", json.dumps(evaluation.results) + "\n")
+    figures = _figures(loaded, opened.val, evaluation, bad, data=recipe.data, held_out=opened.held_out)
+    figures["pictures"] = _pictures(run, opened.val, loaded)
+    write_text(run / "evaluation.json", json.dumps(figures) + "\n")
+    return figures
+
+
+def _check_classes(loaded: LoadedDetector, source: CocoSource, data: str) -> None:
+    known = loaded.card.classes
+    if known and source.classes != known:
+        strange = [name for name in source.classes if name not in known]
+        what = f"'{strange[0]}' is none of the detector's" if strange else "some are missing, or in another order"
+        raise UserError(
+            f"{data} has {len(source.classes)} classes and the detector {len(known)}: {what}. Evaluate on data with "
+            "the categories that it was trained on."
+        )
+
+
+def _evaluate(
+    loaded: LoadedDetector, source: CocoSource, *, batch: int, workers: int, dtype: torch.dtype, views: Views
+) -> tuple[Evaluation, BadImages]:
+    bad = BadImages(len(source), max_bad=LoaderConfig().max_bad)
+    evaluation = evaluate(
+        loaded.model,
+        source,
+        input=loaded.card.input,
+        loader=LoaderConfig(workers=workers),
+        batch_size=batch,
+        device=next(loaded.model.parameters()).device,
+        bad=bad,
+        dtype=dtype,
+        views=views,
+    )
+    return evaluation, bad
+
+
+def _figures(
+    loaded: LoadedDetector,
+    source: CocoSource,
+    evaluation: Evaluation,
+    bad: BadImages,
+    *,
+    data: str,
+    held_out: bool | None,
+) -> dict[str, Any]:
+    return {
+        "task": "detect",
+        "model": loaded.card.model.backbone.name,
+        "data": data,
+        "held_out": held_out,
+        "n": len(source),
+        "objects": int(source.counts.sum()),
+        "box": dataclasses.asdict(evaluation.box),
+        "mask": None if evaluation.mask is None else dataclasses.asdict(evaluation.mask),
+        "images_per_second": evaluation.images_per_second,
+        "skipped": [{"name": name, "reason": reason} for name, reason in bad.found.items()],
+        "pictures": [],
+    }
+
+
+@torch.inference_mode()
+def _pictures(run: Path, source: CocoSource, loaded: LoadedDetector) -> list[dict[str, str]]:
+    """Draws some pictures, over all of the source, with what is in them and what was found."""
+    folder, entries = run / "pictures", []
+    classes, device = loaded.card.classes, next(loaded.model.parameters()).device
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    step = max(len(source) // PICTURES, 1)
+    for number, index in enumerate(range(0, len(source), step)[:PICTURES]):
+        try:
+            image, truth = source.read(index), source.instances(index)
+        except BadImage:
+            continue  # said already, while it was evaluated
+        batch = scene_batch([image], loaded.card.input)
+        found = surest(detect(loaded.model, batch, input=loaded.card.input, device=device)[0], SHOWN)
+        name = f"pictures/{number:03d}.png"
+        truth_drawn, found_drawn = (drawn(image, objects, classes) for objects in (truth, found))
+        beside(truth_drawn, found_drawn, titles=("annotated", "found")).save(run / name)
+        entries.append({"name": source.name(index), "picture": name})
+    return entries

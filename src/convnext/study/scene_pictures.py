@@ -1,0 +1,316 @@
+"""Pictures of scenes: the objects in them with box, outline and label, as they are or as a detector found them.
+
+N objects, H W space; images are uint8 RGB tensors (3, H, W), boxes (x0, y0, x1, y1) in pixels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from torch import Tensor
+
+from convnext.ops.instances import Detections, Instances
+from convnext.study.labels import placed
+from convnext.study.pictures import (
+    INK,
+    MUTED,
+    PAPER,
+    Colour,
+    font,
+    printable,
+    rounded,
+    shortened,
+    thumbnail,
+    whole_factor,
+    write,
+)
+
+_LONGEST, _SHORTEST = 1280, 640  # pixels of the shown picture's longer side; larger ones shrink, smaller ones grow
+_FEW = 12  # objects that are named where they are; from there on a legend names their classes
+_LISTED = 24  # classes in a legend
+_WHITE: Colour = (255, 255, 255)
+_TINT, _HALO = 0.34, 0.8  # how much of a mask's colour, and of the white around its outline, is seen
+_DARK = 0.4  # colours up to this luminance are written on in white
+
+# The first seven are those of M. Okabe and K. Ito (2008, "Color Universal Design"), which people of every kind of
+# colour vision tell apart; then more hues for those who have more classes.
+COLOURS: tuple[Colour, ...] = (
+    (0, 114, 178),
+    (230, 159, 0),
+    (204, 121, 167),
+    (0, 158, 115),
+    (86, 180, 233),
+    (213, 94, 0),
+    (240, 228, 66),
+    (136, 46, 114),
+    (128, 197, 60),
+    (200, 30, 50),
+    (60, 60, 200),
+    (0, 205, 200),
+    (150, 90, 40),
+    (255, 140, 200),
+    (90, 110, 30),
+    (150, 140, 255),
+)
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object in pixels of the canvas, with all that is drawn of it."""
+
+    box: tuple[float, float, float, float]
+    label: str
+    colour: Colour
+    mask: Image.Image | None
+    """How much of each pixel is the object's, 0..255, with its corner `at` on the canvas."""
+    at: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A picture on its canvas: `unit` is the size of the text, on which all widths hang."""
+
+    canvas: Image.Image
+    picture: tuple[int, int, int, int]
+    """x, y, width and height of the picture on the canvas."""
+    unit: int
+    whole: bool
+    """Grown by a whole factor, so that pixels stay square."""
+
+    @property
+    def line(self) -> int:
+        """The width of an outline."""
+        return max(2, round(self.unit / 7))
+
+
+def drawn(
+    image: Tensor,
+    detections: Detections | Instances,
+    classes: Sequence[str],
+    *,
+    title: str = "",
+    longest: int = _LONGEST,
+) -> Image.Image:
+    """The image (3, H, W) uint8 with its objects: boxes, masks where there are any, labels ("fig 97 %"; truth has no
+    score), and a line of `title` above.
+
+    Whatever the image's size the text is readable: its longer side is shown with 640 to `longest` pixels, small ones
+    with their pixels left square. With more than 12 objects, a legend below names the classes, and the labels hold the
+    scores alone, unless two of the classes have a colour in common. A class has the same colour in every picture.
+
+    Raises ValueError for another shape or type of image, for masks that are not as large as the image, and for labels
+    that `classes` does not name.
+    """
+    labels = detections.labels.tolist()
+    if labels and not 0 <= min(labels) <= max(labels) < len(classes):
+        raise ValueError(f"Labels lie in 0..{len(classes) - 1}, the indices of {len(classes)} classes, not {labels}.")
+    masks = detections.masks
+    if masks is not None and masks.shape != (len(labels), *image.shape[-2:]):
+        raise ValueError(f"Masks {tuple(masks.shape)} of {len(labels)} objects in an image {tuple(image.shape)}.")
+    frame = _frame(image, min(max(*image.shape[-2:], _SHORTEST), max(longest, _SHORTEST)))
+    many = len(labels) > _FEW
+    present = set(labels)
+    distinct = len({_colour(label) for label in present}) == len(present)
+    objects = _objects(image, detections, classes, frame, named=not many or not distinct)
+    by_size = sorted(objects, key=lambda one: -_area(one.box))
+    for one in by_size:
+        _paint_mask(frame, one)
+    for one in by_size:
+        _paint_box(frame, one)
+    _paint_labels(frame, objects)
+    parts = [frame.canvas]
+    if title:
+        parts.insert(0, _title(title, frame.canvas.width, frame.unit))
+    if many:
+        parts.append(_legend(labels, classes, frame.canvas.width, frame.unit))
+    return _stacked(parts)
+
+
+def beside(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
+    """Two pictures side by side, each below its title: what is there and what was found, as an example."""
+    unit = _unit(max(left.size + right.size))
+    columns = [
+        _stacked([_title(title, picture.width, unit, bold=True), picture])
+        for title, picture in zip(titles, (left, right), strict=True)
+    ]
+    first, second = columns
+    canvas = Image.new("RGB", (first.width + unit + second.width, max(first.height, second.height)), PAPER)
+    canvas.paste(first, (0, 0))
+    canvas.paste(second, (first.width + unit, 0))
+    return canvas
+
+
+def _frame(image: Tensor, side: int) -> _Frame:
+    """The picture with its longer side at `side`, on paper where it is too narrow for a label."""
+    shown = thumbnail(image, side)
+    unit = _unit(max(shown.size))
+    width, height = max(shown.width, 14 * unit), max(shown.height, 4 * unit)
+    x, y = (width - shown.width) // 2, (height - shown.height) // 2
+    canvas = Image.new("RGB", (width, height), PAPER)
+    canvas.paste(shown, (x, y))
+    whole = whole_factor(max(image.shape[-2:]), side) > 1
+    return _Frame(canvas, (x, y, shown.width, shown.height), unit, whole)
+
+
+def _unit(longest: int) -> int:
+    return min(max(longest // 52, 13), 22)
+
+
+def _colour(label: int) -> Colour:
+    return COLOURS[label % len(COLOURS)]
+
+
+def _area(box: tuple[float, float, float, float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _objects(
+    image: Tensor, detections: Detections | Instances, classes: Sequence[str], frame: _Frame, *, named: bool
+) -> list[_Object]:
+    """The objects as they stand on the canvas, in the given order."""
+    x, y, width, height = frame.picture
+    scale = torch.tensor([width / image.shape[2], height / image.shape[1]] * 2, dtype=torch.float64)
+    most = torch.tensor([width, height] * 2, dtype=torch.float64)
+    boxes = (detections.boxes.detach().cpu().double() * scale).clamp(min=0).minimum(most)
+    boxes += torch.tensor([x, y, x, y])
+    scores = detections.scores.tolist() if isinstance(detections, Detections) else None
+    found = []
+    for number, (label, box) in enumerate(zip(detections.labels.tolist(), boxes.tolist(), strict=True)):
+        words = [classes[label]] if named else []
+        if scores is not None:
+            words.append(f"{100 * scores[number]:.0f} %")
+        mask, at = None, (0, 0)
+        if detections.masks is not None:
+            mask, at = _shown(detections.masks[number], frame)
+        x0, y0, x1, y1 = box
+        found.append(_Object((x0, y0, max(x0, x1), max(y0, y1)), " ".join(words), _colour(label), mask, at))
+    return found
+
+
+def _shown(mask: Tensor, frame: _Frame) -> tuple[Image.Image | None, tuple[int, int]]:
+    """A mask (H, W) as the canvas has it, cut out with some pixels around it, and where its corner stands there."""
+    pixels = mask.detach().cpu().bool().numpy()
+    rows, columns = pixels.any(axis=1).nonzero()[0], pixels.any(axis=0).nonzero()[0]
+    if not len(rows):
+        return None, (0, 0)
+    x, y, width, height = frame.picture
+    across, down = width / pixels.shape[1], height / pixels.shape[0]
+    room = frame.line + 2
+    left, top = max(int(columns[0] * across) - room, 0), max(int(rows[0] * down) - room, 0)
+    right = min(int((columns[-1] + 1) * across) + room, width)
+    bottom = min(int((rows[-1] + 1) * down) + room, height)
+    kind = Image.Resampling.NEAREST if frame.whole else Image.Resampling.BILINEAR
+    source = (left / across, top / down, min(right / across, pixels.shape[1]), min(bottom / down, pixels.shape[0]))
+    whole = Image.fromarray(pixels.astype(np.uint8) * 255)
+    return whole.resize((right - left, bottom - top), kind, box=source), (x + left, y + top)
+
+
+def _paint_mask(frame: _Frame, one: _Object) -> None:
+    """Tints the object, with its outline just inside of it and a thin white line around."""
+    if one.mask is None:
+        return
+    inner = one.mask.filter(ImageFilter.MinFilter(2 * frame.line - 1))
+    around = ImageChops.subtract(one.mask.filter(ImageFilter.MaxFilter(3)), one.mask)
+    for colour, share, part in (
+        (one.colour, _TINT, one.mask),
+        (_WHITE, _HALO, around),
+        (one.colour, 1.0, ImageChops.subtract(one.mask, inner)),
+    ):
+        frame.canvas.paste(colour, one.at, part.point([round(share * value) for value in range(256)]))
+
+
+def _paint_box(frame: _Frame, one: _Object) -> None:
+    """A frame just inside of the box: with a thin white line around it where it is all there is, else a thin one."""
+    draw = ImageDraw.Draw(frame.canvas)
+    x0, y0, x1, y1 = (round(value) for value in one.box)
+    last = max(x1 - 1, x0), max(y1 - 1, y0)  # Pillow's last pixel is within
+    if one.mask is None:
+        draw.rectangle((x0 - 1, y0 - 1, last[0] + 1, last[1] + 1), outline=_WHITE, width=frame.line + 2)
+        draw.rectangle((x0, y0, *last), outline=one.colour, width=frame.line)
+    else:
+        draw.rectangle((x0, y0, *last), outline=one.colour, width=max(1, frame.line // 2))
+
+
+def _paint_labels(frame: _Frame, objects: Sequence[_Object]) -> None:
+    """Labels on their class's colour, the surest last: where they cannot but hide each other, it is read."""
+    canvas, size = frame.canvas, frame.unit
+    objects = [one for one in objects if one.label]
+    if not objects:
+        return
+    side, height = max(3, size // 3), round(1.4 * size)
+    texts, sizes = [], []
+    for one in objects:
+        clean = printable(one.label)
+        face = font(size, bold=True, text=clean)
+        words = shortened(clean, face, canvas.width - 2 * side - 2)
+        texts.append((words, face))
+        sizes.append((round(face.getlength(words)) + 2 * side + 2, height + 2))
+    corners = placed(np.array([one.box for one in objects]), sizes, canvas.size)
+    draw = ImageDraw.Draw(canvas)
+    rows = list(zip(objects, texts, sizes, corners, strict=True))
+    for one, (words, face), (width, tall), (x, y) in reversed(rows):
+        rounded(canvas, (x, y, width, tall), radius=size / 4 + 1, fill=_WHITE)
+        rounded(canvas, (x + 1, y + 1, width - 2, tall - 2), radius=size / 4, fill=one.colour)
+        ink = _WHITE if _luminance(one.colour) <= _DARK else INK
+        draw.text((x + 1 + side, y + 1 + round(1.06 * size)), words, font=face, fill=ink, anchor="ls")
+
+
+def _luminance(colour: Colour) -> float:
+    """How bright a colour looks, 0..1 (Rec. 709, with the gamma of a screen left in)."""
+    red, green, blue = colour
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+
+
+def _title(title: str, width: int, unit: int, *, bold: bool = False) -> Image.Image:
+    strip = Image.new("RGB", (width, 2 * unit), PAPER)
+    at, room = (unit // 2, round(1.35 * unit)), width - unit
+    write(ImageDraw.Draw(strip), at, title, size=unit, width=room, fill=INK if bold else MUTED, bold=bold)
+    return strip
+
+
+def _legend(labels: Sequence[int], classes: Sequence[str], width: int, unit: int) -> Image.Image:
+    """The classes that are there, the most frequent first: colour, name and how many."""
+    counts = Counter(labels).most_common()
+    side, row = unit // 2, round(1.9 * unit)
+    entries, x, y = [], side, 0
+    for label, number in counts[:_LISTED]:
+        clean, figure = printable(classes[label]), str(number)
+        face = font(unit, bold=False, text=clean)
+        figures = font(unit, bold=True, text=figure)
+        room = width - round(figures.getlength(figure)) - 4 * unit
+        words = shortened(clean, face, room)
+        name = x + round(1.4 * unit)
+        after = name + round(face.getlength(words)) + side
+        end = after + round(figures.getlength(figure))
+        if end > width - side and x > side:  # the next row
+            name, after, end = (value - x + side for value in (name, after, end))
+            x, y = side, y + row
+        entries.append((label, (x, y), (name, words, face), (after, figure, figures)))
+        x = end + round(1.5 * unit)
+    rest = len(counts) - _LISTED
+    panel = Image.new("RGB", (width, y + row * (2 if rest > 0 else 1) + side), PAPER)
+    draw = ImageDraw.Draw(panel)
+    for label, (left, top), (name, words, face), (after, figure, figures) in entries:
+        base = top + side + unit
+        rounded(panel, (left, base - unit + 1, unit, unit), radius=unit / 4, fill=_colour(label))
+        draw.text((name, base), words, font=face, fill=INK, anchor="ls")
+        draw.text((after, base), figure, font=figures, fill=MUTED, anchor="ls")
+    if rest > 0:
+        at = (side, y + row + side + unit)
+        write(draw, at, f"and {rest} more classes", size=unit, width=width - unit, fill=MUTED)
+    return panel
+
+
+def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
+    """One below the other, from the left."""
+    canvas = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), PAPER)
+    y = 0
+    for part in parts:
+        canvas.paste(part, (0, y))
+        y += part.height
+    return canvas
