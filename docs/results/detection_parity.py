@@ -243,6 +243,8 @@ def parts(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
     """Every part of the forward, each given the same."""
     rows: Rows = {}
     metas = [each.metainfo for each in samples(batch)]
+    ours.eval()
+    theirs.eval()
     backbone = theirs.backbone(batch.images)
     rows["backbone's maps (our code in both)"] = apart(ours.backbone(batch.images), backbone)
     maps = list(theirs.neck(backbone))
@@ -322,7 +324,7 @@ def found(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
     pairs = [matched(a, b) for a, b in zip(mine, wanted, strict=True)]
     boxes = [(a.boxes[i], b.bboxes[j]) for a, b, (i, j) in zip(mine, wanted, pairs, strict=True)]
     masks = [(a.masks[i], b.masks[j]) for a, b, (i, j) in zip(mine, wanted, pairs, strict=True) if a.masks is not None]
-    pixels = sum(int(b.sum()) for _, b in masks)
+    pixels = sum(int(b.masks.sum()) for b in wanted)
     scores = torch.cat([b.scores for b in wanted])
     return {
         "detections": len(scores),

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convnext.core.errors import UserError
-from convnext.data.source import Strings, Subset, printable, stratified_split
+from convnext.data.source import Strings, Subset, printable
+from convnext.data.split import stratified_split
 
 
 class Numbers:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnext.heads.config import RPNConfig
 from convnext.heads.rpn import RPNHead
@@ -67,9 +67,9 @@ def test_logits_and_offsets_lie_as_the_anchors_do():
     rpn = head(4, channels=1)
     rpn.rpn_conv.weight.zero_()[..., 1, 1] = 1
     rpn.rpn_cls.weight.fill_(1)
-    rpn.rpn_cls.bias.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    rpn.rpn_cls.bias = nn.Parameter(torch.tensor([0.1, 0.2, 0.3]))
     rpn.rpn_reg.weight.fill_(1)
-    rpn.rpn_reg.bias.copy_(torch.arange(12) * 0.01)
+    rpn.rpn_reg.bias = nn.Parameter(torch.arange(12) * 0.01)
     places = torch.arange(6).float().view(1, 1, 2, 3)
     (logits,), (offsets,) = rpn([torch.cat([places, 10 + places])])
     expected = torch.arange(6).view(6, 1) + torch.tensor([0.1, 0.2, 0.3])

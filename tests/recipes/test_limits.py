@@ -10,7 +10,7 @@ import pytest
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
 from convnext.recipes.limits import LIMITS, PAIRS, check_limits, lies_in, numbers, setting
-from convnext.recipes.recipe import Recipe
+from convnext.recipes.recipe import DetectionRecipe, Recipe
 from convnext.recipes.table import RECIPES, find_recipe
 
 
@@ -25,6 +25,13 @@ def test_every_number_has_limits() -> None:
     unset = {"model.layer_scale_init_value", "model.kernel_size"}  # None
     optional = {*unset, "model.stem_stride", "model.output_stride"}  # named strides
     assert set(numbers(find_recipe("demo"))) - optional == set(LIMITS[Recipe]) - optional
+
+
+def test_every_number_of_a_detector_has_limits() -> None:
+    recipe = find_recipe("small/mask_rcnn")
+    unset = {"model.backbone.stem_stride", "model.backbone.output_stride"}  # named strides
+    optional = {"model.backbone.layer_scale_init_value", "model.backbone.kernel_size", *unset}
+    assert set(numbers(recipe)) - optional == set(LIMITS[DetectionRecipe]) - optional
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -71,6 +78,7 @@ def test_the_standard_deviation_of_colours_is_positive() -> None:
 
 def test_names_stand_for_settings() -> None:
     recipe = find_recipe("demo")
-    for name in {**LIMITS, **PAIRS}:
-        setting(recipe, name)
+    for kind, example in ((Recipe, recipe), (DetectionRecipe, find_recipe("small/mask_rcnn"))):
+        for name in {**LIMITS[kind], **PAIRS[kind]}:
+            setting(example, name)
     assert setting(dataclasses.replace(recipe), "optim.lr") == recipe.optim.lr

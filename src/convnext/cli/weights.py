@@ -20,6 +20,8 @@ class List:
     """Those of one architecture, as convnext_tiny."""
     commercial: bool = False
     """Those alone that may be used commercially."""
+    detectors: bool = False
+    """The detectors instead of the classifiers and encoders."""
     json: bool = False
     """Print as JSON, with addresses and preprocessing."""
 
@@ -36,7 +38,8 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Convert:
-    """Saves weights in another layout: ours, the official one, or that of timm, torchvision or transformers.
+    """Saves weights in another layout: ours, the official one, or that of timm, torchvision or transformers; a detector
+    in ours or the official one, which mmdetection reads.
 
     For example:
       convnext weights convert runs/x out --layout timm
@@ -106,7 +109,25 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def _list_detectors(args: List) -> None:
+    from convnext.weights.detectors import published_detectors
+
+    rows = [row for row in published_detectors().values() if args.model in ("", row.model)]
+    if not rows:
+        models = {row.model for row in published_detectors().values()}
+        raise UserError(f"There are no published weights of '{args.model}'.{nearest(args.model, models)}")
+    if args.json:
+        emit_json([asdict(row) for row in rows])
+        return
+    lines = [(row.name, f"{row.box_ap:.1f}", f"{row.mask_ap:.1f}", row.pretrained_on, row.licence) for row in rows]
+    emit(table(lines, header=("name", "box AP", "mask AP", "backbone trained on", "licence")))
+    emit(f"\n{len(rows)} detectors. AP: COCO val2017, percent, at 800 pixels, one view.")
+
+
 def _list(args: List) -> None:
+    if args.detectors:
+        _list_detectors(args)
+        return
     from convnext.weights.catalog import catalog, list_weights
 
     models = {row.model for row in catalog().values()}
@@ -127,8 +148,12 @@ def _list(args: List) -> None:
 def _inspect(args: Inspect) -> None:
     from convnext.core.typed import to_dict
     from convnext.weights.load import describe
+    from convnext.weights.load_detector import is_detector
     from convnext.weights.published import locate
 
+    if is_detector(args.source):
+        _inspect_detector(args)
+        return
     located = locate(args.source)
     given, card, notes = describe(located, args.source)
     row = located.row
@@ -163,6 +188,30 @@ def _inspect(args: Inspect) -> None:
         emit(f"note      {note}")
 
 
+def _inspect_detector(args: Inspect) -> None:
+    from convnext.core.typed import to_dict
+    from convnext.weights.load_detector import load_detector
+
+    detector, card = load_detector(args.source)
+    facts = {
+        "model": to_dict(card.model),
+        "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        "input": to_dict(card.input),
+        "classes": list(card.classes),
+        "source": card.source,
+    }
+    if args.json:
+        emit_json(facts)
+        return
+    stages = len(card.model.roi.ious)
+    emit(f"model     detector on {card.model.backbone.name}, {stages} stage{'s' if stages > 1 else ''}")
+    emit(f"weights   {facts['parameters']:,} parameters; {'boxes and masks' if card.model.masks else 'boxes'}")
+    emit(f"input     {card.input.short} pixels on the shorter side, at most {card.input.long} on the longer")
+    emit(f"classes   {card.model.num_classes}" + (f": {', '.join(card.classes[:4])}, ..." if card.classes else ""))
+    if card.source:
+        emit(f"source    {card.source}")
+
+
 def _told(key: str, value: Any) -> bool:
     """Whether a setting of a model differs from its default."""
     from convnext.models.config import ModelConfig
@@ -171,17 +220,23 @@ def _told(key: str, value: Any) -> bool:
 
 
 def _convert(args: Convert) -> None:
-    from convnext.weights.export import save_as
+    from convnext.weights.export import save_as, save_detector
     from convnext.weights.load import load_model
+    from convnext.weights.load_detector import is_detector, load_detector
 
     there = args.out.exists() and (args.out.is_file() or any(args.out.iterdir()))
     if there and not args.force:
         raise UserError(f"{args.out} is there already; --force writes over it.")
     if args.out.parent != Path() and not args.out.parent.is_dir():
         raise UserError(f"There is no folder {args.out.parent} to write {args.out.name} into.")
-    model, card = load_model(args.source)
-    how = save_as(args.out, model.state_dict(), card, layout=args.layout)
-    emit(f"{args.out}: {card.model.name} for {args.layout}. Load it with\n  {how}")
+    if is_detector(args.source):
+        detector, card = load_detector(args.source)
+        how = save_detector(args.out, detector.state_dict(), card, layout=args.layout)
+        name = f"a detector on {card.model.backbone.name}"
+    else:
+        model, card = load_model(args.source)
+        how, name = save_as(args.out, model.state_dict(), card, layout=args.layout), card.model.name
+    emit(f"{args.out}: {name} for {args.layout}. Load it with\n  {how}")
 
 
 def _verify(args: Verify) -> int:

@@ -28,7 +28,8 @@ from convnext.core.errors import UserError, nearest
 from convnext.data.digits import DigitsSource
 from convnext.data.folder import LAYOUT, FolderSource, class_folders, holds_images
 from convnext.data.shards import SHARD_SUFFIXES, ShardSource, find_shards
-from convnext.data.source import Keyed, Source, Subset, stratified_split
+from convnext.data.source import Keyed, Source, Subset
+from convnext.data.split import restored, same_parts, stratified_split
 
 _TRAIN = ("train", "training")
 _VAL = ("val", "valid", "validation", "test")  # in this order of preference
@@ -81,7 +82,7 @@ def open_data(
         val = layout.val(train.class_dirs)
         return _given(train, val, layout, split, seed=seed, fraction=val_fraction)
     if split is not None:
-        kept, held = _restored(train, split, data)
+        kept, held = restored(train, split, data)
         seed, val_fraction = split["seed"], split["fraction"]
     else:
         kept, held = stratified_split(train.targets, fraction=val_fraction, seed=seed)
@@ -104,14 +105,10 @@ def open_all(data: str | Path, *, max_pixels: int) -> Keyed:
 def _given(
     train: Source, val: Source, layout: _Layout, split: dict[str, Any] | None, *, seed: int, fraction: float
 ) -> Opened:
-    if split is not None and split.get("kind") == "given":
-        _, held = _restored(val, split, layout.val_name)
+    if split is not None:
+        same_parts(split, layout.val_name)
+        _, held = restored(val, split, layout.val_name)
         val = val if len(held) == len(val) else Subset(val, held)
-    elif split is not None:
-        raise UserError(
-            f"The data now has a part '{layout.val_name}', which it did not have when the run was started. Move that "
-            "part away to evaluate on the same images as before, or name the data to evaluate on."
-        )
     note = f"Found {layout.what}: {_counted(train)} to train on, {len(val):,} in '{layout.val_name}' to validate on."
     if layout.val_name.startswith("test"):
         note += " There is no 'val', so the test images choose the best model: its figures on them flatter a little."
@@ -132,23 +129,6 @@ def _split(source: Source, kept: Tensor, held: Tensor, layout: _Layout, *, seed:
         f"on (seed {seed})."
     )
     return Opened(Subset(source, kept), Subset(source, held), True, note, record)
-
-
-def _restored(source: Source, split: dict[str, Any], where: str | Path) -> tuple[Tensor, Tensor]:
-    """Indices of the images that a saved split does not hold out, and of those that it does."""
-    names = split.get("val")
-    if not isinstance(names, list) or "seed" not in split or "fraction" not in split:
-        raise UserError("The saved split is not one: it needs 'seed', 'fraction' and the held-out names in 'val'.")
-    index = {source.name(i): i for i in range(len(source))}
-    missing = [name for name in names if name not in index]
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(names)} held-out images are no longer in {where} (as {missing[0]!r}). Put them "
-            "back, give the folder where the data is now, or start a new run."
-        )
-    held = torch.zeros(len(source), dtype=torch.bool)
-    held[torch.tensor([index[name] for name in names], dtype=torch.int64)] = True
-    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
 def _check_classes(source: Keyed, data: str | Path) -> None:

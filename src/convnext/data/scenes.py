@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
-from convnext.core.seeding import mix_seed
 from convnext.data.annotations import read_annotations
 from convnext.data.coco import CocoSource
+from convnext.data.split import random_split, restored, same_parts
 
 LAYOUT = """Accepted is an annotation file in COCO's form with its images, as one of:
 
@@ -119,44 +118,13 @@ def open_all_scenes(data: str | Path, *, max_pixels: int, skip_bad: bool) -> Coc
     return _source(part, max_pixels, skip_bad)
 
 
-def random_split(n: int, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Holds out round(fraction * n) of n images at random, but at least one and never all: sorted indices (train, val),
-    int64. fraction 0, or a single image, holds out none. Raises UserError for a fraction outside [0, 1)."""
-    if not 0 <= fraction < 1:
-        raise UserError(f"The share to hold out (--loader.val-fraction) lies in 0..1, as 0.1; it was {fraction}.")
-    amount = min(max(round(fraction * n), 1), n - 1) if fraction > 0 else 0
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(mix_seed(seed, n)))
-    return order[amount:].sort().values, order[:amount].sort().values
-
-
-def restored(source: CocoSource, split: dict[str, Any], where: str | Path) -> tuple[Tensor, Tensor]:
-    """Indices of the images that a saved split does not hold out, and of those that it does."""
-    names = split.get("val")
-    if not isinstance(names, list) or "seed" not in split or "fraction" not in split:
-        raise UserError("The saved split is not one: it needs 'seed', 'fraction' and the held-out names in 'val'.")
-    index = {source.name(i): i for i in range(len(source))}
-    missing = [name for name in names if name not in index]
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(names)} held-out images are no longer in {where} (as {missing[0]!r}). Put them "
-            "back, give the folder where the data is now, or start a new run."
-        )
-    held = torch.zeros(len(source), dtype=torch.bool)
-    held[torch.tensor([index[name] for name in names], dtype=torch.int64)] = True
-    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
-
-
 def _given(
     train: CocoSource, val: CocoSource, name: str, split: dict[str, Any] | None, *, seed: int, fraction: float
 ) -> OpenedScenes:
-    if split is not None and split.get("kind") == "given":
+    if split is not None:
+        same_parts(split, name)
         _, held = restored(val, split, name)
         val = val if len(held) == len(val) else val.selected(held)
-    elif split is not None:
-        raise UserError(
-            f"The data now has a part '{name}', which it did not have when the run was started. Move that part away to "
-            "evaluate on the same images as before, or name the data to evaluate on."
-        )
     note = f"Found {_counted(train)} to train on, {len(val):,} images in '{name}' to validate on."
     if name.startswith("test"):
         note += " There is no 'valid', so the test images choose the best model: its figures on them flatter a little."

@@ -13,9 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from convnext.core.errors import UserError
-from convnext.core.seeding import mix_seed
-
 
 class Source(Protocol):
     """Labelled images. Picklable and safe to fork, for it is read in worker processes."""
@@ -73,30 +70,6 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.source.name(int(self.indices[index]))
-
-
-def stratified_split(targets: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Holds out `fraction` of each class: sorted indices (train, val), int64, together every index once.
-
-    targets: int64 (N,). Of a class with n images, round(fraction * n) are held out, but at least one and never all; a
-    class with a single image stays in training. fraction 0 holds out none. The same arguments give the same split.
-    Raises UserError for a fraction outside [0, 1).
-    """
-    if not 0 <= fraction < 1:
-        raise UserError(f"The share to hold out (--loader.val-fraction) lies in 0..1, as 0.1; it was {fraction}.")
-    held = torch.zeros(len(targets), dtype=torch.bool)
-    order = torch.argsort(targets, stable=True)  # the images of each class side by side, in their order
-    start = 0
-    for label, count in enumerate(torch.bincount(targets).tolist()):
-        members = order[start : start + count]
-        start += count
-        if count < 2 or fraction == 0:
-            continue
-        # a generator for each class: adding images to one class does not change what is held out of another
-        generator = torch.Generator().manual_seed(mix_seed(seed, label))
-        amount = min(max(round(fraction * count), 1), count - 1)
-        held[members[torch.randperm(count, generator=generator)[:amount]]] = True
-    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
 class Strings:

@@ -17,7 +17,8 @@ _MOST_POINTS = 400  # more than that many points on a line nobody can see
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart. `kind` is its look: main, second, third, or faint (which does not widen the axis)."""
+    """A line of a chart. `kind` is its look: main, second, third (on a detector's page also fourth and fifth), or
+    faint (which does not widen the axis)."""
 
     name: str
     points: Sequence[Point]

@@ -18,7 +18,7 @@ from convnext.core.logs import read_log
 Values = dict[str, Any]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PICTURE_LIMIT = 2 << 20  # bytes; a thumbnail has some kilobytes
+_PICTURE_LIMIT = 4 << 20  # bytes; a thumbnail has some kilobytes, two scenes side by side about a million
 
 
 @dataclass(frozen=True)

@@ -10,28 +10,35 @@ from collections.abc import Sequence
 import numpy as np
 
 _ON_LABELS, _ON_OBJECTS, _IN_ORDER = 6.0, 1.0, 0.02  # what it costs to hide a label, an object, to stand further back
+_TOO_MUCH = 0.1  # of a label: when so much would be hidden, one that may be left out is
 _ROOM = 8  # an object with so many times a label's area holds its label inside
 
 
-def placed(boxes: np.ndarray, sizes: Sequence[tuple[int, int]], area: tuple[int, int]) -> list[tuple[int, int]]:
+def placed(
+    boxes: np.ndarray, sizes: Sequence[tuple[int, int]], area: tuple[int, int], *, every: bool
+) -> list[tuple[int, int] | None]:
     """The upper left corner of each label, (width, height) pixels each, in a picture of `area` (width, height).
 
     The boxes, float (N, 4), are in the order of their importance: the first choose first. Each label takes the place at
-    its box that hides the least of the labels there already and of all objects. None leaves the picture, unless it is
-    larger than that.
+    its box that hides the least of the labels there already and of all objects; unless `every` label has to stand, one
+    that cannot but hide another is left out (None). No label leaves the picture, unless it is larger than that.
     """
-    corners: list[tuple[int, int]] = []
+    corners: list[tuple[int, int] | None] = []
     taken = np.zeros((0, 4))
     for box, (width, height) in zip(boxes, sizes, strict=True):
         places = _places(box, width, height)
         places[:, 0] = places[:, 0].clip(0, max(area[0] - width, 0))
         places[:, 1] = places[:, 1].clip(0, max(area[1] - height, 0))
         places = places.round()
-        rectangles = np.concatenate([places, places + (width, height)], axis=1)
+        rectangles = np.concatenate([places, places + np.array([width, height])], axis=1)
         cost = _IN_ORDER * np.arange(len(places))
-        cost += _ON_LABELS * _hidden(rectangles, taken).sum(axis=1)
+        on_labels = _hidden(rectangles, taken)
+        cost += _ON_LABELS * on_labels.sum(axis=1)
         cost += _ON_OBJECTS * _hidden(rectangles, boxes).sum(axis=1)
         best = int(cost.argmin())
+        if not every and on_labels[best].max(initial=0.0) > _TOO_MUCH:
+            corners.append(None)
+            continue
         taken = np.concatenate([taken, rectangles[best : best + 1]])
         corners.append((int(places[best, 0]), int(places[best, 1])))
     return corners

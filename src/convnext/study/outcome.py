@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from convnext.metrics.interval import wilson_interval
@@ -23,7 +24,8 @@ from convnext.study.markup import (
 
 _MATRIX_LIMIT = 40  # classes that a confusion matrix can show; above, the worst pairs
 _PAIRS = 20
-_CLASSES_SHOWN, _CLASSES_LISTED = 12, 1000
+CLASSES_LISTED = 1000  # in the page; evaluation.json has all
+_CLASSES_SHOWN = 12
 _MISTAKES_SHOWN, _SKIPPED_LISTED = 60, 200
 
 
@@ -34,17 +36,18 @@ def headline(run: RunFolder) -> str:
         return _headline_of_log(run)
     n, k, top1, top5 = values.get("n"), finite(values.get("top5_k")) or 5, values.get("top1"), values.get("top5")
     tiles = [
-        _tile("Top-1", percent(top1), _range(values.get("top1_interval")), top1),
-        _tile(f"Top-{k:.0f}", percent(top5), _range(values.get("top5_interval")), top5),
-        _tile("Mean over classes", percent(values.get("mean_per_class")), "every class counts alike"),
-        _tile("Images", count(n), _speed(values)),
-        _tile("Loss", decimal(values.get("loss")), "cross-entropy"),
-        _tile("Calibration error", percent(values.get("ece")), "0 is best"),
+        tile("Top-1", percent(top1), _range(values.get("top1_interval")), top1),
+        tile(f"Top-{k:.0f}", percent(top5), _range(values.get("top5_interval")), top5),
+        tile("Mean over classes", percent(values.get("mean_per_class")), "every class counts alike"),
+        tile("Images", count(n), speed(values)),
+        tile("Loss", decimal(values.get("loss")), "cross-entropy"),
+        tile("Calibration error", percent(values.get("ece")), "0 is best"),
     ]
-    return f'{_held_out(values.get("held_out"), n)}<div class="tiles">{"".join(tiles)}</div>'
+    return f'{verdict(values.get("held_out"), n)}<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _held_out(held_out: Any, n: Any) -> str:
+def verdict(held_out: Any, n: Any) -> str:
+    """On how many images the figures were taken, and whether training used them, as far as it is known."""
     if held_out is True:
         pill, name, words = "good", "held out", "that were kept out of training."
     elif held_out is False:
@@ -62,10 +65,10 @@ def _headline_of_log(run: RunFolder) -> str:
     best = max(evals, key=lambda event: finite(event.get("top1")) or 0.0)
     images = run.last("start").get("val_images")
     tiles = [
-        _tile("Best top-1 so far", percent(best.get("top1")), f"step {count(best.get('step'))}", best.get("top1")),
-        _tile("Top-5 there", percent(best.get("top5")), "", best.get("top5")),
-        _tile("Loss there", decimal(best.get("loss")), "cross-entropy"),
-        _tile("Validation images", count(images)),
+        tile("Best top-1 so far", percent(best.get("top1")), f"step {count(best.get('step'))}", best.get("top1")),
+        tile("Top-5 there", percent(best.get("top5")), "", best.get("top5")),
+        tile("Loss there", decimal(best.get("loss")), "cross-entropy"),
+        tile("Validation images", count(images)),
     ]
     return (
         '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
@@ -73,7 +76,8 @@ def _headline_of_log(run: RunFolder) -> str:
     )
 
 
-def _tile(name: str, figure: str, beneath: str = "", share: Any = None) -> str:
+def tile(name: str, figure: str, beneath: str = "", share: Any = None) -> str:
+    """A large figure with its name, a bar for a share, and a remark. All but the share is markup."""
     shape = "" if finite(share) is None else bar(finite(share))
     return f'<div class="tile"><span>{name}</span><b>{figure}</b>{shape}<small>{beneath}</small></div>'
 
@@ -83,9 +87,10 @@ def _range(bounds: Any) -> str:
     return f'<span title="95 % Wilson interval">{written} with 95 % certainty</span>' if written else ""
 
 
-def _speed(values: Values) -> str:
-    speed = finite(values.get("images_per_second"))
-    return "" if speed is None else f"{decimal(speed)} images/s"
+def speed(values: Values) -> str:
+    """How fast the evaluation was, if that is known."""
+    rate = finite(values.get("images_per_second"))
+    return "" if rate is None else f"{decimal(rate)} images/s"
 
 
 def mistakes(run: RunFolder) -> str:
@@ -185,18 +190,25 @@ def classes(run: RunFolder) -> str:
     """Accuracy of each class, the worst first; classes without images last."""
     found = entries(run.evaluation, "per_class")
     found.sort(key=lambda entry: 2.0 if (share := finite(entry.get("top1"))) is None else share)
-    rows = [_class_row(entry) for entry in found[:_CLASSES_LISTED]]
-    head = ["Class", "Images", "Right", "95 % interval"]
+    rows = [_class_row(entry) for entry in found[:CLASSES_LISTED]]
+    return class_by_class(["Class", "Images", "Right", "95 % interval"], rows, total=len(found), kind="classes")
+
+
+def class_by_class(head: Sequence[str], rows: Sequence[Sequence[str]], *, total: int, kind: str) -> str:
+    """A section with a row of each class, the worst first: twelve of them, and the others on a click.
+
+    `total` is how many classes there are; `kind` is the look of the table.
+    """
     if len(rows) <= _CLASSES_SHOWN:
-        return section("Class by class", table(head, rows, kind="classes") if rows else "")
-    rest = "" if len(found) == len(rows) else f' <p class="soft">{count(len(found))} classes in evaluation.json.</p>'
+        return section("Class by class", table(head, rows, kind=kind) if rows else "")
+    rest = "" if total == len(rows) else f' <p class="soft">{count(total)} classes in evaluation.json.</p>'
     more = details(
         f"The other {count(len(rows) - _CLASSES_SHOWN)} classes",
-        table(head, rows[_CLASSES_SHOWN:], kind="classes") + rest,
+        table(head, rows[_CLASSES_SHOWN:], kind=kind) + rest,
         kind="long",
     )
-    lead = f"The {_CLASSES_SHOWN} worst of {count(len(found))}."
-    return section("Class by class", table(head, rows[:_CLASSES_SHOWN], kind="classes"), more, lead=lead)
+    lead = f"The {_CLASSES_SHOWN} worst of {count(total)}."
+    return section("Class by class", table(head, rows[:_CLASSES_SHOWN], kind=kind), more, lead=lead)
 
 
 def _class_row(entry: Values) -> list[str]:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from convnext.core.atomic import write_text
-from convnext.study import outcome, training
+from convnext.study import found, outcome, training
 from convnext.study.folder import RunFolder, open_run
 from convnext.study.markup import text
 
@@ -30,17 +30,16 @@ def write_report(run_dir: Path) -> Path:
 
 def _page(run: RunFolder) -> str:
     values, start = run.evaluation or {}, run.last("start")
-    model = text(values.get("model") or start.get("model") or "A model")
+    detects = found.detects(run)
+    # an evaluation names a detector's backbone, the log the whole of it
+    named = (start, values) if detects else (values, start)
+    model = text(named[0].get("model") or named[1].get("model") or "A model")
     data = text(values.get("data") or "")
     name = text(run.path.resolve().name)
-    style = resources.files("convnext.study").joinpath("page.css").read_text(encoding="utf-8")
+    style = _sheet("page.css") + (_sheet("found.css") if detects else "")
     sections = (
         training.amiss(run),
-        training.curves(run),
-        outcome.mistakes(run),
-        outcome.confusions(run),
-        outcome.calibration(run),
-        outcome.classes(run),
+        *(_found(run) if detects else _classified(run)),
         training.notes(run),
         training.facts(run),
         outcome.skipped(run),
@@ -64,9 +63,27 @@ def _page(run: RunFolder) -> str:
 <h1>{model}</h1>
 {f'<p class="data">{data}</p>' if data else ""}
 </header>
-{outcome.headline(run)}
+{found.headline(run) if detects else outcome.headline(run)}
 {"".join(sections)}<footer>Drawn from recipe.json, log.jsonl and evaluation.json of this run's folder.</footer>
 </main>
 </body>
 </html>
 """
+
+
+def _sheet(name: str) -> str:
+    return resources.files("convnext.study").joinpath(name).read_text(encoding="utf-8")
+
+
+def _classified(run: RunFolder) -> tuple[str, ...]:
+    return (
+        training.curves(run),
+        outcome.mistakes(run),
+        outcome.confusions(run),
+        outcome.calibration(run),
+        outcome.classes(run),
+    )
+
+
+def _found(run: RunFolder) -> tuple[str, ...]:
+    return (found.curves(run), found.figures(run), found.pictures(run), found.classes(run))

@@ -30,11 +30,12 @@ from convnext.study.pictures import (
     write,
 )
 
-_LONGEST, _SHORTEST = 1280, 640  # pixels of the shown picture's longer side; larger ones shrink, smaller ones grow
-_FEW = 12  # objects that are named where they are; from there on a legend names their classes
+_LONGEST = 1280  # pixels of the shown picture's longer side: larger ones shrink
+_SHORTEST, _SHORTEST_OF_MANY = 640, 1000  # smaller ones grow, those with many objects more: labels need room
+_FEW = 12  # objects that are named where they are; with more, a legend names their classes
 _LISTED = 24  # classes in a legend
 _WHITE: Colour = (255, 255, 255)
-_TINT, _HALO = 0.34, 0.8  # how much of a mask's colour, and of the white around its outline, is seen
+_TINT, _HALO, _THIN = 0.34, 0.7, 0.6  # how much is seen: of a mask's colour, of the white around it, of its box
 _DARK = 0.4  # colours up to this luminance are written on in white
 
 # The first seven are those of M. Okabe and K. Ito (2008, "Color Universal Design"), which people of every kind of
@@ -73,19 +74,19 @@ class _Object:
 
 @dataclass(frozen=True)
 class _Frame:
-    """A picture on its canvas: `unit` is the size of the text, on which all widths hang."""
+    """A picture on its canvas."""
 
     canvas: Image.Image
     picture: tuple[int, int, int, int]
     """x, y, width and height of the picture on the canvas."""
     unit: int
+    """The size of title and legend."""
+    size: int
+    """The size of labels."""
+    line: int
+    """The width of outlines."""
     whole: bool
     """Grown by a whole factor, so that pixels stay square."""
-
-    @property
-    def line(self) -> int:
-        """The width of an outline."""
-        return max(2, round(self.unit / 7))
 
 
 def drawn(
@@ -99,9 +100,10 @@ def drawn(
     """The image (3, H, W) uint8 with its objects: boxes, masks where there are any, labels ("fig 97 %"; truth has no
     score), and a line of `title` above.
 
-    Whatever the image's size the text is readable: its longer side is shown with 640 to `longest` pixels, small ones
-    with their pixels left square. With more than 12 objects, a legend below names the classes, and the labels hold the
-    scores alone, unless two of the classes have a colour in common. A class has the same colour in every picture.
+    Whatever the image's size the text is readable: its longer side is shown with 640 to `longest` (at least 640)
+    pixels, small ones with their pixels left square. A class has the same colour in every picture. With more than 12
+    objects it is 1000 to `longest`, a legend below names the classes, and labels name only those that share a colour;
+    one that would hide another, of a surer object, is left out.
 
     Raises ValueError for another shape or type of image, for masks that are not as large as the image, and for labels
     that `classes` does not name.
@@ -112,17 +114,17 @@ def drawn(
     masks = detections.masks
     if masks is not None and masks.shape != (len(labels), *image.shape[-2:]):
         raise ValueError(f"Masks {tuple(masks.shape)} of {len(labels)} objects in an image {tuple(image.shape)}.")
-    frame = _frame(image, min(max(*image.shape[-2:], _SHORTEST), max(longest, _SHORTEST)))
     many = len(labels) > _FEW
-    present = set(labels)
-    distinct = len({_colour(label) for label in present}) == len(present)
-    objects = _objects(image, detections, classes, frame, named=not many or not distinct)
+    frame = _frame(image, max(longest, _SHORTEST), many=many)
+    colours = Counter(_colour(label) for label in set(labels))
+    named = {label for label in labels if not many or colours[_colour(label)] > 1}
+    objects = _objects(image, detections, classes, frame, named=named)
     by_size = sorted(objects, key=lambda one: -_area(one.box))
     for one in by_size:
         _paint_mask(frame, one)
     for one in by_size:
         _paint_box(frame, one)
-    _paint_labels(frame, objects)
+    _paint_labels(frame, objects, every=not many)
     parts = [frame.canvas]
     if title:
         parts.insert(0, _title(title, frame.canvas.width, frame.unit))
@@ -145,16 +147,24 @@ def beside(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Im
     return canvas
 
 
-def _frame(image: Tensor, side: int) -> _Frame:
-    """The picture with its longer side at `side`, on paper where it is too narrow for a label."""
+def _frame(image: Tensor, longest: int, *, many: bool) -> _Frame:
+    """The picture as large as it is shown, on paper where it is too narrow for a label."""
+    given = max(image.shape[-2:])
+    side = min(max(given, _SHORTEST_OF_MANY if many else _SHORTEST), longest)
     shown = thumbnail(image, side)
     unit = _unit(max(shown.size))
     width, height = max(shown.width, 14 * unit), max(shown.height, 4 * unit)
     x, y = (width - shown.width) // 2, (height - shown.height) // 2
     canvas = Image.new("RGB", (width, height), PAPER)
     canvas.paste(shown, (x, y))
-    whole = whole_factor(max(image.shape[-2:]), side) > 1
-    return _Frame(canvas, (x, y, shown.width, shown.height), unit, whole)
+    return _Frame(
+        canvas=canvas,
+        picture=(x, y, shown.width, shown.height),
+        unit=unit,
+        size=max(11, round(0.82 * unit)) if many else unit,
+        line=round(unit / 6.5) if many else round(unit / 5),
+        whole=whole_factor(given, side) > 1,
+    )
 
 
 def _unit(longest: int) -> int:
@@ -170,7 +180,7 @@ def _area(box: tuple[float, float, float, float]) -> float:
 
 
 def _objects(
-    image: Tensor, detections: Detections | Instances, classes: Sequence[str], frame: _Frame, *, named: bool
+    image: Tensor, detections: Detections | Instances, classes: Sequence[str], frame: _Frame, *, named: set[int]
 ) -> list[_Object]:
     """The objects as they stand on the canvas, in the given order."""
     x, y, width, height = frame.picture
@@ -181,7 +191,7 @@ def _objects(
     scores = detections.scores.tolist() if isinstance(detections, Detections) else None
     found = []
     for number, (label, box) in enumerate(zip(detections.labels.tolist(), boxes.tolist(), strict=True)):
-        words = [classes[label]] if named else []
+        words: list[str] = [classes[label]] if label in named else []
         if scores is not None:
             words.append(f"{100 * scores[number]:.0f} %")
         mask, at = None, (0, 0)
@@ -195,7 +205,7 @@ def _objects(
 def _shown(mask: Tensor, frame: _Frame) -> tuple[Image.Image | None, tuple[int, int]]:
     """A mask (H, W) as the canvas has it, cut out with some pixels around it, and where its corner stands there."""
     pixels = mask.detach().cpu().bool().numpy()
-    rows, columns = pixels.any(axis=1).nonzero()[0], pixels.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     if not len(rows):
         return None, (0, 0)
     x, y, width, height = frame.picture
@@ -214,7 +224,8 @@ def _paint_mask(frame: _Frame, one: _Object) -> None:
     """Tints the object, with its outline just inside of it and a thin white line around."""
     if one.mask is None:
         return
-    inner = one.mask.filter(ImageFilter.MinFilter(2 * frame.line - 1))
+    line = max(1, min(frame.line, min(one.mask.size) // 12))  # a tiny object is more than its outline
+    inner = one.mask.filter(ImageFilter.MinFilter(2 * line + 1))
     around = ImageChops.subtract(one.mask.filter(ImageFilter.MaxFilter(3)), one.mask)
     for colour, share, part in (
         (one.colour, _TINT, one.mask),
@@ -225,20 +236,24 @@ def _paint_mask(frame: _Frame, one: _Object) -> None:
 
 
 def _paint_box(frame: _Frame, one: _Object) -> None:
-    """A frame just inside of the box: with a thin white line around it where it is all there is, else a thin one."""
-    draw = ImageDraw.Draw(frame.canvas)
+    """A frame just inside of the box, with a thin white line around it; where there is a mask, only a faint line."""
     x0, y0, x1, y1 = (round(value) for value in one.box)
     last = max(x1 - 1, x0), max(y1 - 1, y0)  # Pillow's last pixel is within
     if one.mask is None:
-        draw.rectangle((x0 - 1, y0 - 1, last[0] + 1, last[1] + 1), outline=_WHITE, width=frame.line + 2)
+        draw = ImageDraw.Draw(frame.canvas)
+        draw.rectangle((x0 - 1, y0 - 1, last[0] + 1, last[1] + 1), outline=_WHITE)
         draw.rectangle((x0, y0, *last), outline=one.colour, width=frame.line)
     else:
-        draw.rectangle((x0, y0, *last), outline=one.colour, width=max(1, frame.line // 2))
+        line = Image.new("L", (last[0] - x0 + 1, last[1] - y0 + 1))
+        ImageDraw.Draw(line).rectangle(
+            (0, 0, line.width - 1, line.height - 1), outline=round(255 * _THIN), width=frame.line // 2
+        )
+        frame.canvas.paste(one.colour, (x0, y0), line)
 
 
-def _paint_labels(frame: _Frame, objects: Sequence[_Object]) -> None:
+def _paint_labels(frame: _Frame, objects: Sequence[_Object], *, every: bool) -> None:
     """Labels on their class's colour, the surest last: where they cannot but hide each other, it is read."""
-    canvas, size = frame.canvas, frame.unit
+    canvas, size = frame.canvas, frame.size
     objects = [one for one in objects if one.label]
     if not objects:
         return
@@ -250,10 +265,13 @@ def _paint_labels(frame: _Frame, objects: Sequence[_Object]) -> None:
         words = shortened(clean, face, canvas.width - 2 * side - 2)
         texts.append((words, face))
         sizes.append((round(face.getlength(words)) + 2 * side + 2, height + 2))
-    corners = placed(np.array([one.box for one in objects]), sizes, canvas.size)
+    corners = placed(np.array([one.box for one in objects]), sizes, canvas.size, every=every)
     draw = ImageDraw.Draw(canvas)
     rows = list(zip(objects, texts, sizes, corners, strict=True))
-    for one, (words, face), (width, tall), (x, y) in reversed(rows):
+    for one, (words, face), (width, tall), corner in reversed(rows):
+        if corner is None:
+            continue
+        x, y = corner
         rounded(canvas, (x, y, width, tall), radius=size / 4 + 1, fill=_WHITE)
         rounded(canvas, (x + 1, y + 1, width - 2, tall - 2), radius=size / 4, fill=one.colour)
         ink = _WHITE if _luminance(one.colour) <= _DARK else INK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from convnext.core.logs import duration
@@ -38,25 +38,38 @@ def amiss(run: RunFolder) -> str:
 def curves(run: RunFolder) -> str:
     """Losses, accuracies, learning rate and gradient norm over the run."""
     steps, evals = run.of("step"), run.of("eval")
-    x = "epoch" if all(finite(event.get("epoch")) is not None for event in [*steps, *evals]) else "step"
+    x = across(steps, evals)
     plain = [event for event in evals if event.get("ema") is not True]
     averaged = [event for event in evals if event.get("ema") is True]
-    raw = _series(steps, x, "loss")
+    raw = series(steps, x, "loss")
     losses = [
         Curve("training, each step", raw, "faint"),
         Curve("training", smoothed(raw)),
-        Curve("validation", _series(plain, x, "loss"), "second"),
-        Curve("EMA", _series(averaged, x, "loss"), "third"),
+        Curve("validation", series(plain, x, "loss"), "second"),
+        Curve("EMA", series(averaged, x, "loss"), "third"),
     ]
     accuracies = [
-        Curve("validation", _series(plain, x, "top1"), "second"),
-        Curve("EMA", _series(averaged, x, "top1"), "third"),
+        Curve("validation", series(plain, x, "top1"), "second"),
+        Curve("EMA", series(averaged, x, "top1"), "third"),
     ]
-    norms = _series(steps, x, "grad_norm")
     charts = [
         line_chart("Loss", losses, x_label=x, floor=0.0),
         line_chart("Top-1 accuracy", accuracies, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
-        line_chart("Learning rate", [Curve("learning rate", _series(steps, x, "lr"))], x_label=x, floor=0.0),
+        *steering(steps, x),
+    ]
+    return went(charts)
+
+
+def across(steps: Sequence[Values], evals: Sequence[Values]) -> str:
+    """What the charts have below: the epoch, or the step where an event lacks the epoch."""
+    return "epoch" if all(finite(event.get("epoch")) is not None for event in [*steps, *evals]) else "step"
+
+
+def steering(steps: Sequence[Values], x: str) -> list[str]:
+    """The charts of the learning rate and the gradient norm."""
+    norms = series(steps, x, "grad_norm")
+    return [
+        line_chart("Learning rate", [Curve("learning rate", series(steps, x, "lr"))], x_label=x, floor=0.0),
         line_chart(
             "Gradient norm",
             [Curve("each step", norms, "faint"), Curve("gradient norm", smoothed(norms))],
@@ -64,11 +77,15 @@ def curves(run: RunFolder) -> str:
             floor=0.0,
         ),
     ]
+
+
+def went(charts: Sequence[str]) -> str:
+    """The section of the curves; none if there are none."""
     drawn = "".join(charts)
     return section("How training went", f'<div class="charts">{drawn}</div>' if drawn else "")
 
 
-def _series(events: Iterable[Values], x: str, y: str) -> list[Point]:
+def series(events: Iterable[Values], x: str, y: str) -> list[Point]:
     """The points of two keys, those left out where either is not a number that can be drawn."""
     pairs = ((finite(event.get(x)), finite(event.get(y))) for event in events)
     points = [(a, b) for a, b in pairs if a is not None and b is not None and abs(a) < 1e12 and abs(b) < _LARGEST]

@@ -1,0 +1,263 @@
+"""Mask R-CNN from torchvision with the weights of ours, and a task that is the same work for both.
+
+B images, C channels, H W space, K classes, R regions. torchvision is imported only where its model is built. Sources:
+torchvision.models.detection (mask_rcnn.py, faster_rcnn.py, rpn.py, roi_heads.py).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from convnext.bench import peers
+from convnext.bench.contestants import difference as apart
+from convnext.heads.box_head import POOLED as BOX_SIDE
+from convnext.heads.mask_head import POOLED as MASK_SIDE
+from convnext.heads.rcnn import RCNN
+from convnext.models.create import create_model
+from convnext.models.features import FeatureMaps
+from convnext.networks.config import DetectorConfig
+from convnext.networks.detector import build_detector
+from convnext.ops.instances import Instances
+from convnext.ops.roi import pool_regions, regions
+
+Size = tuple[int, int]
+
+OBJECTS = 10  # in an image, to learn from
+_SPREAD = 2.0  # standard deviation of a class's logits over regions
+_GROWTH = 2.0  # a class's boxes are up to e ** this times as large as their regions
+_CHUNK = 0.25  # by which more regions are let through, until there are enough detections
+
+
+def images(size: Size, batch: int, *, seed: int) -> Tensor:
+    """The images (B, 3, H, W) that every contestant is given."""
+    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed + 1))
+
+
+def targets(boxes: Sequence[Tensor], size: Size, num_classes: int) -> list[Instances]:
+    """The objects at `boxes` (N, 4) of each image: rectangles, of classes in turn."""
+    found = []
+    for of_image in boxes:
+        masks = torch.zeros(len(of_image), *size, dtype=torch.bool)
+        for mask, (x0, y0, x1, y1) in zip(masks, of_image.round().long().tolist(), strict=True):
+            mask[y0:y1, x0:x1] = True
+        found.append(Instances(of_image, torch.arange(len(of_image)) % num_classes, masks))
+    return found
+
+
+@torch.no_grad()
+def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tuple[RCNN, list[Tensor]]:
+    """Our detector with random weights that finds as much as a trained one, and the boxes of objects to learn from.
+
+    A detector with fresh weights finds nothing, and has next to no regions on objects to learn masks from. So its
+    classes' logits are spread over regions, the background's is set so that in every image `config.roi.most` objects
+    remain after suppression, and classes have boxes of different sizes. The objects of an image, `OBJECTS` of them, are
+    those proposals that most others overlap. float32, on the CPU, in evaluation mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_detector(config)
+    x, sizes = images(size, batch, seed=seed), [size] * batch
+    model.train()
+    maps = model.maps(x)
+    boxes = [_crowded(of_image) for of_image in model.proposals(maps, sizes)]
+    model.eval()
+    proposals = model.proposals(maps, sizes)
+    head = model.roi_head.box_stages[0]
+    strides = model.roi_head.strides
+    pooled = pool_regions(maps[: len(strides)], regions(proposals), strides, BOX_SIDE)
+    logits, _ = head(pooled)
+    spread = _SPREAD / logits.std(0).clamp(min=1e-12)
+    head.fc_cls.weight.mul_(spread[:, None])
+    head.fc_cls.bias.copy_(-logits.mean(0) * spread + head.fc_cls.bias * spread)
+    growth = torch.linspace(0, _GROWTH, config.num_classes) / torch.tensor(head.stds[2:]).mean()
+    head.fc_reg.bias.view(-1, 4)[:, 2:] = growth[:, None]
+    logits, offsets = head(pooled)
+    counts = [len(of_image) for of_image in proposals]
+    background, wanted = 12.0, config.roi.most
+    while background > -12.0:  # as few as are enough: a trained detector is sure of its background too
+        head.fc_cls.bias[-1] += background - logits[:, -1].mean()
+        logits[:, -1] += background - logits[:, -1].mean()
+        each = zip(proposals, logits.split(counts), offsets.split(counts), strict=True)
+        if all(len(model.roi_head.detect(*of_image, size).boxes) >= wanted for of_image in each):
+            break
+        background -= _CHUNK
+    return model, boxes
+
+
+def _crowded(proposals: Tensor) -> Tensor:
+    """Of boxes (N, 4), `OBJECTS` that together overlap most others by half: as many as a trained network proposes."""
+    from torchvision.ops import box_iou
+
+    near = box_iou(proposals, proposals) >= 0.5
+    chosen, free = [], torch.ones(len(proposals), dtype=torch.bool)
+    for _ in range(OBJECTS):
+        best = int((near & free).sum(1).argmax())
+        chosen.append(best)
+        free &= ~near[best]
+    return proposals[chosen]
+
+
+def offers(config: DetectorConfig, *, own_backbone: bool) -> bool:
+    """Whether torchvision has that detector: Mask R-CNN alone, on any backbone of ours or on its own ConvNeXts."""
+    single = len(config.roi.ious) == 1 and not config.roi.convs and config.roi.fcs == 2 and config.masks
+    return single and (not own_backbone or peers.offers("torchvision", config.backbone.name))
+
+
+def torchvision_detector(ours: RCNN, config: DetectorConfig, size: Size, *, own_backbone: bool) -> nn.Module:
+    """torchvision's `MaskRCNN` with the weights of `ours`, for images of `size`, in evaluation mode.
+
+    It takes a list of images (3, H, W). own_backbone: torchvision's ConvNeXt too, else the very backbone of `ours`.
+    Settings are those of `config`; RoIAlign takes as many samples as there are pixels, as ours does (torchvision's
+    default is 2 x 2). Anchors are not rounded, as ours are not. Pictures are not normalised.
+    """
+    body = _Torchvisions(ours.backbone, config.backbone.name) if own_backbone else ours.backbone  # type: ignore[arg-type]
+    with torch.device("meta"):  # no time spent on weights that are replaced at once
+        peer = _architecture(ours, config, size)
+    # Of one place, which is the upper left corner: anchors around (0, 0).
+    peer.rpn.anchor_generator.cell_anchors = ours.rpn_head.anchors([torch.empty(1, 1, 1, 1)] * len(ours.neck.strides))
+    peer.load_state_dict(_weights(ours), strict=True, assign=True)
+    peer.backbone.body = body
+    return peer.eval()
+
+
+def _architecture(ours: RCNN, config: DetectorConfig, size: Size) -> nn.Module:
+    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
+    from torchvision.ops import MultiScaleRoIAlign
+
+    rpn, roi, width, kinds = config.rpn, config.roi, config.width, config.num_classes + 1
+    sides = tuple((int(rpn.anchor_scale * stride),) for stride in ours.neck.strides)
+    return MaskRCNN(
+        _Pyramid(ours.backbone.channels, width),  # type: ignore[arg-type]
+        min_size=min(size),
+        max_size=max(size),
+        image_mean=[0.0] * 3,
+        image_std=[1.0] * 3,
+        rpn_anchor_generator=AnchorGenerator(sides, (rpn.ratios,) * len(sides)),
+        rpn_head=RPNHead(width, len(rpn.ratios)),
+        rpn_pre_nms_top_n_train=rpn.before_nms[0],
+        rpn_pre_nms_top_n_test=rpn.before_nms[1],
+        rpn_post_nms_top_n_train=rpn.after_nms[0],
+        rpn_post_nms_top_n_test=rpn.after_nms[1],
+        rpn_nms_thresh=rpn.nms_iou,
+        rpn_fg_iou_thresh=rpn.positive_iou,
+        rpn_bg_iou_thresh=rpn.negative_iou,
+        rpn_batch_size_per_image=rpn.samples,
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], BOX_SIDE, 0),
+        box_head=TwoMLPHead(width * BOX_SIDE**2, roi.width),
+        box_predictor=FastRCNNPredictor(roi.width, kinds),
+        box_score_thresh=roi.score,
+        box_nms_thresh=roi.nms_iou,
+        box_detections_per_img=roi.most,
+        box_fg_iou_thresh=roi.ious[0],
+        box_bg_iou_thresh=roi.ious[0],
+        box_batch_size_per_image=roi.samples,
+        box_positive_fraction=roi.positive_share,
+        bbox_reg_weights=tuple(1 / unit for unit in roi.stds[0]),
+        mask_roi_pool=MultiScaleRoIAlign(["0", "1", "2", "3"], MASK_SIDE, 0),
+        mask_head=MaskRCNNHeads(width, (width,) * roi.mask_convs, 1),
+        mask_predictor=MaskRCNNPredictor(width, width, kinds),
+        _skip_resize=True,
+    )
+
+
+_NAMES = {  # the beginning of a name of ours -> theirs
+    "neck.lateral_convs.": "backbone.fpn.inner_blocks.",
+    "neck.fpn_convs.": "backbone.fpn.layer_blocks.",
+    "rpn_head.rpn_conv.": "rpn.head.conv.0.0.",
+    "rpn_head.rpn_cls.": "rpn.head.cls_logits.",
+    "rpn_head.rpn_reg.": "rpn.head.bbox_pred.",
+    "roi_head.bbox_head.shared_fcs.0.": "roi_heads.box_head.fc6.",
+    "roi_head.bbox_head.shared_fcs.1.": "roi_heads.box_head.fc7.",
+    "roi_head.bbox_head.fc_cls.": "roi_heads.box_predictor.cls_score.",
+    "roi_head.bbox_head.fc_reg.": "roi_heads.box_predictor.bbox_pred.",
+    "roi_head.mask_head.convs.": "roi_heads.mask_head.",
+    "roi_head.mask_head.upsample.": "roi_heads.mask_predictor.conv5_mask.",
+    "roi_head.mask_head.conv_logits.": "roi_heads.mask_predictor.mask_fcn_logits.",
+}
+
+
+def _weights(ours: RCNN) -> dict[str, Tensor]:
+    """Everything but the backbone. Their background is class 0, ours the last one, and has neither boxes nor masks."""
+    found: dict[str, Tensor] = {}
+    for name, value in ours.state_dict().items():
+        if name.startswith("backbone."):
+            continue
+        start = next(start for start in _NAMES if name.startswith(start))
+        if ".fc_cls." in name:
+            value = value.roll(1, 0)
+        elif ".fc_reg." in name:
+            value = torch.cat([torch.zeros_like(value[:4]), value])
+        elif ".conv_logits." in name:
+            value = torch.cat([torch.zeros_like(value[:1]), value])
+        found[_NAMES[start] + name.removeprefix(start).replace(".conv.", ".0.")] = value.clone()
+    return found
+
+
+class _Pyramid(nn.Module):
+    """torchvision's feature pyramid on a backbone `body` to come, as its BackboneWithFPN has it."""
+
+    def __init__(self, channels: list[int], width: int) -> None:
+        super().__init__()
+        from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+        self.fpn = FeaturePyramidNetwork(channels, width, LastLevelMaxPool())
+        self.out_channels = width
+        self.body = nn.Identity()
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.fpn(OrderedDict((str(level), of_level) for level, of_level in enumerate(self.body(x))))
+
+
+class _Torchvisions(nn.Module):
+    """torchvision's ConvNeXt with the weights of `ours`, and the norms of its maps."""
+
+    def __init__(self, ours: FeatureMaps, name: str) -> None:
+        super().__init__()
+        from torchvision.models._utils import IntermediateLayerGetter
+        from torchvision.models.convnext import LayerNorm2d
+
+        whole = create_model(name)
+        whole.load_state_dict(ours.state_dict(), strict=False)
+        peer = peers.build("torchvision", name, whole)
+        self.layers = IntermediateLayerGetter(peer.features, {str(2 * i + 1): str(i) for i in range(4)})  # type: ignore[arg-type]
+        self.norms = nn.ModuleList(LayerNorm2d(channels, eps=1e-6) for channels in ours.channels)
+        for i, norm in enumerate(self.norms):
+            norm.load_state_dict(ours.get_submodule(f"norm{i}").state_dict())
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [norm(of_stage) for norm, of_stage in zip(self.norms, self.layers(x).values(), strict=True)]
+
+
+def difference(ours: RCNN, peer: nn.Module, x: Tensor) -> float:
+    """The largest difference of their maps, proposals' and regions' figures on images x, relative to the largest value.
+
+    Part by part on the same input: regions of both are then equal up to RoIAlign, which torchvision's leaves half a
+    pixel beside ours.
+    """
+    generator = torch.Generator().manual_seed(0)
+    width, kinds = ours.neck.width, ours.num_classes
+    boxes, outlines = (torch.randn(4, width, side, side, generator=generator) for side in (BOX_SIDE, MASK_SIDE))
+    labels = torch.arange(4) % kinds
+    with torch.no_grad():
+        maps, theirs = ours.maps(x), list(peer.backbone(x).values())
+        given = [*theirs]
+        expected = [*maps]
+        scores, offsets = peer.rpn.head(maps)
+        logits, moved = ours.rpn_head(maps)
+        given += [of_level.permute(0, 2, 3, 1).flatten(1) for of_level in scores]
+        given += [of_level.permute(0, 2, 3, 1).reshape(len(x), -1, 4) for of_level in offsets]
+        expected += [*logits, *moved]
+        heads = peer.roi_heads
+        scores, offsets = heads.box_predictor(heads.box_head(boxes))
+        given += [scores.roll(-1, 1), offsets.view(4, -1, 4)[:, 1:]]
+        expected += [*ours.roi_head.box_stages[0](boxes)]
+        given.append(heads.mask_predictor(heads.mask_head(outlines))[torch.arange(4), labels + 1])
+        expected.append(ours.roi_head.mask_stages[0](outlines, labels))
+    return max(apart(a, b) for a, b in zip(given, expected, strict=True))
