@@ -32,13 +32,14 @@ class BoxHead(nn.Module):
     def __init__(self, channels: int, num_classes: int, config: RoIConfig, stds: Four) -> None:
         super().__init__()
         self.num_classes, self.stds, self.giou = num_classes, stds, config.giou
+        self.boxes = 1 if config.class_agnostic else num_classes  # predicted for each region
         self.shared_convs = nn.Sequential(
             *(named_conv(channels, channels, 3, norm=True, act=True) for _ in range(config.convs))
         )
         widths = [channels * POOLED**2, *[config.width] * config.fcs]
         self.shared_fcs = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.fc_cls = nn.Linear(widths[-1], num_classes + 1)
-        self.fc_reg = nn.Linear(widths[-1], 4 * num_classes)
+        self.fc_reg = nn.Linear(widths[-1], 4 * self.boxes)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -55,16 +56,24 @@ class BoxHead(nn.Module):
         nn.init.normal_(self.fc_reg.weight, std=0.001)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C, S, S) to logits (R, K + 1), the last of background, and offsets (R, K, 4), float32."""
+        """(R, C, S, S) to logits (R, K + 1), the last of background, and offsets (R, K, 4), float32.
+
+        Class-agnostic, the offsets are (R, 1, 4).
+        """
         x = self.shared_convs(x).flatten(1)
         for layer in self.shared_fcs:
             x = F.relu(layer(x))
-        return self.fc_cls(x).float(), self.fc_reg(x).float().unflatten(1, (self.num_classes, 4))
+        return self.fc_cls(x).float(), self.fc_reg(x).float().unflatten(1, (self.boxes, 4))
 
     def moved(self, boxes: Tensor, offsets: Tensor, labels: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Boxes (R, 4) moved by the offsets (R, K, 4) of their classes, labels (R,): (R, 4), within `size` if given."""
-        chosen = offsets[torch.arange(len(boxes), device=boxes.device), labels]
-        return decode(boxes, chosen, self.stds, size=size)
+        return decode(boxes, self._of_class(offsets, labels), self.stds, size=size)
+
+    def _of_class(self, offsets: Tensor, labels: Tensor) -> Tensor:
+        """The offsets (R, 4) that belong to labels (R,)."""
+        if self.boxes == 1:
+            return offsets[:, 0]
+        return offsets[torch.arange(len(offsets), device=offsets.device), labels]
 
     def losses(
         self, logits: Tensor, offsets: Tensor, labels: Tensor, boxes: Tensor, targets: Tensor
@@ -84,6 +93,6 @@ class BoxHead(nn.Module):
             given = self.moved(boxes, offsets, of_class)
             box_loss = _GIOU_WEIGHT * generalized_box_iou_loss(given, targets, reduction="sum")
         else:
-            given = offsets[torch.arange(len(objects), device=offsets.device), of_class]
+            given = self._of_class(offsets, of_class)
             box_loss = F.l1_loss(given, encode(boxes, targets, self.stds), reduction="sum")
         return {"class": class_loss, "box": box_loss / count}

@@ -55,6 +55,8 @@ class RoIConfig:
     """Linear layers in front of the outputs."""
     width: int = 1024
     """Features of the linear layers."""
+    class_agnostic: bool = False
+    """Whether one box is predicted for a region whatever its class (mmdetection's own cascades); else one for each."""
     giou: bool = False
     """Whether the boxes' loss is 10 x GIoU of the boxes themselves; else L1 of the offsets."""
     samples: int = 512

@@ -26,7 +26,7 @@ from convnext.study.scene_pictures import beside, drawn
 from convnext.tasks.detect import ONCE, Evaluation, Views, detect, evaluate
 from convnext.weights.load_detector import LoadedDetector, load_detector
 
-PICTURES = 12  # in a report
+PICTURES, WIDE = 12, 640  # in a report: how many, and pixels of each half's longer side
 SHOWN = 0.5  # score from which a detection is drawn
 
 
@@ -149,7 +149,7 @@ def _pictures(run: Path, source: CocoSource, loaded: LoadedDetector) -> list[dic
         batch = scene_batch([image], loaded.card.input)
         found = surest(detect(loaded.model, batch, input=loaded.card.input, device=device)[0], SHOWN)
         name = f"pictures/{number:03d}.png"
-        truth_drawn, found_drawn = (drawn(image, objects, classes) for objects in (truth, found))
+        truth_drawn, found_drawn = (drawn(image, objects, classes, longest=WIDE) for objects in (truth, found))
         beside(truth_drawn, found_drawn, titles=("annotated", "found")).save(run / name)
         entries.append({"name": source.name(index), "picture": name})
     return entries

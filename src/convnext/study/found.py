@@ -13,14 +13,15 @@ from convnext.study.outcome import CLASSES_LISTED, class_by_class, speed, tile, 
 from convnext.study.training import across, series, steering, went
 
 _KINDS = {"box": "Boxes", "mask": "Masks"}
+_PERCENT = "\N{NARROW NO-BREAK SPACE}%"
 _FIGURES = {
-    "AP": "precision, mean over overlaps of 50 % to 95 %",
-    "AP50": "precision at an overlap of 50 %",
-    "AP75": "precision at an overlap of 75 %",
+    "AP": f"precision, mean over overlaps of 50{_PERCENT} to 95{_PERCENT}",
+    "AP50": f"precision at an overlap of 50{_PERCENT}",
+    "AP75": f"precision at an overlap of 75{_PERCENT}",
     "APs": "precision on small objects, up to 32² pixels",
     "APm": "precision on medium ones, up to 96² pixels",
     "APl": "precision on large ones",
-    "AR1": "recall with the surest find of a class in each image",
+    "AR1": "recall with the surest find of each class",
     "AR10": "recall with the surest ten",
     "AR100": "recall with the surest hundred",
     "ARs": "recall of small objects",
@@ -28,11 +29,8 @@ _FIGURES = {
     "ARl": "recall of large ones",
 }
 _LOSSES = {
-    "rpn_class": "where something is",
-    "rpn_box": "boxes of that",
-    "class": "what it is",
-    "box": "its box",
-    "mask": "its mask",
+    "rpn_class": "proposals",
+    "rpn_box": "their boxes",
 }
 _LOOKS = ("main", "second", "third", "fourth", "fifth")
 _PICTURES_SHOWN = 24

@@ -191,7 +191,7 @@ def _objects(
     scores = detections.scores.tolist() if isinstance(detections, Detections) else None
     found = []
     for number, (label, box) in enumerate(zip(detections.labels.tolist(), boxes.tolist(), strict=True)):
-        words: list[str] = [classes[label]] if label in named else []
+        words = [classes[int(label)]] if label in named else []
         if scores is not None:
             words.append(f"{100 * scores[number]:.0f} %")
         mask, at = None, (0, 0)

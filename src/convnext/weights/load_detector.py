@@ -36,6 +36,7 @@ from convnext.weights.recognise import recognise
 
 _MARK = "rpn_head.rpn_conv.weight"
 _OF_CLASSES = re.compile(r"roi_head\.(bbox_head\.(\d\.)?fc_(cls|reg)|mask_head\.(\d\.)?conv_logits)\.")
+_MASKS = "roi_head.mask_head."
 
 
 class LoadedDetector(NamedTuple):
@@ -91,7 +92,7 @@ def _described(
         card = read_detector_card(file)
         return read_whole(file), card, []
     state = read_whole(file)
-    model = recognise_detector(state, where)
+    model = row.config if row else recognise_detector(state, where)
     notes, names, numbers = [], (), ()
     if model.num_classes == NUM_CLASSES:
         names, numbers = coco_categories()
@@ -112,7 +113,8 @@ def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfi
     cascade = "roi_head.bbox_head.0.fc_cls.weight" in state
     head = "roi_head.bbox_head.0." if cascade else "roi_head.bbox_head."
     drawn = "roi_head.mask_head.0." if cascade else "roi_head.mask_head."
-    needed = ("neck.lateral_convs.0.conv.weight", f"{head}fc_cls.weight", f"{head}shared_fcs.0.weight")
+    layers = ("fc_cls", "shared_fcs.0", "fc_reg")
+    needed = ("neck.lateral_convs.0.conv.weight", *(f"{head}{layer}.weight" for layer in layers))
     missing = [name for name in needed if name not in state or state[name].ndim < 2]
     if missing:
         raise UserError(f"{where} is a detector of a kind not known here: there is no {missing[0]}.")
@@ -129,6 +131,7 @@ def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfi
             convs=_count(state, f"{head}shared_convs."),
             fcs=_count(state, f"{head}shared_fcs."),
             width=state[needed[2]].shape[0],
+            class_agnostic=state[f"{head}fc_reg.weight"].shape[0] == 4,
             mask_convs=_count(state, f"{drawn}convs.") or roi.mask_convs,
         ),
     )
@@ -150,19 +153,35 @@ def detector_of(source: str | Path) -> DetectorConfig | None:
 def load_initial_detector(model: RCNN, source: str | Path) -> list[str]:
     """Loads weights to start from, and returns in words what keeps its fresh values.
 
-    source: a detector, whose outputs start fresh where it has other classes; or a classifier (as for `load_model`),
-    whose layers become the backbone. Raises UserError where anything else does not fit.
+    source: a detector, whose outputs start fresh where it has other classes, and whose mask heads are left off where
+    the model has none (or start fresh where they are not in it); or a classifier (as for `load_model`), whose layers
+    become the backbone. Raises UserError where anything else does not fit.
     """
     expected, where = model.state_dict(), str(source)
     if is_detector(source):
-        given = read_whole(_located(source)[0])
-        outputs = [name for name in expected if _OF_CLASSES.match(name)]
-        fresh = [n for n in outputs if n not in given or given[n].shape != expected[n].shape]
-        load_strictly(model, {**given, **{name: expected[name] for name in fresh}}, where)
-        return ["every output that depends on the classes, of which the weights have others,"] if fresh else []
+        return _load_initial_heads(model, read_whole(_located(source)[0]), where)
     backbone = {name.removeprefix("backbone."): v for name, v in expected.items() if name.startswith("backbone.")}
     norms = {name: value for name, value in backbone.items() if re.match(r"norm\d\.", name)}
     left = ("norm.", "head.", "pre_logits.")  # of a classifier: the pyramid stands in their place
     given = {name: v for name, v in read_official(locate(source).file).state.items() if not name.startswith(left)}
     load_strictly(model.backbone, {**given, **norms}, where)
     return ["everything behind the backbone"]
+
+
+def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> list[str]:
+    """Loads another detector's tensors, its heads as far as they serve; returns in words what stays fresh."""
+    expected, notes = model.state_dict(), []
+    drawn = {name: value for name, value in expected.items() if name.startswith(_MASKS)}
+    if not drawn:
+        given = {name: value for name, value in given.items() if not name.startswith(_MASKS)}
+    elif not any(name.startswith(_MASKS) for name in given):
+        given, notes = {**given, **drawn}, ["the mask head"]
+    others = [
+        name
+        for name, value in expected.items()
+        if _OF_CLASSES.match(name) and name in given and given[name].shape != value.shape
+    ]
+    if others:
+        notes = ["every output that depends on the classes, of which the weights have others,", *notes]
+    load_strictly(model, {**given, **{name: expected[name] for name in others}}, where)
+    return notes
