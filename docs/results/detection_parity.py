@@ -262,28 +262,32 @@ def parts(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
         ("test", False, theirs.test_cfg.rpn),
     ):
         ours.rpn_head.train(training)
-        for digits, kind in (("", torch.float32), (", float64", torch.float64)):
-            raw = [[x.to(kind) for x in xs] for xs in (logits, offsets, anchors, their_logits, their_offsets)]
-            given = ours.rpn_head.propose(raw[0], raw[1], raw[2], SIZES)
-            wanted = theirs.rpn_head.predict_by_feat(raw[3], raw[4], batch_img_metas=metas, cfg=settings)
-            rows |= proposed(f"proposals, {name}{digits}", given, [each.bboxes for each in wanted])
-            proposals = [each.bboxes.float() for each in wanted]
+        given = ours.rpn_head.propose(logits, offsets, anchors, SIZES)
+        wanted = theirs.rpn_head.predict_by_feat(their_logits, their_offsets, batch_img_metas=metas, cfg=settings)
+        proposals = [each.bboxes for each in wanted]
+        alike, alone = in_order(given, proposals)
+        rows[f"proposals, {name}"] = apart(alike, proposals)
+        rows[f"proposals, {name}: number"] = sum(len(x) for x in proposals)
+        rows[f"proposals, {name}: without counterpart"] = alone
+        rows[f"proposals, {name}: in another place"] = sum(
+            int((a != b).any(dim=1).sum()) for a, b in zip(given, alike, strict=True)
+        )
     return rows | stages(ours, theirs, maps, [x[:TOP] for x in proposals], metas)
 
 
-def proposed(name: str, ours: list[Tensor], theirs: list[Tensor]) -> Rows:
-    """How many proposals only one has (to a hundredth of a pixel), and how far the others are apart."""
-    alone, pairs = 0, []
+def in_order(ours: list[Tensor], theirs: list[Tensor]) -> tuple[list[Tensor], int]:
+    """Our proposals in mmdetection's order, and how many have no counterpart within a hundredth of a pixel.
+
+    Equal scores are sorted in any order by both, and random samples are drawn by place.
+    """
+    out, alone = [], 0
     for a, b in zip(ours, theirs, strict=True):
-        distance = (a[:, None] - b[None]).abs().amax(dim=2)
-        near, which = distance.min(dim=1)
-        alone += int((near >= 0.01).sum() + (distance.min(dim=0).values >= 0.01).sum())
-        pairs.append((a[near < 0.01], b[which[near < 0.01]]))
-    return {
-        f"{name}: number": sum(len(b) for b in theirs),
-        f"{name}: without counterpart": alone,
-        name: apart([a for a, _ in pairs], [b for _, b in pairs]),
-    }
+        near = (a[:, None] - b[None]).abs().amax(dim=2)
+        rows = near.min(dim=0)
+        fitting = sorted(rows.indices.tolist()) == list(range(len(a)))  # each of ours is taken once
+        alone += int((rows.values >= 0.01).sum() + (near.min(dim=1).values >= 0.01).sum())
+        out.append(a[rows.indices] if fitting and len(a) == len(b) else a)
+    return out, alone
 
 
 def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor], metas: list[Any]) -> Rows:
@@ -362,11 +366,22 @@ def learned(ours: RCNN, theirs: Any, batch: Batch, *, seed: int) -> Rows:
     before = {name: value.clone() for name, value in ours.state_dict().items()}
     for detector in (ours, theirs):
         detector.train().zero_grad()
-    torch.manual_seed(seed)
-    losses: dict[str, Tensor] = ours(batch.images, SIZES, targets=batch.targets)
-    sum(losses.values(), torch.zeros(())).backward()
+    given: list[Tensor] = []
+    predict, propose = theirs.rpn_head.predict_by_feat, ours.rpn_head.propose
+
+    def told_too(*args: Any, **settings: Any) -> Any:
+        found = predict(*args, **settings)
+        given.extend(each.bboxes.clone() for each in found)
+        return found
+
+    vars(theirs.rpn_head)["predict_by_feat"] = told_too
+    vars(ours.rpn_head)["propose"] = lambda *args: in_order(propose(*args), given)[0]
     torch.manual_seed(seed)
     told = theirs.loss(batch.images, samples(batch))
+    torch.manual_seed(seed)
+    losses: dict[str, Tensor] = ours(batch.images, SIZES, targets=batch.targets)
+    del vars(theirs.rpn_head)["predict_by_feat"], vars(ours.rpn_head)["propose"]
+    sum(losses.values(), torch.zeros(())).backward()
     summed = {name: torch.stack(x).sum() if isinstance(x, list) else x for name, x in told.items()}
     wanted: dict[str, Tensor] = {renamed(name): x.reshape(()) for name, x in summed.items() if "loss" in name}
     sum(wanted.values(), torch.zeros(())).backward()
@@ -377,6 +392,8 @@ def learned(ours: RCNN, theirs: Any, batch: Batch, *, seed: int) -> Rows:
     for name, value in ours.named_parameters():
         a, b = (torch.zeros_like(value) if p.grad is None else p.grad for p in (value, gradients[name]))
         rows["gradients (worst tensor)"] = max(rows.get("gradients (worst tensor)", 0.0), apart(a, b))
+    values["tensors with a gradient"] = sum(p.grad is not None and bool(p.grad.any()) for p in gradients.values())
+    values["tensors"] = len(gradients)
     statistics = {k: v for k, v in ours.state_dict().items() if "running" in k}
     if statistics:
         others = theirs.state_dict()

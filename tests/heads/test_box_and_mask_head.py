@@ -50,8 +50,8 @@ def test_box_losses_by_hand():
 def test_giou_by_hand(target, giou):
     """Of the moved box, not of its offsets: here it moves by half its width and back."""
     offsets, boxes = torch.full((2, 2, 4), 9.0), torch.tensor([[3.0, 3, 4, 4], [-5.0, 0, 5, 10]])
-    offsets[1, 0] = torch.tensor([5.0, 0, 0, 0])  # units of a tenth
-    found = box_head(giou=True).losses(torch.zeros(2, 3), offsets, torch.tensor([2, 0]), boxes, torch.tensor([target]))
+    offsets[1, 1] = torch.tensor([5.0, 0, 0, 0])  # units of a tenth
+    found = box_head(giou=True).losses(torch.zeros(2, 3), offsets, torch.tensor([2, 1]), boxes, torch.tensor([target]))
     assert found["box"].item() == pytest.approx(10 * (1 - giou) / 2, abs=1e-5)
 
 

@@ -134,6 +134,21 @@ def test_mask_loss_knows_the_object_and_its_class():
     assert found == pytest.approx((math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 2)
 
 
+def test_mask_loss_knows_which_object():
+    """Object 0's mask is full, object 1's empty; logits say 3 everywhere."""
+    roi, target = heads(), objects(FIRST, SECOND)
+    assert target.masks is not None
+    target.masks[1] = False
+    head = roi.mask_stages[0]
+    with torch.no_grad():
+        head.conv_logits.weight.zero_()
+        head.conv_logits.bias = nn.Parameter(torch.tensor([3.0, 0.0]))
+    for proposals, full in (([FAR], 1), ([NEAR, HALF], 3)):  # beside object 1's own box
+        found = roi.losses(maps(), [torch.tensor(proposals)], [(96, 96)], [target])["mask"].item()
+        total = full * math.log(1 + math.exp(-3)) + math.log(1 + math.exp(3))
+        assert found == pytest.approx(total / (full + 1))
+
+
 def test_cascade_weights():
     """The stages' losses count 1, 0.5 and 0.25."""
     roi, proposals = heads(CASCADE), [torch.tensor([NEAR, FAR])]
@@ -219,6 +234,15 @@ def test_detections_move_as_their_class_says():
     found = roi.detect(boxes, scored([0.01, 0.6, 0.39], [0.01, 0.7, 0.29]), offsets, (15, 96))
     assert found.boxes.tolist() == [[20, 0, 40, 15]]
     assert found.scores.tolist() == pytest.approx([0.7])
+
+
+def test_a_cascade_s_detections_move_in_the_last_stage_s_units():
+    """0.033 of a width of 100 to the right, and 0.067 of the logarithm of the height."""
+    offsets = torch.zeros(1, 2, 4)
+    offsets[0, 1] = torch.tensor([1.0, 0, 0, 1.0])
+    found = heads(CASCADE).detect(torch.tensor([[0.0, 20, 100, 40]]), scored([0.01, 0.9, 0.09]), offsets, (300, 300))
+    half = 10 * math.exp(0.067)
+    assert found.boxes[0].tolist() == pytest.approx([3.3, 30 - half, 103.3, 30 + half])
 
 
 @torch.no_grad()

@@ -37,6 +37,53 @@ def test_a_schedule_without_warmup_starts_at_its_height() -> None:
     assert learning_rate(0, lr=1.0, min_lr=0.0, warmup_steps=1, total_steps=4) == 1.0  # not a division by zero
 
 
+STEPS = {"lr": 1e-4, "min_lr": 1e-6, "warmup_steps": 500, "warmup_start": 0.001, "total_steps": 36_000}
+
+
+@pytest.mark.parametrize(
+    ("step", "value"),
+    [
+        (0, 1e-7),  # a thousandth
+        (1, 3.002004008016032e-07),  # 1e-4 * (0.001 + 0.999 * 1 / 499)
+        (100, 2.012004008016032e-05),
+        (250, 5.0150100200400802e-05),
+        (498, 9.979979959919840e-05),
+        (499, 1e-4),  # the last of 500 steps
+        (500, 1e-4),
+        (26_999, 1e-4),
+        (27_000, 1e-5),
+        (32_999, 1e-5),
+        (33_000, 1e-6),
+        (35_999, 1e-6),  # and not the cosine's end
+    ],
+)
+def test_the_detectors_schedule_of_steps(step: int, value: float) -> None:
+    """36 epochs of 1,000 steps with drops after 27 and 33, by hand: mmdetection's LinearLR and MultiStepLR."""
+    assert learning_rate(step, drop_steps=(27_000, 33_000), **STEPS) == pytest.approx(value, rel=1e-9)
+
+
+def test_steps_without_warmup_and_drops_within_it() -> None:
+    plain = {"lr": 1.0, "min_lr": 0.0, "total_steps": 10}
+    values = [learning_rate(step, warmup_steps=0, drop_steps=(2, 4), **plain) for step in range(6)]
+    assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert learning_rate(7, warmup_steps=0, drop_steps=(), **plain) == 1.0  # steps, but none: it stays
+    both = [learning_rate(step, warmup_steps=3, warmup_start=0.5, drop_steps=(2,), **plain) for step in range(4)]
+    assert both == pytest.approx([0.5, 0.75, 0.1, 0.1])
+
+
+def test_a_cosine_can_begin_its_warmup_above_zero() -> None:
+    values = [
+        learning_rate(step, lr=2.0, min_lr=0.0, warmup_steps=3, total_steps=9, warmup_start=0.5) for step in range(3)
+    ]
+    assert values == pytest.approx([1.0, 1.5, 2.0])
+
+
+def test_warmup_in_steps_takes_the_place_of_that_in_epochs() -> None:
+    schedule = ScheduleConfig(epochs=36, warmup_epochs=20, warmup_steps=500)
+    assert planned_steps(schedule, 7329) == (500, 263_844)
+    assert planned_steps(schedule, 10) == (360, 360)  # no longer than all
+
+
 def test_planned_steps_are_whole_and_the_warmup_fits() -> None:
     assert planned_steps(ScheduleConfig(epochs=300, warmup_epochs=20), 312) == (6240, 93600)
     assert planned_steps(ScheduleConfig(epochs=0.5, warmup_epochs=2), 10) == (5, 5)

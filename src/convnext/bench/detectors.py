@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +31,8 @@ Size = tuple[int, int]
 OBJECTS = 10  # in an image, to learn from
 _SPREAD = 2.0  # standard deviation of a class's logits over regions
 _GROWTH = 2.0  # a class's boxes are up to e ** this times as large as their regions
-_CHUNK = 0.25  # by which more regions are let through, until there are enough detections
+_CHUNK = 0.25  # of the background's logit, by which more regions are let through until detections are enough
+_SPARE = 2  # times as many detections as are kept: half a pixel beside, some are lost
 
 
 def images(size: Size, batch: int, *, seed: int) -> Tensor:
@@ -53,9 +56,9 @@ def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tup
     """Our detector with random weights that finds as much as a trained one, and the boxes of objects to learn from.
 
     A detector with fresh weights finds nothing, and has next to no regions on objects to learn masks from. So its
-    classes' logits are spread over regions, the background's is set so that in every image `config.roi.most` objects
-    remain after suppression, and classes have boxes of different sizes. The objects of an image, `OBJECTS` of them, are
-    those proposals that most others overlap. float32, on the CPU, in evaluation mode.
+    classes' logits are spread over regions, the background's is set so that in every image twice `config.roi.most`
+    objects remain after suppression, and classes have boxes of different sizes. The objects of an image, `OBJECTS` of
+    them, are those proposals that most others overlap. float32, on the CPU, in evaluation mode.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -77,7 +80,8 @@ def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tup
     head.fc_reg.bias.view(-1, 4)[:, 2:] = growth[:, None]
     logits, offsets = head(pooled)
     counts = [len(of_image) for of_image in proposals]
-    background, wanted = 12.0, config.roi.most
+    background, wanted = 12.0, _SPARE * config.roi.most
+    model.roi_head.config = replace(config.roi, most=wanted)
     while background > -12.0:  # as few as are enough: a trained detector is sure of its background too
         head.fc_cls.bias[-1] += background - logits[:, -1].mean()
         logits[:, -1] += background - logits[:, -1].mean()
@@ -85,6 +89,7 @@ def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tup
         if all(len(model.roi_head.detect(*of_image, size).boxes) >= wanted for of_image in each):
             break
         background -= _CHUNK
+    model.roi_head.config = config.roi
     return model, boxes
 
 
@@ -107,7 +112,7 @@ def offers(config: DetectorConfig, *, own_backbone: bool) -> bool:
     return single and (not own_backbone or peers.offers("torchvision", config.backbone.name))
 
 
-def torchvision_detector(ours: RCNN, config: DetectorConfig, size: Size, *, own_backbone: bool) -> nn.Module:
+def torchvision_detector(ours: RCNN, config: DetectorConfig, size: Size, *, own_backbone: bool) -> Any:
     """torchvision's `MaskRCNN` with the weights of `ours`, for images of `size`, in evaluation mode.
 
     It takes a list of images (3, H, W). own_backbone: torchvision's ConvNeXt too, else the very backbone of `ours`.
@@ -124,7 +129,7 @@ def torchvision_detector(ours: RCNN, config: DetectorConfig, size: Size, *, own_
     return peer.eval()
 
 
-def _architecture(ours: RCNN, config: DetectorConfig, size: Size) -> nn.Module:
+def _architecture(ours: RCNN, config: DetectorConfig, size: Size) -> Any:
     from torchvision.models.detection import MaskRCNN
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
     from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -235,20 +240,20 @@ class _Torchvisions(nn.Module):
         return [norm(of_stage) for norm, of_stage in zip(self.norms, self.layers(x).values(), strict=True)]
 
 
-def difference(ours: RCNN, peer: nn.Module, x: Tensor) -> float:
+def difference(ours: RCNN, peer: Any, x: Tensor) -> float:
     """The largest difference of their maps, proposals' and regions' figures on images x, relative to the largest value.
 
     Part by part on the same input: regions of both are then equal up to RoIAlign, which torchvision's leaves half a
     pixel beside ours.
     """
     generator = torch.Generator().manual_seed(0)
-    width, kinds = ours.neck.width, ours.num_classes
-    boxes, outlines = (torch.randn(4, width, side, side, generator=generator) for side in (BOX_SIDE, MASK_SIDE))
-    labels = torch.arange(4) % kinds
+    width = ours.neck.width
+    boxes = torch.randn(4, width, BOX_SIDE, BOX_SIDE, generator=generator)
+    outlines = torch.randn(4, width, MASK_SIDE, MASK_SIDE, generator=generator)
+    labels = torch.arange(4) % ours.num_classes
     with torch.no_grad():
         maps, theirs = ours.maps(x), list(peer.backbone(x).values())
-        given = [*theirs]
-        expected = [*maps]
+        given, expected = [*theirs], [*maps]
         scores, offsets = peer.rpn.head(maps)
         logits, moved = ours.rpn_head(maps)
         given += [of_level.permute(0, 2, 3, 1).flatten(1) for of_level in scores]
@@ -260,4 +265,5 @@ def difference(ours: RCNN, peer: nn.Module, x: Tensor) -> float:
         expected += [*ours.roi_head.box_stages[0](boxes)]
         given.append(heads.mask_predictor(heads.mask_head(outlines))[torch.arange(4), labels + 1])
         expected.append(ours.roi_head.mask_stages[0](outlines, labels))
-    return max(apart(a, b) for a, b in zip(given, expected, strict=True))
+    apiece = [apart(a, b) for a, b in zip(given, expected, strict=True)]
+    return float(torch.tensor(apiece).max())  # NaN where any is

@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from convnext.bench import detection_results
 from convnext.bench.cells import LIBRARIES, MODELS, MODES, DType, Library, Mode, Settings, Work, modes_of, plan
-from convnext.cli.output import emit, emit_json, parse
+from convnext.cli.output import emit, emit_json, parse, table
 from convnext.core.errors import UserError, nearest
 
 
@@ -18,6 +19,8 @@ class Bench:
     The whole takes hours; it says how long first, and a run that was stopped goes on where it was. For example:
       convnext bench                                                   everything
       convnext bench --models convnext_tiny --modes eager --batches 1  a few minutes
+
+    Detectors have a part of their own: convnext bench detection --help.
     """
 
     models: tuple[str, ...] = MODELS
@@ -50,7 +53,45 @@ class Bench:
     """Print everything as JSON."""
 
 
+@dataclass(frozen=True)
+class Detection:
+    """Times our Mask R-CNN beside torchvision's, with the same weights and the same work, interleaved.
+
+    Twice torchvision's: around our backbone, and around its own ConvNeXt. For example:
+      convnext bench detection                                                  an hour on two cores
+      convnext bench detection --works inference --height 480 --width 640       some minutes
+    """
+
+    model: str = "mask_rcnn_convnext_tiny"
+    """mask_rcnn_ and the name of a backbone; torchvision's own is compared where it has that one."""
+    height: int = 800
+    """Height of the images, a multiple of 32."""
+    width: int = 1280
+    """Width of the images, a multiple of 32."""
+    batch: int = 1
+    """Images at a time."""
+    works: tuple[detection_results.Work, ...] = ("inference", "train")
+    """Inference with masks as large as the image, and a training step with its optimiser."""
+    dtype: DType = "float32"
+    """Floating type; bfloat16 by autocast."""
+    seconds: float = 1.0
+    """Time slice of each contestant in each round."""
+    rounds: int = 7
+    """In each, everybody is started afresh and runs once, in an order drawn anew."""
+    threads: int = 0
+    """Threads of each contestant; 0: as many as this machine has processors."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    out: Path = Path("bench")
+    """Folder for detection.json and detection.md."""
+    json: bool = False
+    """Print everything as JSON."""
+
+
 def run(argv: list[str]) -> None:
+    if argv and argv[0] == "detection":
+        _run_detection(parse(Detection, argv[1:], command="bench detection"))
+        return
     args = parse(Bench, argv, command="bench")
     _check(args)
     from rich.console import Console
@@ -106,3 +147,57 @@ def _check(args: Bench) -> None:
         raise UserError(f"--threads takes 0 (as many as there are processors) or more, not {args.threads}.")
     if args.size < 32:
         raise UserError(f"--size is at least 32 pixels, the stride of the last stage, not {args.size}.")
+
+
+def _run_detection(args: Detection) -> None:
+    asked = _asked(args)
+    from convnext.bench.detection import measure
+    from convnext.bench.run import command_line
+    from convnext.core.atomic import write_text
+
+    result = measure(asked)
+    found = detection_results.summary(result, command=command_line())
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_text(args.out / "detection.json", json.dumps(found, indent=2) + "\n")
+    write_text(args.out / "detection.md", detection_results.markdown(result, command=command_line()))
+    if args.json:
+        emit_json(found)
+        return
+    emit(table(detection_results.rows(result), header=detection_results.HEADER))
+    for note in detection_results.notes(result):
+        emit(note)
+    emit(detection_results.verdict(result))
+    emit(f"written to {args.out}: detection.md, detection.json")
+
+
+def _asked(args: Detection) -> detection_results.Asked:
+    """The settings, checked; the backbone's name is checked where it is built."""
+    for name in ("height", "width", "batch", "seconds", "rounds"):
+        if not getattr(args, name) > 0:
+            raise UserError(f"--{name} takes numbers above 0, not {getattr(args, name)}.")
+    for name in ("height", "width"):
+        if getattr(args, name) % 32:
+            raise UserError(f"--{name} is a multiple of 32, the stride of the last stage, not {getattr(args, name)}.")
+    if not args.works:
+        raise UserError("--works needs at least one value.")
+    if args.threads < 0:
+        raise UserError(f"--threads takes 0 (as many as there are processors) or more, not {args.threads}.")
+    from convnext.core.device import available_cpus, pick_device
+    from convnext.networks.config import detector_config
+
+    try:
+        config = detector_config(args.model, num_classes=80)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return detection_results.Asked(
+        args.model,
+        config,
+        (args.height, args.width),
+        batch=args.batch,
+        dtype=args.dtype,
+        works=args.works,
+        seconds=args.seconds,
+        rounds=args.rounds,
+        threads=args.threads or available_cpus(),
+        device=str(pick_device(args.device)),
+    )

@@ -50,6 +50,8 @@ class Evaluate:
 
 def run(argv: list[str]) -> None:
     args = parse(Evaluate, argv, command="evaluate")
+    if args.batch < 0:
+        raise UserError(f"--batch is 0 or more, not {args.batch}.")
     from convnext.weights.load_detector import is_detector
 
     model = args.model or str(newest_run())
@@ -94,18 +96,24 @@ def _detector(model: str, args: Evaluate) -> None:
 
 
 def _classifier(model: str, args: Evaluate) -> None:
+    from convnext.data.scenes import is_coco
     from convnext.study.evaluation import evaluate_on
 
     if args.scales != (1.0,) or args.flip or args.results or args.skip_bad:
         raise UserError(f"{model} is a classifier: --scales, --flip, --results and --skip-bad are for detectors.")
-    figures = evaluate_on(
-        model,
-        data=args.data,
-        batch=args.batch or 64,
-        workers=args.workers,
-        device=args.device,
-        dtype=args.dtype,
-    )
+    try:
+        figures = evaluate_on(
+            model,
+            data=args.data,
+            batch=args.batch or 64,
+            workers=args.workers,
+            device=args.device,
+            dtype=args.dtype,
+        )
+    except UserError as error:
+        if not args.data or not is_coco(args.data):
+            raise
+        raise UserError(f"{args.data} is annotated for a detector, and {model} is a classifier. {error}") from None
     if args.json:
         emit_json(figures)
         return

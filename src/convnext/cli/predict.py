@@ -102,6 +102,8 @@ def _classes(model: str, pictures: list[Picture], args: Predict) -> _Results:
     """What a classifier sees, printed as it comes."""
     from convnext.predictor import Predictor
 
+    if args.scales != (1.0,) or args.flip or args.results:
+        raise UserError(f"{model} is a classifier: --scales, --flip and --results are for detectors.")
     predictor = Predictor(model, device=args.device, dtype=args.dtype)
     results: list[dict[str, Any]] = []
     bad: list[dict[str, str]] = []
@@ -145,8 +147,11 @@ def _class_result(name: str, image: Tensor, guesses: list[Guess], args: Predict,
 def _objects(model: str, pictures: list[Picture], args: Predict) -> _Results:
     """What a detector finds, printed and drawn as it comes."""
     from convnext.detector import Detector
+    from convnext.study.detection import make_folder_for
     from convnext.tasks.detect import Views
 
+    if args.results is not None:
+        make_folder_for(args.results)
     detector = Detector(model, device=args.device, dtype=args.dtype, views=Views(args.scales, args.flip))
     results: list[dict[str, Any]] = []
     bad: list[dict[str, str]] = []

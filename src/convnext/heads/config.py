@@ -34,7 +34,7 @@ class RPNConfig:
     after_nms: tuple[int, int] = (1000, 1000)
     """Proposals of an image after suppression, in training and else."""
     nms_iou: float = 0.7
-    """Overlap with a better proposal of its level from which a proposal is dropped."""
+    """Overlap with a better proposal of its level above which a proposal is dropped."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RoIConfig:
     score: float = 0.05
     """Detections below this score are dropped."""
     nms_iou: float = 0.5
-    """Overlap with a surer detection of its class from which a detection is dropped."""
+    """Overlap with a surer detection of its class above which a detection is dropped."""
     most: int = 100
     """Detections in an image at most."""
     mask_threshold: float = 0.5

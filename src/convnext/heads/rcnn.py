@@ -89,7 +89,7 @@ class RCNN(nn.Module):
         """The depth of every parameter, for layer-wise learning rates: all heads, and the norms of the backbone's maps,
         are one beyond the backbone's last blocks (official layer_decay_optimizer_constructor.py, "layer_wise")."""
         inner = self.backbone.depth_ids(blocks_per_group=blocks_per_group)  # type: ignore[operator]
-        deepest = max(inner.values())
+        deepest = self.backbone.deepest(blocks_per_group=blocks_per_group)  # type: ignore[operator]
         return {
             name: inner.get(name.removeprefix("backbone."), deepest) if name.startswith("backbone.") else deepest
             for name, _ in self.named_parameters()

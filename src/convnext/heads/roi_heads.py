@@ -82,6 +82,10 @@ class RoIHeads(nn.Module):
             return []
         return list(self.mask_head) if isinstance(self.mask_head, nn.ModuleList) else [self.mask_head]  # type: ignore[list-item]
 
+    def _readable(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps that regions are taken from, in the layout that RoIAlign reads: else every stage and head copies."""
+        return [x.contiguous() for x in maps[: len(self.strides)]]
+
     def _pool(self, maps: Sequence[Tensor], rois: Tensor, side: int) -> Tensor:
         return pool_regions(maps[: len(self.strides)], rois, self.strides, side)
 
@@ -91,6 +95,7 @@ class RoIHeads(nn.Module):
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size], targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
         """class, box and mask losses of every stage, times its weight; in a cascade with its number in front."""
+        maps = self._readable(maps)
         found: dict[str, Tensor] = {}
         boxes, stages = list(proposals), self.box_stages
         for stage, head in enumerate(stages):
@@ -171,6 +176,7 @@ class RoIHeads(nn.Module):
         originals: Sequence[Size],
     ) -> list[Detections]:
         """The objects in each image, in pixels of the pictures of size `originals`."""
+        maps = self._readable(maps)
         scored = self.score(maps, proposals, sizes)
         found = [self.detect(*each) for each in zip(*scored, sizes, strict=True)]
         boxes, labels = [each.boxes for each in found], [each.labels for each in found]

@@ -68,6 +68,10 @@ class FeatureMaps(nn.Module):
         stages = self.features[1::2] if self.is_swin else self.stages
         return [block for stage in stages for block in stage]  # type: ignore[union-attr]
 
+    def deepest(self, *, blocks_per_group: int = 3) -> int:
+        """The depth of whatever stands behind the last blocks: the maps' norms, and heads."""
+        return len(depth_groups(*self._depth_plan, blocks_per_group=blocks_per_group))
+
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
         """The depth of every parameter, as the whole model has it; the maps' norms are one beyond the last blocks."""
         return depths_by_name(self, depth_groups(*self._depth_plan, blocks_per_group=blocks_per_group))

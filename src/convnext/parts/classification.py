@@ -15,6 +15,7 @@ from convnext.data.cached import Cached
 from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages, resolved_workers
 from convnext.data.opened import Opened, open_data
+from convnext.data.scenes import is_coco
 from convnext.data.source import Source
 from convnext.models.create import Model, from_config
 from convnext.parts.parts import Parts
@@ -28,13 +29,19 @@ from convnext.weights.load import load_initial, model_of
 
 def open_images(recipe: Recipe, split: dict[str, Any] | None) -> Opened:
     """The data of a recipe; with `split`, as it was split before."""
-    return open_data(
-        recipe.data,
-        val_fraction=recipe.loader.val_fraction,
-        seed=recipe.loop.seed,
-        max_pixels=recipe.loader.max_pixels,
-        split=split,
-    )
+    try:
+        return open_data(
+            recipe.data,
+            val_fraction=recipe.loader.val_fraction,
+            seed=recipe.loop.seed,
+            max_pixels=recipe.loader.max_pixels,
+            split=split,
+        )
+    except UserError as error:
+        if not is_coco(recipe.data):
+            raise
+        what = f"{recipe.data} is annotated for a detector, and {recipe.name} is the recipe of a classifier"
+        raise UserError(f"{what}: leave it out, or take small/mask_rcnn. {error}") from None
 
 
 def classification(recipe: Recipe, device: torch.device, split: dict[str, Any] | None) -> Parts:

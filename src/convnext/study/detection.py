@@ -47,6 +47,8 @@ def evaluate_detector_on(
     results: where to write every detection, in COCO's form. Raises UserError where the data's classes are not the
     detector's.
     """
+    if results is not None:
+        make_folder_for(results)
     loaded, held_out = load_detector(model, device=device), None
     if data:
         source = open_all_scenes(data, max_pixels=LoaderConfig().max_pixels, skip_bad=skip_bad)
@@ -78,6 +80,16 @@ def evaluate_detector_run(run: Path) -> dict[str, Any]:
     figures["pictures"] = _pictures(run, opened.val, loaded)
     write_text(run / "evaluation.json", json.dumps(figures) + "\n")
     return figures
+
+
+def make_folder_for(results: Path) -> None:
+    """Makes the folder of a file that is to be written after a long time. Raises UserError where there can be none."""
+    try:
+        results.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"There can be no {results}: {error.strerror} ({results.parent}).") from None
+    if results.is_dir():
+        raise UserError(f"{results} is a folder; --results takes a file, as {results / 'results.json'}.")
 
 
 def _check_classes(loaded: LoadedDetector, source: CocoSource, data: str) -> None:

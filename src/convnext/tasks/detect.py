@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.core import distributed
+from convnext.core.errors import UserError
 from convnext.core.logs import Progress
 from convnext.data.coco import CocoSource
 from convnext.data.config import LoaderConfig, SceneAugmentConfig, SceneConfig
@@ -103,10 +104,18 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Views:
-    """How often each picture is looked at: at which sizes, times `SceneConfig.short`, and mirrored too or not."""
+    """How often each picture is looked at: at which sizes, times `SceneConfig.short`, and mirrored too or not.
+
+    Raises UserError for no size at all, or one outside 0.1 to 4.
+    """
 
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0.1 <= scale <= 4 for scale in self.scales):
+            given = " ".join(f"{scale:g}" for scale in self.scales) or "none"
+            raise UserError(f"Scales are numbers of 0.1 to 4, as 0.5 1 1.5, not {given}.")
 
     @property
     def single(self) -> bool:

@@ -101,7 +101,10 @@ def read_card(path: Path) -> Card:
     """The card of a classifier's file. Raises UserError where it has none."""
     card = read_any_card(path)
     if isinstance(card, DetectorCard):
-        raise UserError(f"{path} holds a detector, not a classifier: `load_detector` reads it.")
+        raise UserError(
+            f"{path} holds a detector, not a classifier: it learns from annotated pictures, and `load_detector` reads "
+            "it."
+        )
     return card
 
 

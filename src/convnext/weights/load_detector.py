@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from convnext.core.device import pick_device
-from convnext.core.errors import UserError
+from convnext.core.errors import UserError, nearest
 from convnext.core.logs import say
 from convnext.data.config import SceneConfig
 from convnext.heads.config import CASCADE_ROI, CASCADE_RPN, RoIConfig, RPNConfig
 from convnext.heads.rcnn import RCNN
-from convnext.networks.config import DetectorConfig
+from convnext.networks.config import KINDS, DetectorConfig
 from convnext.networks.detector import build_detector
 from convnext.weights.detectors import NUM_CLASSES, PublishedDetector, coco_categories, published_detectors
 from convnext.weights.download import download
@@ -37,6 +37,7 @@ from convnext.weights.recognise import recognise
 _MARK = "rpn_head.rpn_conv.weight"
 _OF_CLASSES = re.compile(r"roi_head\.(bbox_head\.(\d\.)?fc_(cls|reg)|mask_head\.(\d\.)?conv_logits)\.")
 _MASKS = "roi_head.mask_head."
+_NAME = re.compile(rf"({'|'.join(KINDS)})_\w+(\.\w+_\w+)?")  # a detector's, and not a file's
 
 
 class LoadedDetector(NamedTuple):
@@ -78,9 +79,15 @@ def is_detector(source: str | Path) -> bool:
 
 
 def _located(source: str | Path) -> tuple[Path, PublishedDetector | None]:
-    row = published_detectors().get(str(source))
+    text, rows = str(source), published_detectors()
+    row = rows.get(text)
     if row is not None:
         return download(row.location, sha256=""), row
+    if _NAME.fullmatch(text) and not Path(text).exists():
+        raise UserError(
+            f"There are no published weights '{text}'.{nearest(text, rows)} `convnext weights list --detectors` shows "
+            "them all."
+        )
     return locate(source).file, None
 
 

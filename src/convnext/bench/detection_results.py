@@ -1,0 +1,183 @@
+"""Detectors beside each other, as data, as a table and as a page. No torch here."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from convnext.bench.cells import DType
+from convnext.bench.results import Machine, Tried, figures
+from convnext.bench.timing import Comparison, compare, spread
+from convnext.core.typed import to_dict
+from convnext.networks.config import DetectorConfig
+
+Contestant = Literal["convnext", "torchvision heads", "torchvision"]
+Work = Literal["inference", "train"]
+
+OURS: Contestant = "convnext"
+CONTESTANTS: tuple[Contestant, ...] = ("convnext", "torchvision heads", "torchvision")
+HEADER = ("work", "contestant", "layout", "images/s", "noise", "memory", "regions", "masks", "ours is")
+
+METHOD = """\
+**torchvision heads** is torchvision's `MaskRCNN` around our backbone, folded for inference as ours is: pyramid,
+proposals and heads alone differ. **torchvision** has its own ConvNeXt too. Before anything is timed, every part's
+float32 figures on the same input are compared with ours (at most 1e-4 relative), and in inference the numbers of
+regions.
+
+All have the same images, weights and settings: anchors, proposals, samples, thresholds, RoIAlign with as many samples
+as a region has pixels (torchvision's default is 2 x 2, which is less work). The weights are random, but arranged so
+that there is as much to do as with trained ones: in every image the most detections that are allowed, of boxes of
+many sizes, each with a mask as large as the picture (ours are true or false, torchvision's are probabilities); ten
+objects to learn from, where most proposals are. **regions** and **masks** are how many go through box head and mask
+head in a call. torchvision takes images of the size at which it runs, without normalising; its own pass over them,
+which changes nothing, is part of its time, as it is for whoever uses it.
+
+Every contestant runs in the memory layout that is faster for it (NCHW or NHWC, tried first). One process is alive at
+a time; every round starts all of them afresh, in an order drawn anew, warms them up and times one slice. **ours is**
+compares round by round: the median of their time over ours (above 1: ours is faster), with its 95 % interval
+(bootstrap over rounds). **images/s** is from the median over rounds, **noise** how far rounds lie apart (their
+quartiles), **memory** what the contestant adds to its process at most while it runs. Training is forward, backward
+and a fused AdamW step, at a rate of 0, so that the work stays the same; on a processor, every process keeps the
+memory that training frees, as that of `convnext train` does. bfloat16 is by autocast over float32 weights."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to measure, and how."""
+
+    model: str
+    config: DetectorConfig
+    size: tuple[int, int]
+    """Height and width of the images."""
+    batch: int = 1
+    dtype: DType = "float32"
+    works: tuple[Work, ...] = ("inference", "train")
+    seconds: float = 1.0
+    """The time slice of a contestant in a round; a contestant whose one call takes longer runs once."""
+    rounds: int = 7
+    threads: int = 1
+    device: str = "cpu"
+    seed: int = 0
+    """Of the weights, the images and the order of contestants in each round."""
+
+
+@dataclass(frozen=True)
+class Regions:
+    """How many regions go through the box head and the mask head in one call, of all images."""
+
+    boxes: int
+    masks: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One contestant at one work. `seconds`: of one call, round by round; empty where it did not run: see `note`."""
+
+    contestant: Contestant
+    work: Work
+    note: str = ""
+    choice: str = ""
+    tried: tuple[Tried, ...] = ()
+    regions: Regions | None = None
+    seconds: tuple[float, ...] = ()
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """Everything that was measured in one run."""
+
+    asked: Asked
+    machine: Machine
+    date: str
+    entries: tuple[Entry, ...] = field(default=())
+
+    def images_per_second(self, entry: Entry) -> float:
+        return self.asked.batch / statistics.median(entry.seconds)
+
+    def against(self, entry: Entry) -> Comparison | None:
+        """How many times as fast as `entry` ours is at the same work; None for ours, or where either did not run."""
+        ours = next((e for e in self.entries if (e.contestant, e.work) == (OURS, entry.work)), None)
+        if entry.contestant == OURS or not entry.seconds or ours is None or not ours.seconds:
+            return None
+        return compare([[seconds] for seconds in ours.seconds], [[seconds] for seconds in entry.seconds])
+
+
+def summary(result: DetectionResult, *, command: str) -> dict[str, Any]:
+    """detection.json: the result with its figures, for programs."""
+    plain = to_dict(result)
+    for entry, written in zip(result.entries, plain["entries"], strict=True):
+        versus = result.against(entry)
+        written |= {
+            "images_per_second": result.images_per_second(entry) if entry.seconds else None,
+            "ours_is_times_as_fast": None if versus is None else versus.ratio,
+            "interval": None if versus is None else [versus.low, versus.high],
+        }
+    return {"command": command} | plain
+
+
+def rows(result: DetectionResult) -> list[tuple[str, ...]]:
+    """A row for each contestant at each work, under `HEADER`."""
+    return [_row(result, entry) for entry in result.entries]
+
+
+def _row(result: DetectionResult, entry: Entry) -> tuple[str, ...]:
+    if not entry.seconds:
+        return (entry.work, entry.contestant, "", "", "", "", "", "", "")
+    versus, regions = result.against(entry), entry.regions
+    return (
+        *(entry.work, entry.contestant, entry.choice, figures(result.images_per_second(entry))),
+        f"{100 * spread(entry.seconds):.0f} %",
+        "" if entry.memory is None else f"{entry.memory / 2**20:,.0f} MB",
+        *(("", "") if regions is None else (f"{regions.boxes:,}", f"{regions.masks:,}")),
+        "" if versus is None else f"{versus.ratio:.2f}x ({versus.low:.2f}-{versus.high:.2f})",
+    )
+
+
+def notes(result: DetectionResult) -> list[str]:
+    """Why who did not run did not."""
+    return [f"{entry.contestant} {entry.work}: {entry.note}" for entry in result.entries if entry.note]
+
+
+def verdict(result: DetectionResult) -> str:
+    """Every comparison in words."""
+    said = []
+    for entry in result.entries:
+        versus = result.against(entry)
+        if versus is not None:
+            said.append(f"{entry.work}: {versus.ratio:.2f} times as fast as {entry.contestant} ({versus.verdict})")
+    return f"Ours in {'; in '.join(said)}." if said else "Nothing to compare: ours or all others failed."
+
+
+def markdown(result: DetectionResult, *, command: str) -> str:
+    """The page detection.md: what was asked, on what, the figures, and how they were measured."""
+    asked, machine = result.asked, result.machine
+    lines = [
+        "# Mask R-CNN beside torchvision's",
+        "",
+        verdict(result),
+        "",
+        f"- command: `{command}`",
+        f"- date: {result.date[:10]}",
+        f"- machine: {machine.processor}, {machine.processors} processors, {machine.memory_gb} GB; {machine.system}",
+        f"- versions: Python {machine.python}, {', '.join(machine.libraries)}",
+        f"- {asked.model}, {asked.config.num_classes} classes, {asked.dtype}; images of {asked.size[0]} x "
+        f"{asked.size[1]} pixels, {asked.batch} at a time; threads: {asked.threads}; device: {asked.device}; "
+        f"{asked.rounds} rounds of {asked.seconds:g} s",
+        "",
+        *_table(rows(result)),
+        "",
+        *(text for note in notes(result) for text in (note, "")),
+        "## How it was measured",
+        "",
+        METHOD,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(cells: Sequence[Sequence[str]]) -> list[str]:
+    left = ("work", "contestant", "layout")
+    rule = "|".join(" --- " if name in left else " ---: " for name in HEADER)
+    return [f"| {' | '.join(HEADER)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in cells)]

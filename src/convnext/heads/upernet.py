@@ -1,0 +1,112 @@
+"""UPerNet (arXiv 1807.10221): a class for every pixel, from the four maps of a backbone.
+
+B images, C channels, H W space, K classes. Names are those of the official segmentation checkpoints: `decode_head`,
+`auxiliary_head`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from convnext.heads.fpn import named_conv
+
+IGNORED = 255  # a pixel without a class
+
+
+class UPerHead(nn.Module):
+    """Pools the coarsest map at several scales, merges all maps from coarse to fine, and classifies the finest.
+
+    Args:
+        channels: of the backbone's maps, fine to coarse.
+        num_classes: K.
+        width: channels of the merged maps.
+        scales: sides of the pooled maps.
+        dropout: probability that a channel is dropped before the classifier.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        num_classes: int,
+        *,
+        width: int = 512,
+        scales: Sequence[int] = (1, 2, 3, 6),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        *fine, coarse = channels
+        self.psp_modules = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), named_conv(coarse, width, 1, norm=True, act=True))
+            for scale in scales
+        )
+        self.bottleneck = named_conv(coarse + len(scales) * width, width, 3, norm=True, act=True)
+        self.lateral_convs = nn.ModuleList(named_conv(c, width, 1, norm=True, act=True) for c in fine)
+        self.fpn_convs = nn.ModuleList(named_conv(width, width, 3, norm=True, act=True) for _ in fine)
+        self.fpn_bottleneck = named_conv(len(channels) * width, width, 3, norm=True, act=True)
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(width, num_classes, 1)
+        init_segmentation_head(self)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, channels[i], H_i, W_i) to logits (B, K, H_0, W_0)."""
+        coarse = maps[-1]
+        pooled = [_resized(module(coarse), coarse) for module in self.psp_modules]
+        merged = [conv(x) for conv, x in zip(self.lateral_convs, maps[:-1], strict=True)]
+        merged.append(self.bottleneck(torch.cat([coarse, *pooled], dim=1)))
+        for i in range(len(merged) - 1, 0, -1):
+            merged[i - 1] = merged[i - 1] + _resized(merged[i], merged[i - 1])
+        outs = [conv(x) for conv, x in zip(self.fpn_convs, merged[:-1], strict=True)]
+        outs.append(merged[-1])
+        whole = torch.cat([outs[0], *(_resized(x, outs[0]) for x in outs[1:])], dim=1)
+        return self.conv_seg(self.dropout(self.fpn_bottleneck(whole)))
+
+
+class FCNHead(nn.Module):
+    """One convolution and a classifier: the auxiliary head, which helps in training alone.
+
+    Args:
+        channels: of the map.
+        num_classes: K.
+        width: channels of the convolution.
+        dropout: probability that a channel is dropped before the classifier.
+    """
+
+    def __init__(self, channels: int, num_classes: int, *, width: int = 256, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(named_conv(channels, width, 3, norm=True, act=True))
+        self.dropout = nn.Dropout2d(dropout)
+        self.conv_seg = nn.Conv2d(width, num_classes, 1)
+        init_segmentation_head(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to logits (B, K, H, W)."""
+        return self.conv_seg(self.dropout(self.convs(x)))
+
+
+def init_segmentation_head(head: nn.Module) -> None:
+    """Kaiming's weights for convolutions, small normal ones for the classifier `conv_seg`."""
+    for name, module in head.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d) and name.endswith("conv_seg"):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _resized(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of logits (B, K, h, w), resized, against classes int64 (B, H, W), float32.
+
+    The mean is over all pixels, to which those of class IGNORED add nothing (mmsegmentation's default).
+    """
+    logits = F.interpolate(logits.float(), size=targets.shape[1:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / targets.numel()

@@ -1,0 +1,309 @@
+"""Detectors beside each other: the same computation, the same work, results that survive; and the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from convnext.bench import detection, detectors
+from convnext.bench.alternate import alternate
+from convnext.bench.contestants import PARITY
+from convnext.bench.detection import DetectionJob, load_common, save_common
+from convnext.bench.detection_results import (
+    HEADER,
+    Asked,
+    Contestant,
+    DetectionResult,
+    Entry,
+    Regions,
+    markdown,
+    notes,
+    rows,
+    summary,
+    verdict,
+)
+from convnext.bench.run import this_machine
+from convnext.bench.timing import Failed
+from convnext.bench.trial import Choice
+from convnext.bench.worker import Job
+from convnext.cli.main import main
+from convnext.core.errors import UserError
+from convnext.core.typed import from_dict, to_dict
+from convnext.heads.config import RoIConfig, RPNConfig
+from convnext.models.config import ModelConfig
+from convnext.networks.config import DetectorConfig, detector_config
+
+SIZE, BATCH, MOST, SAMPLES = (64, 96), 2, 15, 32
+ATTO = ModelConfig("convnext_atto", depths=(1, 1, 1, 1), dims=(16, 32, 64, 128))
+CONFIG = DetectorConfig(
+    ATTO,
+    num_classes=5,
+    width=16,
+    rpn=RPNConfig(before_nms=(200, 100), after_nms=(120, 60)),
+    roi=RoIConfig(samples=SAMPLES, most=MOST, width=32),
+)
+ASKED = Asked("a detector", CONFIG, SIZE, batch=BATCH, seconds=0.01, rounds=2)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scratch")
+    save_common(ASKED, folder)
+    return folder
+
+
+def test_ours_finds_as_much_as_a_trained_one(scratch: Path) -> None:
+    model, boxes = load_common(ASKED, scratch)
+    x = detectors.images(SIZE, BATCH, seed=0)
+    with torch.no_grad():
+        for found in model(x, [SIZE] * BATCH):
+            assert len(found.boxes) == MOST
+            assert found.masks.shape == (MOST, *SIZE)
+            assert found.masks.any()
+            sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amax(1)
+            assert sides.max() > 1.5 * sides.min()
+    assert [of_image.shape for of_image in boxes] == [(detectors.OBJECTS, 4)] * BATCH
+    again, _ = detectors.arrange(CONFIG, SIZE, BATCH, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_objects_are_rectangles_within_their_boxes() -> None:
+    boxes = torch.tensor([[2.0, 3.0, 10.0, 7.0], [0.0, 0.0, 96.0, 64.0]])
+    (found,) = detectors.targets([boxes], SIZE, 5)
+    assert found.masks is not None
+    assert found.masks.sum((1, 2)).tolist() == [8 * 4, 64 * 96]
+    assert found.masks[0, 3:7, 2:10].all()
+    assert found.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("contestant", ["convnext", "torchvision heads"])
+def test_both_do_the_same_work(contestant: Contestant, scratch: Path) -> None:
+    """60 proposals and 15 masks of each image; in training 32 samples, a quarter of them on objects."""
+    found = DetectionJob(ASKED, contestant, "inference", scratch).check()
+    assert found == Regions(BATCH * 60, BATCH * MOST)
+    found = DetectionJob(ASKED, contestant, "train", scratch).check()
+    assert found == Regions(BATCH * SAMPLES, BATCH * SAMPLES // 4)
+
+
+def test_both_draw_masks_as_large_as_the_picture(scratch: Path) -> None:
+    model, _ = load_common(ASKED, scratch)
+    peer = detectors.torchvision_detector(model, CONFIG, SIZE, own_backbone=False)
+    x = detectors.images(SIZE, BATCH, seed=0)
+    with torch.no_grad():
+        ours, theirs = model(x, [SIZE] * BATCH), peer(list(x))
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.masks.shape == (MOST, *SIZE)
+        assert other["masks"].shape == (MOST, 1, *SIZE)
+        # RoIAlign lies half a pixel beside ours, so scores are near but not equal.
+        torch.testing.assert_close(one.scores.sort().values, other["scores"].sort().values, atol=0.2, rtol=0)
+        assert set(one.labels.tolist()) & {label - 1 for label in other["labels"].tolist()}
+
+
+def test_another_computation_would_be_seen(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = load_common(ASKED, scratch)
+    peer = detectors.torchvision_detector(model, CONFIG, SIZE, own_backbone=False)
+    x = detectors.images(SIZE, 1, seed=0)
+    assert detectors.difference(model, peer, x) <= PARITY
+    own = {name: value.clone() for name, value in peer.state_dict().items() if not name.startswith("backbone.body")}
+    for name in own:
+        peer.load_state_dict({name: own[name] * 1.01 + 0.01}, strict=False)
+        assert detectors.difference(model, peer, x) > PARITY, name
+        peer.load_state_dict({name: own[name]}, strict=False)
+    monkeypatch.setattr(detectors, "difference", lambda *_: float("nan"))
+    with pytest.raises(UserError, match="torchvision heads with our weights differs from ours by nan"):
+        DetectionJob(ASKED, "torchvision heads", "inference", scratch).check()
+
+
+def test_torchvisions_own_backbone_gives_the_same_maps() -> None:
+    config = replace(detector_config("mask_rcnn_convnext_tiny", num_classes=3), width=16)
+    config = replace(config, roi=replace(config.roi, width=32))
+    assert detectors.offers(config, own_backbone=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = detection.build_detector(config).eval()
+    for name, value in model.backbone.named_parameters():
+        if name.startswith("norm"):
+            torch.nn.init.normal_(value)
+    peer = detectors.torchvision_detector(model, config, (32, 64), own_backbone=True)
+    assert type(peer.backbone.body).__name__ != "FeatureMaps"
+    assert detectors.difference(model, peer, torch.randn(1, 3, 32, 64)) <= PARITY
+
+
+def test_who_is_offered() -> None:
+    assert detectors.offers(CONFIG, own_backbone=False)
+    assert not detectors.offers(CONFIG, own_backbone=True)  # torchvision has no atto
+    cascade = detector_config("cascade_mask_rcnn_convnext_tiny", num_classes=3)
+    assert not detectors.offers(cascade, own_backbone=False)
+    with pytest.raises(UserError, match="torchvision has Mask R-CNN alone"):
+        detection.measure(replace(ASKED, config=cascade))
+
+
+@pytest.mark.parametrize("contestant", ["convnext", "torchvision heads"])
+def test_a_step_trains_everything_and_changes_nothing(contestant: Contestant, scratch: Path) -> None:
+    job = DetectionJob(replace(ASKED, dtype="bfloat16"), contestant, "train", scratch)
+    ours, boxes = load_common(ASKED, scratch)
+    module = job._module(ours)
+    before = [value.detach().clone() for value in module.parameters()]
+    loss = job._call(module, detectors.images(SIZE, BATCH, seed=0), boxes)()
+    assert loss.isfinite()
+    assert all(value.grad is not None for value in module.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+class _Job:
+    """Says how long it takes; fails at an order where told to."""
+
+    def __init__(self, seconds: float, fails: str = "") -> None:
+        self.seconds, self.fails = seconds, fails
+
+    def check(self) -> None:
+        return None
+
+    def choose(self) -> Choice:
+        return Choice("a", {"a": self.seconds}, {})
+
+    def prepare(self, choice: Choice) -> int | None:
+        return int(1000 * choice.tried["a"])
+
+    def slice(self) -> float:
+        return self.seconds
+
+
+class _Here:
+    """Does what a `Worker` does, without a process; counts those that are open."""
+
+    alive = most = 0
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        _Here.alive += 1
+        _Here.most = max(_Here.most, _Here.alive)
+
+    def ask(self, order: str, *given: Any) -> Any:
+        if order == self.job.fails:
+            raise Failed("told to")
+        return getattr(self.job, order)(*given)
+
+    def close(self) -> None:
+        _Here.alive -= 1
+
+
+def test_taking_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convnext.bench.alternate.Worker", _Here)
+    heard: list[int] = []
+    jobs: dict[str, Job] = {"a": _Job(0.5), "b": _Job(0.25), "c": _Job(1.0, "check"), "d": _Job(1.0, "slice")}
+    found = alternate(jobs, rounds=3, seed=0, heard=lambda done, _text: heard.append(done))
+    assert found["a"].seconds == (0.5, 0.5, 0.5)
+    assert (found["b"].seconds, found["b"].memory) == ((0.25, 0.25, 0.25), 250)
+    for name in ("c", "d"):
+        assert (found[name].seconds, found[name].memory, found[name].failed) == ((), None, "told to")
+    assert (_Here.alive, _Here.most) == (0, 1)
+    assert heard == sorted(heard)
+    assert heard[-1] < len(jobs) * 4
+
+
+@pytest.fixture
+def result() -> DetectionResult:
+    """Ours takes 0.5 s for two images, torchvision's heads 0.75 s."""
+    entries = (
+        Entry("convnext", "inference", choice="NHWC", regions=Regions(120, 30), seconds=(0.5, 0.4, 0.6), memory=2**30),
+        Entry("torchvision heads", "inference", choice="NCHW", seconds=(0.75, 0.6, 0.9)),
+        Entry("torchvision", "inference", note="torchvision has no convnext_atto"),
+    )
+    return DetectionResult(ASKED, this_machine("cpu"), "2026-11-22T10:00:00+00:00", entries)
+
+
+def test_results(result: DetectionResult) -> None:
+    assert from_dict(DetectionResult, json.loads(json.dumps(to_dict(result)))) == result
+    found = summary(result, command="convnext bench detection")
+    assert json.loads(json.dumps(found)) == found
+    assert [entry["ours_is_times_as_fast"] for entry in found["entries"]] == [None, pytest.approx(1.5), None]
+    assert found["entries"][0]["images_per_second"] == 4.0
+    ours, theirs, absent = rows(result)
+    assert ours == ("inference", "convnext", "NHWC", "4.00", "20 %", "1,024 MB", "120", "30", "")
+    assert theirs[3] == "2.67"
+    assert theirs[-1] == "1.50x (1.50-1.50)"
+    assert absent[2:] == ("",) * 7
+    assert len(HEADER) == len(ours) == len(absent)
+    assert verdict(result) == "Ours in inference: 1.50 times as fast as torchvision heads (faster)."
+    assert verdict(replace(result, entries=result.entries[:1])).startswith("Nothing to compare")
+    assert notes(result) == ["torchvision inference: torchvision has no convnext_atto"]
+    page = markdown(result, command="convnext bench detection")
+    assert "| inference | torchvision heads | NCHW | 2.67 |" in page
+    assert "images of 64 x 96 pixels, 2 at a time" in page
+
+
+TINY = ("--height", "64", "--width", "96", "--seconds", "0.01", "--threads", "1")
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convnext.networks.config.detector_config", lambda _name, num_classes: CONFIG)
+    assert main(["bench", "detection", *TINY, "--rounds", "1", "--out", str(tmp_path)]) == 0
+    out, _ = capsys.readouterr()
+    assert "torchvision heads" in out
+    assert "torchvision inference: torchvision has no convnext_atto" in out
+    assert "Ours in inference: " in out
+    assert {path.name for path in tmp_path.iterdir()} == {"detection.json", "detection.md"}
+    assert (tmp_path / "detection.md").read_text().startswith("# Mask R-CNN beside torchvision's")
+    entries = json.loads((tmp_path / "detection.json").read_text())["entries"]
+    names = ["convnext", "torchvision heads", "torchvision"]
+    assert [(e["contestant"], e["work"]) for e in entries] == [(n, w) for w in ("inference", "train") for n in names]
+    for entry in entries:
+        if entry["contestant"] == "torchvision":
+            continue
+        work = {"boxes": 60, "masks": MOST} if entry["work"] == "inference" else {"boxes": 32, "masks": 8}
+        assert entry["regions"] == work
+        assert entry["images_per_second"] > 0
+        assert entry["memory"] is None or entry["memory"] > 0
+        assert len(entry["seconds"]) == 1
+        assert {tried["name"] for tried in entry["tried"]} == {"NCHW", "NHWC"}
+
+
+def test_json(
+    result: DetectionResult, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Asked] = []
+    monkeypatch.setattr(detection, "measure", lambda asked: given.append(asked) or result)
+    assert main(["bench", "detection", *TINY, "--works", "train", "--json", "--out", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "detection.json").read_text())
+    (asked,) = given
+    assert (asked.size, asked.works, asked.threads, asked.batch) == ((64, 96), ("train",), 1, 1)
+    assert asked.config == detector_config("mask_rcnn_convnext_tiny", num_classes=80)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "faster_rcnn_convnext_tiny"), "name begins with one of mask_rcnn"),
+        (("--model", "cascade_mask_rcnn_convnext_tiny"), "torchvision has Mask R-CNN alone"),
+        (("--model", "mask_rcnn_convnext_tinny"), "Did you mean 'convnext_tiny'"),
+        (("--height", "100"), "--height is a multiple of 32"),
+        (("--width", "-32"), "--width takes numbers above 0, not -32"),
+        (("--batch", "0"), "--batch takes numbers above 0, not 0"),
+        (("--rounds", "0"), "--rounds takes numbers above 0, not 0"),
+        (("--seconds", "nan"), "--seconds takes numbers above 0, not nan"),
+        (("--threads", "-1"), "--threads takes 0"),
+        (("--works",), "--works needs at least one value"),
+        (("--device", "cuda:99"), "not on this machine"),
+    ],
+)
+def test_mistakes(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["bench", "detection", *words, "--out", str(tmp_path / "none")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["bench", "--help"], ["bench", "detection", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "bench detection --help" in text
+    for option in ("--model", "--height", "--width", "--batch", "--works", "--dtype", "--seconds", "--rounds", "--out"):
+        assert option in text
