@@ -7,11 +7,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from test_resume import assert_identical, command
 
-from conftest import Answer
 from convnext.core.logs import read_log
 from painted import OPTIONS, paint
 
@@ -36,7 +36,7 @@ def kill_in_mid_epoch(words: list[str], run: Path, *, after_step: int) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-def test_a_killed_run_resumes_to_the_bit(convnext: Callable[..., Answer], tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_bit(convnext: Callable[..., Any], tmp_path: Path) -> None:
     """Without processes that read, and with two of them: the pictures are the same."""
     paint(tmp_path / "data", "train", range(16), empty=(5,))
     paint(tmp_path / "data", "val", range(16, 19))

@@ -231,7 +231,8 @@ def test_all_that_is_wrong_is_told_at_once(place):
         "    5 boxes of negative size, as 20 of image 1: [0, 0, -1, 0]; 21 of image 1: [1, 0, -1, 0]; "
         "22 of image 1: [2, 0, -1, 0]",
         "    1 annotations of images that are not listed, as 30 of image 99: no such image",
-        "Repair them, or leave out what they concern: --loader.skip-bad",
+        "Repair them, or leave out what they concern: --loader.skip-bad in `convnext train`, --skip-bad in "
+        "`convnext evaluate`",
     ]
 
 

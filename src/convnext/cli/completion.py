@@ -12,6 +12,7 @@ import tyro
 
 from convnext.cli.main import COMMANDS
 from convnext.cli.output import emit, parse
+from convnext.recipes.recipe import Recipe
 
 _BASH = """_convnext() {
     local IFS=$'\\n'
@@ -54,6 +55,7 @@ def words(before: list[str]) -> list[str]:
     from convnext.cli import bench, evaluate, models, predict, recipes, report, roadmap, train, weights
     from convnext.recipes.table import RECIPES
     from convnext.weights.catalog import catalog
+    from convnext.weights.detectors import published_detectors
 
     if not before:
         return list(COMMANDS)
@@ -70,21 +72,22 @@ def words(before: list[str]) -> list[str]:
     if command == "weights":
         if len(before) == 1:
             return list(weights.PARTS)
-        names = list(catalog()) if len(before) == 2 and before[1] != "list" else []
+        names = [*catalog(), *published_detectors()] if len(before) == 2 and before[1] != "list" else []
         return names + (list(options(weights.PARTS[before[1]])) if before[1] in weights.PARTS else [])
     if command == "roadmap":
         parts = roadmap.PARTS
         return list(parts) if len(before) == 1 else list(options(parts[before[1]])) if before[1] in parts else []
     names = list(RECIPES) if command in ("train", "recipes") and len(before) == 1 else []
-    return names + (list(options(kinds[command])) if command in kinds else [])
+    recipe = type(RECIPES[before[1]]()) if command == "train" and len(before) > 1 and before[1] in RECIPES else Recipe
+    return names + (list(options(kinds[command], recipe=recipe)) if command in kinds else [])
 
 
-def options(kind: type, prefix: str = "--") -> Iterator[str]:
-    """Every option of a command's dataclass, nested ones as --optim.lr."""
+def options(kind: type, prefix: str = "--", *, recipe: type = Recipe) -> Iterator[str]:
+    """Every option of a command's dataclass, nested ones as --optim.lr; `recipe` is the kind of its recipe, if any."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        hint: Any = hints[field.name]
         nested = field.name == "recipe"  # its settings carry no prefix of their own
+        hint: Any = recipe if nested else hints[field.name]
         if dataclasses.is_dataclass(hint):
             inner = prefix if nested else f"{prefix}{field.name}."
             yield from options(hint, inner)  # type: ignore[arg-type]

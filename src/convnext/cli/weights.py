@@ -181,7 +181,7 @@ def _inspect(args: Inspect) -> None:
     emit(f"layout    {given.layout}: {len(given.state)} tensors, {facts['parameters']:,} parameters")
     emit(f"types     {', '.join(facts['dtypes'])}")
     emit(f"input     {image.size} pixels, {image.resize}, crop ratio {image.crop_ratio:g}, {image.interpolation}")
-    emit(f"classes   {len(card.classes)}" + (f": {', '.join(card.classes[:4])}, ..." if card.classes else ""))
+    emit(f"classes   {len(card.classes)}" + (f": {_few(card.classes)}" if card.classes else ""))
     if card.source:
         emit(f"source    {card.source}")
     for note in notes:
@@ -207,9 +207,13 @@ def _inspect_detector(args: Inspect) -> None:
     emit(f"model     detector on {card.model.backbone.name}, {stages} stage{'s' if stages > 1 else ''}")
     emit(f"weights   {facts['parameters']:,} parameters; {'boxes and masks' if card.model.masks else 'boxes'}")
     emit(f"input     {card.input.short} pixels on the shorter side, at most {card.input.long} on the longer")
-    emit(f"classes   {card.model.num_classes}" + (f": {', '.join(card.classes[:4])}, ..." if card.classes else ""))
+    emit(f"classes   {card.model.num_classes}" + (f": {_few(card.classes)}" if card.classes else ""))
     if card.source:
         emit(f"source    {card.source}")
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _told(key: str, value: Any) -> bool:

@@ -32,7 +32,8 @@ class Problems:
         and_lost = f", and {lost:,} annotations of such images" if lost else ""
         return (
             f"{self.path} has {sum(self.found.values()):,} problems:\n{self._lines()}\n"
-            f"Repair them, or leave out what they concern{and_lost}: --loader.skip-bad"
+            f"Repair them, or leave out what they concern{and_lost}: --loader.skip-bad in "
+            "`convnext train`, --skip-bad in `convnext evaluate`"
         )
 
     def note(self, lost: int) -> str:

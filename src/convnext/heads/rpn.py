@@ -105,7 +105,10 @@ class RPNHead(nn.Module):
         sizes: Sequence[Size],
         targets: Sequence[Instances],
     ) -> dict[str, Tensor]:
-        """rpn_class: is it an object; rpn_box: where. Means over the sampled anchors of all images."""
+        """rpn_class: is it an object; rpn_box: where. Means over the sampled anchors of all images.
+
+        Where an image has no objects, or no background, one more counts (mmdetection's SamplingResult).
+        """
         scores, moved, boxes = torch.cat(list(logits), 1), torch.cat(list(offsets), 1), torch.cat(list(anchors))
         lengths, total = [len(of_level) for of_level in anchors], 0
         class_loss, box_loss = scores.sum() * 0, moved.sum() * 0

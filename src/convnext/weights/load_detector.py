@@ -138,7 +138,7 @@ def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfi
             convs=_count(state, f"{head}shared_convs."),
             fcs=_count(state, f"{head}shared_fcs."),
             width=state[needed[2]].shape[0],
-            class_agnostic=state[f"{head}fc_reg.weight"].shape[0] == 4,
+            class_agnostic=state[f"{head}fc_reg.weight"].shape[0] == 4 and state[needed[1]].shape[0] > 2,
             mask_convs=_count(state, f"{drawn}convs.") or roi.mask_convs,
         ),
     )
