@@ -7,6 +7,7 @@ B images, C channels, H W space, K classes. Names are those of the official segm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from convnext.heads.fpn import named_conv
 
 IGNORED = 255  # a pixel without a class
+_AUXILIARY_WEIGHT = 0.4
 
 
 class UPerHead(nn.Module):
@@ -85,6 +87,44 @@ class FCNHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to logits (B, K, H, W)."""
         return self.conv_seg(self.dropout(self.convs(x)))
+
+
+class UperNet(nn.Module):
+    """A segmenter: what `forward` gives are losses where the classes are told, logits where they are not.
+
+    Args:
+        backbone: gives four maps of `channels`; knows its blocks and depths (`models.features`).
+        channels: of the backbone's maps.
+        num_classes: K.
+        width, auxiliary_width: channels of the two heads.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: Sequence[int],
+        *,
+        num_classes: int,
+        width: int = 512,
+        auxiliary_width: int = 256,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.num_classes = backbone, num_classes
+        self.decode_head = UPerHead(channels, num_classes, width=width, dropout=dropout)
+        self.auxiliary_head = FCNHead(channels[-2], num_classes, width=auxiliary_width, dropout=dropout)
+
+    def forward(self, images: Tensor, targets: Tensor | None = None) -> Any:
+        """Losses by name (scalars, to be summed) where `targets` are given, else logits (B, K, H, W), float32.
+
+        images: (B, 3, H, W), normalised. targets: int64 (B, H, W), IGNORED where a pixel has no class.
+        """
+        maps = self.backbone(images)
+        logits = self.decode_head(maps)
+        if targets is None:
+            return F.interpolate(logits.float(), size=images.shape[2:], mode="bilinear", align_corners=False)
+        auxiliary = pixel_loss(self.auxiliary_head(maps[-2]), targets)
+        return {"pixel": pixel_loss(logits, targets), "auxiliary": _AUXILIARY_WEIGHT * auxiliary}
 
 
 def init_segmentation_head(head: nn.Module) -> None:

@@ -58,3 +58,19 @@ def dense_backbone(name: str, *, drop_path_rate: float = 0.0) -> ModelConfig:
     """A backbone by name, its layer scale beginning at 1 if it has one (official dense configurations)."""
     scaled = name.startswith(("convnext_", "dinov3_convnext_"))
     return ModelConfig(name, drop_path_rate=drop_path_rate, layer_scale_init_value=1.0 if scaled else None)
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """A segmenter: a backbone and UPerNet's two heads on it."""
+
+    backbone: ModelConfig = field(default_factory=ModelConfig)
+    """A ConvNeXt, ResNet or Swin; its classifier is left off."""
+    num_classes: int = 0
+    """Classes of pixels; 0: as many as the data has."""
+    width: int = 512
+    """Channels of the head's maps."""
+    auxiliary_width: int = 256
+    """Channels of the auxiliary head, which helps in training alone."""
+    dropout: float = 0.1
+    """Probability that a channel is dropped before the classifiers."""

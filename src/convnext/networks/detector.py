@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.core.errors import UserError
@@ -15,6 +11,7 @@ from convnext.heads.mask_head import POOLED as MASK_SIDE
 from convnext.heads.rcnn import RCNN
 from convnext.models.features import build_maps
 from convnext.networks.config import DetectorConfig
+from convnext.networks.cost import on_meta
 
 
 def build_detector(config: DetectorConfig) -> RCNN:
@@ -53,7 +50,7 @@ def count_detector_macs(
         regions = torch.empty(proposals, detector.neck.width, BOX_SIDE, BOX_SIDE)
         outlines = torch.empty(drawn, detector.neck.width, MASK_SIDE, MASK_SIDE)
         labels = torch.zeros(drawn, dtype=torch.int64)
-    counter, twin = FlopCounterMode(display=False), _on_meta(detector)
+    counter, twin = FlopCounterMode(display=False), on_meta(detector)
     with torch.no_grad(), counter:
         twin.rpn_head(twin.maps(image))
         for box_head in twin.roi_head.box_stages:
@@ -61,13 +58,3 @@ def count_detector_macs(
         for mask_head in twin.roi_head.mask_stages:
             mask_head(outlines, labels)
     return counter.get_total_flops() // 2
-
-
-def _on_meta(detector: RCNN) -> RCNN:
-    """A copy of the detector without values, in evaluation mode."""
-    memo: dict[int, Any] = {}
-    for parameter in detector.parameters():
-        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
-    for buffer in detector.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(detector, memo).eval()

@@ -99,7 +99,7 @@ def small_mask_rcnn() -> DetectionRecipe:
         optim=OptimConfig(lr=1e-3, clip_grad=10.0),
         schedule=ScheduleConfig(epochs=300.0, warmup_epochs=10.0),
         ema=EmaConfig(decay=0.99),
-        loop=LoopConfig(global_batch=4, micro_batch=4, eval_epochs=50.0),
+        loop=LoopConfig(global_batch=4, micro_batch=4, eval_epochs=25.0),
     )
 
 
