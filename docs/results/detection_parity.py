@@ -301,12 +301,12 @@ def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor],
         for given, side, call in ((box, 7, head._bbox_forward), (mask, 14, head._mask_forward)):
             pooled, wanted = pool_regions(maps[:4], rois, ours.roi_head.strides, side), call(*number, maps, rois=rois)
             if side == 7:
-                logits, offsets = given(pooled)
+                logits, offsets = (pooled.restored(x) for x in given(pooled.maps))
                 rows[f"classes{name}"] = apart(logits, wanted["cls_score"])
                 rows[f"offsets{name}"] = apart(offsets.flatten(1), wanted["bbox_pred"])
             else:
                 masks = wanted["mask_preds"][torch.arange(len(rois)), kinds]
-                rows[f"masks{name}"] = apart(given(pooled, kinds), masks)
+                rows[f"masks{name}"] = apart(pooled.restored(given(pooled.maps, kinds[pooled.order])), masks)
     if several:
         counts = tuple(len(x) for x in proposals)
         boxes, logits, offsets = head._refine_roi(maps, rois, metas, counts)

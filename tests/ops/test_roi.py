@@ -8,7 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from convnext.ops.roi import crop_masks, paste_masks, pool_regions, regions
+from convnext.ops import roi
+from convnext.ops.roi import crop_masks, paste_masks, regions
+
+
+def pool_regions(maps, rois, strides, size):
+    """The maps of regions in the regions' order."""
+    pooled = roi.pool_regions(maps, rois, strides, size)
+    assert sorted(pooled.order.tolist()) == list(range(len(rois)))
+    return pooled.restored(pooled.maps)
+
 
 STRIDES = (4, 8, 16, 32)
 

@@ -72,13 +72,13 @@ def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tup
     head = model.roi_head.box_stages[0]
     strides = model.roi_head.strides
     pooled = pool_regions(maps[: len(strides)], regions(proposals), strides, BOX_SIDE)
-    logits, _ = head(pooled)
+    logits, _ = head(pooled.maps)
     spread = _SPREAD / logits.std(0).clamp(min=1e-12)
     head.fc_cls.weight.mul_(spread[:, None])
     head.fc_cls.bias.copy_(-logits.mean(0) * spread + head.fc_cls.bias * spread)
     growth = torch.linspace(0, _GROWTH, config.num_classes) / torch.tensor(head.stds[2:]).mean()
     head.fc_reg.bias.view(-1, 4)[:, 2:] = growth[:, None]
-    logits, offsets = head(pooled)
+    logits, offsets = (pooled.restored(x) for x in head(pooled.maps))
     counts = [len(of_image) for of_image in proposals]
     background, wanted = 12.0, _SPARE * config.roi.most
     model.roi_head.config = replace(config.roi, most=wanted)

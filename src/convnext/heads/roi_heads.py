@@ -19,7 +19,7 @@ from convnext.heads.config import RoIConfig
 from convnext.heads.mask_head import MaskHead, mask_loss, mean_probability
 from convnext.ops.boxes import assign, clip, sample
 from convnext.ops.instances import Detections, Instances
-from convnext.ops.roi import crop_masks, paste_masks, pool_regions, regions
+from convnext.ops.roi import Pooled, crop_masks, paste_masks, pool_regions, regions
 
 Size = tuple[int, int]
 
@@ -86,8 +86,14 @@ class RoIHeads(nn.Module):
         """The maps that regions are taken from, in the layout that RoIAlign reads: else every stage and head copies."""
         return [x.contiguous() for x in maps[: len(self.strides)]]
 
-    def _pool(self, maps: Sequence[Tensor], rois: Tensor, side: int) -> Tensor:
+    def _pool(self, maps: Sequence[Tensor], rois: Tensor, side: int) -> Pooled:
         return pool_regions(maps[: len(self.strides)], rois, self.strides, side)
+
+    def _judged(self, head: BoxHead, maps: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits (R, K + 1) and offsets (R, K, 4) that a stage's box head gives for regions (R, 5)."""
+        pooled = self._pool(maps, rois, box_head.POOLED)
+        logits, offsets = head(pooled.maps)
+        return pooled.restored(logits), pooled.restored(offsets)
 
     # Training
 
@@ -101,7 +107,7 @@ class RoIHeads(nn.Module):
         for stage, head in enumerate(stages):
             sampled = [self._sampled(stage, *each) for each in zip(boxes, sizes, targets, strict=True)]
             rois = regions([each.boxes for each in sampled])
-            logits, offsets = head(self._pool(maps, rois, box_head.POOLED))
+            logits, offsets = self._judged(head, maps, rois)
             labels = torch.cat([self._labels(each, target) for each, target in zip(sampled, targets, strict=True)])
             wanted = torch.cat([t.boxes[each.objects] for each, t in zip(sampled, targets, strict=True)])
             losses = head.losses(logits, offsets, labels, rois[:, 1:], wanted)
@@ -142,7 +148,8 @@ class RoIHeads(nn.Module):
     ) -> Tensor:
         boxes = [each.boxes[: len(each.objects)] for each in sampled]
         labels = torch.cat([target.labels[each.objects] for each, target in zip(sampled, targets, strict=True)])
-        logits = self.mask_stages[stage](self._pool(maps, regions(boxes), mask_head.POOLED), labels)
+        pooled = self._pool(maps, regions(boxes), mask_head.POOLED)
+        logits = pooled.restored(self.mask_stages[stage](pooled.maps, labels[pooled.order]))
         wanted = []
         for of_image, each, target in zip(boxes, sampled, targets, strict=True):
             assert target.masks is not None, "a detector with masks learns from objects with masks"
@@ -192,7 +199,7 @@ class RoIHeads(nn.Module):
         counts = [len(of_image) for of_image in boxes]
         logits = offsets = torch.empty(0)
         for stage, head in enumerate(stages):
-            logits, offsets = head(self._pool(maps, regions(boxes), box_head.POOLED))
+            logits, offsets = self._judged(head, maps, regions(boxes))
             total = logits if total is None else total + logits
             if stage + 1 < len(stages):
                 kinds = logits[:, :-1].argmax(dim=1).split(counts)
@@ -219,7 +226,8 @@ class RoIHeads(nn.Module):
         if not self.mask_stages:
             return [None] * len(boxes)
         pooled = self._pool(maps, regions(boxes), mask_head.POOLED)
-        drawn = mean_probability([head(pooled, torch.cat(list(labels))) for head in self.mask_stages])
+        kinds = torch.cat(list(labels))[pooled.order]
+        drawn = pooled.restored(mean_probability([head(pooled.maps, kinds) for head in self.mask_stages]))
         return list(drawn.split([len(of_image) for of_image in boxes]))
 
     def placed(self, found: Detections, masks: Tensor | None, size: Size, original: Size) -> Detections:

@@ -6,6 +6,7 @@ B images, C channels, H W space, L levels, R regions, S side of a region's map. 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +20,24 @@ def regions(boxes: Sequence[Tensor]) -> Tensor:
     return torch.cat([F.pad(of_image, (1, 0), value=float(i)) for i, of_image in enumerate(boxes)])
 
 
-def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int], size: int) -> Tensor:
+class Pooled(NamedTuple):
+    """The maps of regions, level by level: to bring them into the regions' order would copy them all."""
+
+    maps: Tensor
+    """(R, C, S, S), float32."""
+    order: Tensor
+    """int64 (R,): which region each is of."""
+
+    def restored(self, x: Tensor) -> Tensor:
+        """What a head gives for the maps (R, ...), in the regions' order."""
+        return x[self.order.argsort()]
+
+
+def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int], size: int) -> Pooled:
     """RoIAlign (arXiv 1703.06870, aligned, as many samples as pixels), each region from the level that suits its size.
 
-    maps: (B, C, H_l, W_l) for each level, of `strides`. rois: (R, 5) in pixels of the image. To (R, C, size, size),
-    float32. The level is floor(log2(side / 56)) at a finest stride of 4 (arXiv 1612.03144, equation 1; mmdetection's
+    maps: (B, C, H_l, W_l) for each level, of `strides`. rois: (R, 5) in pixels of the image. To (R, C, size, size). The
+    level is floor(log2(side / 56)) at a finest stride of 4 (arXiv 1612.03144, equation 1; mmdetection's
     SingleRoIExtractor).
     """
     from torchvision.ops import roi_align
@@ -36,7 +50,7 @@ def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int], s
         places.append(chosen)
         # Also where no region is chosen: every map keeps its place in the graph.
         parts.append(roi_align(of_level.float(), rois[chosen], size, 1 / stride, -1, True))
-    return torch.cat(parts)[torch.cat(places).argsort()]
+    return Pooled(torch.cat(parts), torch.cat(places))
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, which: Tensor, size: int) -> Tensor:

@@ -63,7 +63,7 @@ def detection(recipe: DetectionRecipe, device: torch.device, split: dict[str, An
         num_images=len(train),
         split=opened.split,
         build=lambda init: _model(full, device, load_init=init),
-        task=lambda plan: _task(full, train, opened, device, plan),
+        task=lambda _: _task(full, train, opened, device),
         card=DetectorCard(full.model, full.input, classes, opened.train.category_ids),
         name=f"{'Cascade ' if len(full.model.roi.ious) > 1 else ''}{'Mask' if masks else 'Faster'} R-CNN on "
         f"{full.model.backbone.name}",
@@ -87,7 +87,7 @@ def _model(recipe: DetectionRecipe, device: torch.device, *, load_init: bool) ->
     return model.to(device), fresh
 
 
-def _task(recipe: DetectionRecipe, train: CocoSource, opened: OpenedScenes, device: torch.device, plan: Plan) -> Detect:
+def _task(recipe: DetectionRecipe, train: CocoSource, opened: OpenedScenes, device: torch.device) -> Detect:
     images = len(opened.train) + (len(opened.val) if opened.held_out else 0)
     return Detect(
         train=train,
@@ -97,7 +97,7 @@ def _task(recipe: DetectionRecipe, train: CocoSource, opened: OpenedScenes, devi
         loader=recipe.loader,
         device=device,
         seed=recipe.loop.seed,
-        eval_batch=max(plan.micro_batch, 1),
+        eval_batch=1,  # as detectors are judged: padding to the size of others changes a little what is found
         bad=BadImages(images, max_bad=recipe.loader.max_bad),
     )
 
