@@ -58,8 +58,8 @@ class Detection:
     """Times our Mask R-CNN beside torchvision's, with the same weights and the same work, interleaved.
 
     Twice torchvision's: around our backbone, and around its own ConvNeXt. For example:
-      convnext bench detection                                                  an hour on two cores
-      convnext bench detection --works inference --height 480 --width 640       some minutes
+      convnext bench detection                                                  half an hour on two cores
+      convnext bench detection --height 480 --width 640 --rounds 4              some minutes
     """
 
     model: str = "mask_rcnn_convnext_tiny"

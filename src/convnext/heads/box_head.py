@@ -62,7 +62,7 @@ class BoxHead(nn.Module):
         """
         x = self.shared_convs(x).flatten(1)
         for layer in self.shared_fcs:
-            x = F.relu(layer(x))
+            x = F.relu(layer(x), inplace=True)
         return self.fc_cls(x).float(), self.fc_reg(x).float().unflatten(1, (self.boxes, 4))
 
     def moved(self, boxes: Tensor, offsets: Tensor, labels: Tensor, size: tuple[int, int] | None = None) -> Tensor:

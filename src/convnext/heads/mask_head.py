@@ -40,7 +40,7 @@ class MaskHead(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """(R, C, S, S) and classes (R,) to the logits of each region's mask for its class: (R, 2 S, 2 S), float32."""
-        logits = self.conv_logits(F.relu(self.upsample(self.convs(x))))
+        logits = self.conv_logits(F.relu(self.upsample(self.convs(x)), inplace=True))
         return logits[torch.arange(len(logits), device=logits.device), labels].float()
 
 

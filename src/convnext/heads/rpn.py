@@ -49,7 +49,7 @@ class RPNHead(nn.Module):
         """Maps (B, C, H, W) to logits (B, H * W * A) and offsets (B, H * W * A, 4) of each level, float32."""
         logits, offsets = [], []
         for x in maps:
-            x = F.relu(self.rpn_conv(x))
+            x = F.relu(self.rpn_conv(x), inplace=True)
             # (B, A * 4, H, W) -> (B, H, W, A * 4) -> (B, H * W * A, 4): anchors of a place stand side by side
             logits.append(self.rpn_cls(x).permute(0, 2, 3, 1).flatten(1).float())
             offsets.append(self.rpn_reg(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4).float())
