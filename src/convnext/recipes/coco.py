@@ -76,8 +76,8 @@ def small_mask_rcnn() -> DetectionRecipe:
     convnext train small/mask_rcnn --data PICTURES
 
     PICTURES is annotated in COCO's form (convnext train --help says how it may lie). Expect some 85 % box AP50 from 14
-    pictures of plain objects (fruits and nuts, 18 minutes on two cores: docs/results/detection.md), little where objects
-    vary more: for those start from a trained detector, with --init.
+    pictures of plain objects (fruits and nuts, 18 minutes on two cores: docs/results/detection.md), but little where
+    objects vary more: for those start from a trained detector, with --init.
     """
     backbone = ModelConfig("convnext_atto", layer_scale_init_value=0.0, init_std=0.08)
     return DetectionRecipe(
