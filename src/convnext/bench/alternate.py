@@ -37,9 +37,10 @@ def alternate(
     *,
     rounds: int,
     seed: int,
+    check: bool = True,
     heard: Callable[[int, str], None] = lambda _done, _text: None,
 ) -> dict[str, Turns]:
-    """Checks all jobs, lets each choose its best candidate, then runs one slice of each in every round.
+    """Checks all jobs if asked to, lets each choose its best candidate, then runs one slice of each in every round.
 
     `heard` is told how many processes have ended, of len(jobs) * (1 + rounds), and what comes next. One that fails is
     out from there on. Raises UserError where a job's check does: nobody is timed then.
@@ -50,10 +51,10 @@ def alternate(
     memory: dict[str, list[int]] = {name: [] for name in jobs}
     failed: dict[str, str] = {}
     for number, (name, job) in enumerate(jobs.items()):
-        heard(number, f"checking and choosing for {name}")
+        heard(number, f"{'checking and ' if check else ''}choosing for {name}")
         try:
             with contextlib.closing(Worker(job)) as worker:
-                checked[name] = worker.ask("check")
+                checked[name] = worker.ask("check") if check else None
                 choices[name] = worker.ask("choose")
         except Failed as error:
             failed[name] = str(error)

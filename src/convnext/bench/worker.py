@@ -24,8 +24,9 @@ Order = Literal["check", "choose", "prepare", "slice"]
 class Job(Protocol):
     """What a process does. It is sent there, so until its first order it holds nothing that cannot be pickled."""
 
-    def check(self) -> None:
-        """Raises UserError where the contestant does not compute what it should: nobody is timed then."""
+    def check(self) -> Any:
+        """Raises UserError where the contestant does not compute what it should: nobody is timed then. May return what
+        it found out."""
         ...
 
     def choose(self) -> Choice:
