@@ -63,6 +63,14 @@ def test_what_cannot_work_is_refused(name: str, value: Any) -> None:
         check_limits(changed(name, value))
 
 
+def test_a_warm_up_has_one_length() -> None:
+    recipe = find_recipe("coco/mask_rcnn_convnext_tiny")
+    check_limits(recipe)
+    both = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, warmup_epochs=1.0))
+    with pytest.raises(UserError, match=r"--schedule\.warmup-epochs 1 or --schedule\.warmup-steps 500"):
+        check_limits(both)
+
+
 @pytest.mark.parametrize(
     ("value", "limits", "inside"),
     [(0, "[0, 1)", True), (1, "[0, 1)", False), (0, "(0, 1]", False), (1, "(0, 1]", True), (9e9, "[0, inf)", True)],

@@ -18,7 +18,7 @@ from convnext.data.opened import Opened, open_data
 from convnext.data.scenes import is_coco
 from convnext.data.source import Source
 from convnext.models.create import Model, from_config
-from convnext.parts.parts import Parts
+from convnext.parts.parts import Parts, check_num_classes, facts
 from convnext.recipes.choose import Facts, choose, warnings
 from convnext.recipes.recipe import Recipe
 from convnext.tasks.classify import Classify
@@ -48,10 +48,7 @@ def classification(recipe: Recipe, device: torch.device, split: dict[str, Any] |
     """The parts of a classification run. Raises UserError where data, model and recipe do not go together."""
     opened = open_images(recipe, split)
     classes = opened.train.classes
-    if recipe.model.num_classes not in (0, len(classes)):
-        raise UserError(
-            f"The data has {len(classes)} classes: leave out --model.num-classes {recipe.model.num_classes}."
-        )
+    check_num_classes(recipe.model.num_classes, len(classes))
     full = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
 
     def alarms(plan: Plan) -> list[str]:
@@ -71,12 +68,7 @@ def classification(recipe: Recipe, device: torch.device, split: dict[str, Any] |
         task=lambda plan: _task(full, opened, device, plan),
         card=Card(full.model, full.input, classes),
         name=full.model.name,
-        facts={
-            "train_images": len(opened.train),
-            "val_images": len(opened.val),
-            "held_out": opened.held_out,
-            "classes": len(classes),
-        },
+        facts=facts(train=len(opened.train), val=len(opened.val), held_out=opened.held_out, classes=len(classes)),
         notes=(opened.note,),
         alarms=alarms,
     )
@@ -133,12 +125,12 @@ def choose_recipe(data: str, *, init: str = "") -> tuple[Recipe, tuple[str, ...]
     opened = open_data(
         data, val_fraction=plain.loader.val_fraction, seed=plain.loop.seed, max_pixels=plain.loader.max_pixels
     )
-    facts = Facts(
+    known = Facts(
         images=len(opened.train),
         classes=len(opened.train.classes),
         side=median_side(opened.train),
         accelerator=pick_device().type != "cpu",
         init=model_of(init) if init else None,
     )
-    recipe, reasons = choose(facts)
+    recipe, reasons = choose(known)
     return replace(recipe, data=data, init=init), tuple(reasons)

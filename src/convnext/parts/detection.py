@@ -10,7 +10,6 @@ from torch import nn
 
 from convnext.core import distributed
 from convnext.core.device import pick_device
-from convnext.core.errors import UserError
 from convnext.data.coco import CocoSource, for_training
 from convnext.data.loader import BadImages
 from convnext.data.scenes import OpenedScenes, open_scenes
@@ -18,7 +17,8 @@ from convnext.heads.rcnn import RCNN
 from convnext.heads.roi_heads import RoIHeads
 from convnext.networks.config import mask_rcnn
 from convnext.networks.detector import build_detector
-from convnext.parts.parts import Parts
+from convnext.parts.parts import Parts, check_num_classes, facts
+from convnext.recipes.choose import length_warnings
 from convnext.recipes.coco import fine_tuned, small_mask_rcnn
 from convnext.recipes.recipe import DetectionRecipe
 from convnext.tasks.detect import Detect
@@ -46,10 +46,7 @@ def detection(recipe: DetectionRecipe, device: torch.device, split: dict[str, An
     """The parts of a detection run. Raises UserError where data, model and recipe do not go together."""
     opened = open_pictures(recipe, split)
     classes = opened.train.classes
-    if recipe.model.num_classes not in (0, len(classes)):
-        raise UserError(
-            f"The data has {len(classes)} classes: leave out --model.num-classes {recipe.model.num_classes}."
-        )
+    check_num_classes(recipe.model.num_classes, len(classes))
     notes = [opened.note]
     masks = recipe.model.masks and opened.train.has_masks
     if recipe.model.masks and not masks:
@@ -67,12 +64,7 @@ def detection(recipe: DetectionRecipe, device: torch.device, split: dict[str, An
         card=DetectorCard(full.model, full.input, classes, opened.train.category_ids),
         name=f"{'Cascade ' if len(full.model.roi.ious) > 1 else ''}{'Mask' if masks else 'Faster'} R-CNN on "
         f"{full.model.backbone.name}",
-        facts={
-            "train_images": len(train),
-            "val_images": len(opened.val),
-            "held_out": opened.held_out,
-            "classes": len(classes),
-        },
+        facts=facts(train=len(train), val=len(opened.val), held_out=opened.held_out, classes=len(classes)),
         notes=tuple(notes),
         alarms=lambda plan: alarms(full, len(train), plan),
     )
@@ -104,17 +96,11 @@ def _task(recipe: DetectionRecipe, train: CocoSource, opened: OpenedScenes, devi
 
 def alarms(recipe: DetectionRecipe, images: int, plan: Plan) -> list[str]:
     """What will probably go wrong with this recipe on that many pictures."""
-    found = []
+    found = length_warnings(recipe, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps)
     if not recipe.init and images < _FEW:
         found.append(
             f"Training from random weights on {images} pictures reaches little on anything but plain objects. Start "
             "from a trained detector: --init mask_rcnn_convnext_tiny.fb_coco, or --init with a file."
-        )
-    horizon = 1 / (1 - recipe.ema.decay) if recipe.ema.decay else 0
-    if horizon > plan.total_steps:
-        found.append(
-            f"The average of the weights reaches back {horizon:.0f} steps, but the run has {plan.total_steps}. Use "
-            f"--ema.decay {max(1 - 10 / plan.total_steps, 0.5):.4g} or less."
         )
     return found
 

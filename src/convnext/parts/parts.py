@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from convnext.core.errors import UserError
 from convnext.train.loop import Plan
 from convnext.train.task import Task
 from convnext.weights.files import AnyCard
@@ -35,3 +36,14 @@ class Parts:
     """For people: what was found."""
     alarms: Callable[[Plan], list[str]]
     """What will probably go wrong: sentences, each with the setting to change."""
+
+
+def facts(*, train: int, val: int, held_out: bool, classes: int) -> dict[str, Any]:
+    """How many images and classes there are, as the log names them."""
+    return {"train_images": train, "val_images": val, "held_out": held_out, "classes": classes}
+
+
+def check_num_classes(asked: int, found: int) -> None:
+    """Raises UserError where a recipe asks for other than the data's number of classes (0: as many as there are)."""
+    if asked not in (0, found):
+        raise UserError(f"The data has {found} classes: leave out --model.num-classes {asked}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from convnext.data.config import AugmentConfig, InputConfig, MixConfig
 from convnext.models.config import ModelConfig
-from convnext.recipes.recipe import Recipe
+from convnext.recipes.recipe import Recipe, Training
 from convnext.recipes.small import cifar10
 from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
@@ -130,6 +130,18 @@ def _tuned(init: ModelConfig) -> ModelConfig:
 
 def warnings(recipe: Recipe, *, images: int, classes: int, side: int, warmup_steps: int, total_steps: int) -> list[str]:
     """What will probably go wrong with this recipe on this data: each a sentence with the setting to change."""
+    found = length_warnings(recipe, warmup_steps=warmup_steps, total_steps=total_steps)
+    per_class, enough = images / max(classes, 1), ENOUGH_SMALL if side <= SMALL_SIDE else ENOUGH_LARGE
+    if not recipe.init and per_class < enough:
+        found.append(
+            f"Training from scratch with {per_class:.0f} images a class is too few for good accuracy (about {enough} "
+            "are needed). Start from pre-trained weights with --init FILE, or collect more images."
+        )
+    return found
+
+
+def length_warnings(recipe: Training, *, warmup_steps: int, total_steps: int) -> list[str]:
+    """What will probably go wrong with a run of this length, whatever its task."""
     found = []
     horizon = 1 / (1 - recipe.ema.decay) if recipe.ema.decay else 0
     if horizon > total_steps:
@@ -140,12 +152,13 @@ def warnings(recipe: Recipe, *, images: int, classes: int, side: int, warmup_ste
     if warmup_steps > total_steps / 5:
         found.append(
             f"The warm-up takes {warmup_steps} of {total_steps} steps, more than a fifth. "
-            f"Use --schedule.warmup-epochs {recipe.schedule.epochs / 20:.2g}."
-        )
-    per_class, enough = images / max(classes, 1), ENOUGH_SMALL if side <= SMALL_SIDE else ENOUGH_LARGE
-    if not recipe.init and per_class < enough:
-        found.append(
-            f"Training from scratch with {per_class:.0f} images a class is too few for good accuracy (about {enough} "
-            "are needed). Start from pre-trained weights with --init FILE, or collect more images."
+            f"Use --schedule.{_shorter(recipe, total_steps)}."
         )
     return found
+
+
+def _shorter(recipe: Training, total_steps: int) -> str:
+    """A warm-up of a twentieth, in the setting that the recipe has it in."""
+    if recipe.schedule.warmup_steps:
+        return f"warmup-steps {max(total_steps // 20, 1)}"
+    return f"warmup-epochs {recipe.schedule.epochs / 20:.2g}"

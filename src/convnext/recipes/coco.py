@@ -61,7 +61,9 @@ def published(name: str) -> DetectionRecipe:
         init=row.init,
         model=cascade_mask_rcnn(backbone) if row.cascade else mask_rcnn(backbone),
         optim=OptimConfig(lr=row.lr, weight_decay=0.05, layer_decay=row.layer_decay),
-        schedule=ScheduleConfig(epochs=epochs, shape="steps", drops=drops, warmup_steps=500, warmup_start=0.001),
+        schedule=ScheduleConfig(
+            epochs=epochs, warmup_epochs=0.0, shape="steps", drops=drops, warmup_steps=500, warmup_start=0.001
+        ),
         loop=LoopConfig(
             global_batch=16,
             micro_batch=2,

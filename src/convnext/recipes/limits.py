@@ -126,6 +126,11 @@ def check_limits(recipe: AnyRecipe) -> None:
             raise UserError(f"--{_option(name)} takes the smaller number first, not {values}.")
     if not all(value > 0 for value in recipe.input.std):
         raise UserError(f"--input.std takes numbers above 0, not {recipe.input.std}.")
+    if recipe.schedule.warmup_steps and recipe.schedule.warmup_epochs:
+        raise UserError(
+            f"A warm-up has one length: --schedule.warmup-epochs {recipe.schedule.warmup_epochs:g} or "
+            f"--schedule.warmup-steps {recipe.schedule.warmup_steps}, with 0 for the other."
+        )
     if recipe.schedule.shape == "steps" and not all(drop > 0 for drop in recipe.schedule.drops):
         raise UserError(f"--schedule.drops takes passes above 0, not {recipe.schedule.drops}.")
 

@@ -48,7 +48,7 @@ class ScheduleConfig:
     drops: tuple[float, ...] = ()
     """Passes after which the learning rate falls to a tenth (shape = steps)."""
     warmup_steps: int = 0
-    """Optimiser steps of the warm-up, in place of `warmup_epochs`; 0: as that says."""
+    """Optimiser steps of the warm-up, where `warmup_epochs` is 0."""
     warmup_start: float = 0.0
     """Where the warm-up begins, as a share of the highest learning rate."""
 
