@@ -1,6 +1,7 @@
 """Feature pyramid network (arXiv 1612.03144). B batch, C channels, H W space.
 
-Names are those of the official detection checkpoints: `lateral_convs.0.conv`, `fpn_convs.0.conv`, ...
+Names are those of the official detection checkpoints: `lateral_convs.0.conv`, `fpn_convs.0.conv`, ... They are why
+torchvision's pyramid and RPN layers, which compute the same, do not stand here: theirs have other names.
 """
 
 from __future__ import annotations
