@@ -14,9 +14,10 @@ from torch import Tensor
 from convnext.core.device import Precision, pick_device, pick_dtype
 from convnext.data.decode import decode
 from convnext.data.dense import scene_batch
+from convnext.heads.config import ONCE, Views
 from convnext.ops.instances import Detections, surest
 from convnext.predictor import MAX_PIXELS
-from convnext.tasks.detect import ONCE, Views, detect
+from convnext.tasks.detect import detect
 from convnext.weights.load_detector import load_detector
 
 

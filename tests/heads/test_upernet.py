@@ -8,15 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from convnext.heads.upernet import IGNORED, FCNHead, UPerHead, UperNet, init_segmentation_head, pixel_loss
+from convnext.heads.encoder_decoder import EncoderDecoder
+from convnext.heads.upernet import FCNHead, UPerHead, init_segmentation_head
 from convnext.models.config import ModelConfig
 from convnext.models.features import build_maps
+from convnext.ops.pixels import IGNORED, pixel_loss
 
 
-def make(name: str = "convnext_atto") -> UperNet:
+def make(name: str = "convnext_atto") -> EncoderDecoder:
     torch.manual_seed(0)
     backbone = build_maps(ModelConfig(name, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)))
-    return UperNet(backbone, backbone.channels, num_classes=5, width=16, auxiliary_width=8)
+    heads = UPerHead(backbone.channels, 5, width=16), FCNHead(backbone.channels[-2], 5, width=8)
+    return EncoderDecoder(backbone, *heads, num_classes=5)
 
 
 def test_the_loss_by_hand():

@@ -51,5 +51,5 @@ def test_names_are_those_of_the_official_checkpoints():
 
 
 def test_one_class_is_refused():
-    with pytest.raises(UserError, match="at least two"):
+    with pytest.raises(UserError, match="2 to 255"):
         build_segmenter(SegmenterConfig(dense_backbone("convnext_tiny"), num_classes=1))

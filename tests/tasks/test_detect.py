@@ -16,11 +16,12 @@ from convnext.data.config import LoaderConfig, SceneAugmentConfig
 from convnext.data.dense import SceneBatch, scene_batch
 from convnext.data.loader import BadImages
 from convnext.data.scenes import open_scenes
+from convnext.heads.config import ONCE, Views
 from convnext.heads.rcnn import RCNN
 from convnext.metrics.coco_ap import Kind, coco_figures, results_of
 from convnext.networks.detector import build_detector
 from convnext.ops.instances import Detections
-from convnext.tasks.detect import ONCE, Detect, Evaluation, Views, detect, evaluate, flat
+from convnext.tasks.detect import Detect, Evaluation, detect, evaluate, flat
 from painted import INPUT, LIMIT, NAMES, SMALL, Knowing, paint, painted, validation
 
 CPU = torch.device("cpu")

@@ -59,15 +59,18 @@ STEPS = {"lr": 1e-4, "min_lr": 1e-6, "warmup_steps": 500, "warmup_start": 0.001,
 )
 def test_the_detectors_schedule_of_steps(step: int, value: float) -> None:
     """36 epochs of 1,000 steps with drops after 27 and 33, by hand: mmdetection's LinearLR and MultiStepLR."""
-    assert learning_rate(step, drop_steps=(27_000, 33_000), **STEPS) == pytest.approx(value, rel=1e-9)
+    assert learning_rate(step, shape="steps", drop_steps=(27_000, 33_000), **STEPS) == pytest.approx(value, rel=1e-9)
 
 
 def test_steps_without_warmup_and_drops_within_it() -> None:
     plain = {"lr": 1.0, "min_lr": 0.0, "total_steps": 10}
-    values = [learning_rate(step, warmup_steps=0, drop_steps=(2, 4), **plain) for step in range(6)]
+    values = [learning_rate(step, warmup_steps=0, shape="steps", drop_steps=(2, 4), **plain) for step in range(6)]
     assert values == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert learning_rate(7, warmup_steps=0, drop_steps=(), **plain) == 1.0  # steps, but none: it stays
-    both = [learning_rate(step, warmup_steps=3, warmup_start=0.5, drop_steps=(2,), **plain) for step in range(4)]
+    assert learning_rate(7, warmup_steps=0, shape="steps", drop_steps=(), **plain) == 1.0  # steps, but none: it stays
+    both = [
+        learning_rate(step, warmup_steps=3, warmup_start=0.5, shape="steps", drop_steps=(2,), **plain)
+        for step in range(4)
+    ]
     assert both == pytest.approx([0.5, 0.75, 0.1, 0.1])
 
 

@@ -62,8 +62,8 @@ def run(argv: list[str]) -> None:
 
 
 def _detector(model: str, args: Evaluate) -> None:
+    from convnext.heads.config import Views
     from convnext.study.detection import evaluate_detector_on
-    from convnext.tasks.detect import Views
 
     figures = evaluate_detector_on(
         model,

@@ -147,8 +147,8 @@ def _class_result(name: str, image: Tensor, guesses: list[Guess], args: Predict,
 def _objects(model: str, pictures: list[Picture], args: Predict) -> _Results:
     """What a detector finds, printed and drawn as it comes."""
     from convnext.detector import Detector
+    from convnext.heads.config import Views
     from convnext.study.detection import make_folder_for
-    from convnext.tasks.detect import Views
 
     if args.results is not None:
         make_folder_for(args.results)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from convnext.heads.config import RoIConfig, RPNConfig
 from convnext.heads.fpn import FPN
+from convnext.heads.network import Network
 from convnext.heads.roi_heads import RoIHeads
 from convnext.heads.rpn import RPNHead
 from convnext.ops.instances import Instances
@@ -20,7 +21,7 @@ from convnext.ops.instances import Instances
 Size = tuple[int, int]
 
 
-class RCNN(nn.Module):
+class RCNN(Network):
     """A detector: what `forward` gives are losses where the objects are told, detections where they are not.
 
     Args:
@@ -43,8 +44,8 @@ class RCNN(nn.Module):
         width: int = 256,
         masks: bool = True,
     ) -> None:
-        super().__init__()
-        self.backbone, self.num_classes = backbone, num_classes
+        super().__init__(backbone)
+        self.num_classes = num_classes
         self.neck = FPN(channels, strides, width=width)
         self.rpn_head = RPNHead(width, self.neck.strides, rpn)
         self.roi_head = RoIHeads(width, strides, num_classes, roi, masks=masks)
@@ -80,17 +81,3 @@ class RCNN(nn.Module):
         """Where in each image objects may be: (N, 4), the likeliest first."""
         logits, offsets = self.rpn_head(maps)
         return self.rpn_head.propose(logits, offsets, self.rpn_head.anchors(maps), sizes)
-
-    def block_list(self) -> list[nn.Module]:
-        """The backbone's blocks: the units of compilation and activation checkpointing."""
-        return self.backbone.block_list()  # type: ignore[operator]
-
-    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
-        """The depth of every parameter, for layer-wise learning rates: all heads, and the norms of the backbone's maps,
-        are one beyond the backbone's last blocks (official layer_decay_optimizer_constructor.py, "layer_wise")."""
-        inner = self.backbone.depth_ids(blocks_per_group=blocks_per_group)  # type: ignore[operator]
-        deepest = self.backbone.deepest(blocks_per_group=blocks_per_group)  # type: ignore[operator]
-        return {
-            name: inner.get(name.removeprefix("backbone."), deepest) if name.startswith("backbone.") else deepest
-            for name, _ in self.named_parameters()
-        }

@@ -1,4 +1,4 @@
-"""UPerNet (arXiv 1807.10221): a class for every pixel, from the four maps of a backbone.
+"""UPerNet's heads (arXiv 1807.10221): a class for every pixel, from the four maps of a backbone.
 
 B images, C channels, H W space, K classes. Names are those of the official segmentation checkpoints: `decode_head`,
 `auxiliary_head`.
@@ -7,16 +7,12 @@ B images, C channels, H W space, K classes. Names are those of the official segm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.heads.fpn import named_conv
-
-IGNORED = 255  # a pixel without a class
-_AUXILIARY_WEIGHT = 0.4
 
 
 class UPerHead(nn.Module):
@@ -56,14 +52,14 @@ class UPerHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, channels[i], H_i, W_i) to logits (B, K, H_0, W_0)."""
         coarse = maps[-1]
-        pooled = [_resized(module(coarse), coarse) for module in self.psp_modules]
+        pooled = [resized(module(coarse), coarse) for module in self.psp_modules]
         merged = [conv(x) for conv, x in zip(self.lateral_convs, maps[:-1], strict=True)]
         merged.append(self.bottleneck(torch.cat([coarse, *pooled], dim=1)))
         for i in range(len(merged) - 1, 0, -1):
-            merged[i - 1] = merged[i - 1] + _resized(merged[i], merged[i - 1])
+            merged[i - 1] = merged[i - 1] + resized(merged[i], merged[i - 1])
         outs = [conv(x) for conv, x in zip(self.fpn_convs, merged[:-1], strict=True)]
         outs.append(merged[-1])
-        whole = torch.cat([outs[0], *(_resized(x, outs[0]) for x in outs[1:])], dim=1)
+        whole = torch.cat([outs[0], *(resized(x, outs[0]) for x in outs[1:])], dim=1)
         return self.conv_seg(self.dropout(self.fpn_bottleneck(whole)))
 
 
@@ -89,44 +85,6 @@ class FCNHead(nn.Module):
         return self.conv_seg(self.dropout(self.convs(x)))
 
 
-class UperNet(nn.Module):
-    """A segmenter: what `forward` gives are losses where the classes are told, logits where they are not.
-
-    Args:
-        backbone: gives four maps of `channels`; knows its blocks and depths (`models.features`).
-        channels: of the backbone's maps.
-        num_classes: K.
-        width, auxiliary_width: channels of the two heads.
-    """
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        channels: Sequence[int],
-        *,
-        num_classes: int,
-        width: int = 512,
-        auxiliary_width: int = 256,
-        dropout: float = 0.1,
-    ) -> None:
-        super().__init__()
-        self.backbone, self.num_classes = backbone, num_classes
-        self.decode_head = UPerHead(channels, num_classes, width=width, dropout=dropout)
-        self.auxiliary_head = FCNHead(channels[-2], num_classes, width=auxiliary_width, dropout=dropout)
-
-    def forward(self, images: Tensor, targets: Tensor | None = None) -> Any:
-        """Losses by name (scalars, to be summed) where `targets` are given, else logits (B, K, H, W), float32.
-
-        images: (B, 3, H, W), normalised. targets: int64 (B, H, W), IGNORED where a pixel has no class.
-        """
-        maps = self.backbone(images)
-        logits = self.decode_head(maps)
-        if targets is None:
-            return F.interpolate(logits.float(), size=images.shape[2:], mode="bilinear", align_corners=False)
-        auxiliary = pixel_loss(self.auxiliary_head(maps[-2]), targets)
-        return {"pixel": pixel_loss(logits, targets), "auxiliary": _AUXILIARY_WEIGHT * auxiliary}
-
-
 def init_segmentation_head(head: nn.Module) -> None:
     """Kaiming's weights for convolutions, small normal ones for the classifier `conv_seg`."""
     for name, module in head.named_modules():
@@ -139,14 +97,6 @@ def init_segmentation_head(head: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _resized(x: Tensor, like: Tensor) -> Tensor:
+def resized(x: Tensor, like: Tensor) -> Tensor:
+    """A map as large as another."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
-
-
-def pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits (B, K, h, w), resized, against classes int64 (B, H, W), float32.
-
-    The mean is over all pixels, to which those of class IGNORED add nothing (mmsegmentation's default).
-    """
-    logits = F.interpolate(logits.float(), size=targets.shape[1:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / targets.numel()

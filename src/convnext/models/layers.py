@@ -116,8 +116,15 @@ def depth_groups(stem: Sequence[str], stages: Stages, *, blocks_per_group: int) 
 
     Groups of 3 blocks are the paper's rule ("every 3 consecutive blocks form a group", section A.2; official
     optim_factory.py), here for any depths: the stem first, layers between stages with the group after them. Groups of 1
-    are V2's "single" rule, where the stem shares the first block's depth and depth 0 is empty.
+    are V2's "single" rule, where the stem shares the first block's depth and depth 0 is empty. Groups of 0 stand for
+    whole stages, the segmenters' "stage_wise" rule: stem and layers between stages first, then each stage, and what
+    comes behind as far off as groups of 3 have it (official layer_decay_optimizer_constructor.py).
     """
+    if blocks_per_group == 0:
+        between = [layer for before, _ in stages for layer in before]
+        groups = [[*stem, *between], *(list(blocks) for _, blocks in stages)]
+        behind = len(depth_groups(stem, stages, blocks_per_group=3))
+        return groups + [[] for _ in range(behind - len(groups))]
     groups = [list(stem)]
     for before, blocks in stages:
         parts = [list(blocks[i : i + blocks_per_group]) for i in range(0, len(blocks), blocks_per_group)]

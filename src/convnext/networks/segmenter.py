@@ -6,31 +6,37 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.core.errors import UserError
-from convnext.heads.upernet import UperNet
+from convnext.heads.encoder_decoder import EncoderDecoder
+from convnext.heads.light import LightHead, LinearHead
+from convnext.heads.upernet import FCNHead, UPerHead
 from convnext.models.features import build_maps
 from convnext.networks.config import SegmenterConfig
 from convnext.networks.cost import on_meta
+from convnext.ops.pixels import MOST_CLASSES
 
 
-def build_segmenter(config: SegmenterConfig) -> UperNet:
+def build_segmenter(config: SegmenterConfig) -> EncoderDecoder:
     """The segmenter that a configuration says, with fresh weights, in float32 on the current default device.
 
-    Raises UserError for a backbone that is unknown or has no four maps.
+    Raises UserError for a backbone that is unknown or has no four maps, and for too few or too many classes.
     """
-    if config.num_classes < 2:
-        raise UserError("A segmenter tells at least two classes apart: num_classes is 2 or more.")
+    if not 2 <= config.num_classes <= MOST_CLASSES:
+        raise UserError(f"A segmenter tells 2 to {MOST_CLASSES} classes apart, not {config.num_classes}.")
     backbone = build_maps(config.backbone)
-    return UperNet(
-        backbone,
-        backbone.channels,
-        num_classes=config.num_classes,
-        width=config.width,
-        auxiliary_width=config.auxiliary_width,
-        dropout=config.dropout,
-    )
+    channels, classes = backbone.channels, config.num_classes
+    if config.head == "upernet":
+        head = UPerHead(channels, classes, width=config.width, dropout=config.dropout)
+    elif config.head == "light":
+        head = LightHead(channels, classes, width=config.width, dropout=config.dropout)
+    else:
+        head = LinearHead(channels, classes, dropout=config.dropout)
+    auxiliary = None
+    if config.auxiliary_width:
+        auxiliary = FCNHead(channels[-2], classes, width=config.auxiliary_width, dropout=config.dropout)
+    return EncoderDecoder(backbone, head, auxiliary, num_classes=classes, frozen=config.frozen)
 
 
-def count_segmenter_macs(segmenter: UperNet, size: tuple[int, int] = (512, 2048)) -> int:
+def count_segmenter_macs(segmenter: EncoderDecoder, size: tuple[int, int] = (512, 2048)) -> int:
     """Multiply-accumulates of convolutions and linear layers for one image of (H, W), without the auxiliary head.
 
     These are the "FLOPs" of the paper's Table 4, at 512 x 2048 (ImageNet-1K) and 640 x 2560 (22K). Only shapes are

@@ -14,11 +14,13 @@ from convnext.data.config import (
     InputConfig,
     LoaderConfig,
     MixConfig,
+    PixelAugmentConfig,
+    PixelConfig,
     SceneAugmentConfig,
     SceneConfig,
 )
 from convnext.models.config import ModelConfig
-from convnext.networks.config import DetectorConfig
+from convnext.networks.config import DetectorConfig, SegmenterConfig
 from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 
@@ -70,8 +72,23 @@ class DetectionRecipe(Training):
     """What is done to each training picture."""
 
 
-AnyRecipe = Recipe | DetectionRecipe
-_TASKS: dict[str, type[AnyRecipe]] = {"classify": Recipe, "detect": DetectionRecipe}
+@dataclass(frozen=True)
+class SegmentationRecipe(Training):
+    """How to train a segmenter: a class for every pixel."""
+
+    labels: str = ""
+    """What the values or colours of the label maps mean, as a JSON file; empty: `labels.json` beside the data, or what
+    the data's own layout says."""
+    model: SegmenterConfig = field(default_factory=SegmenterConfig)
+    """The segmenter."""
+    input: PixelConfig = field(default_factory=PixelConfig)
+    """What a picture looks like when it reaches the segmenter in evaluation and prediction."""
+    augment: PixelAugmentConfig = field(default_factory=PixelAugmentConfig)
+    """What is done to each training picture."""
+
+
+AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
+_TASKS: dict[str, type[AnyRecipe]] = {"classify": Recipe, "detect": DetectionRecipe, "segment": SegmentationRecipe}
 
 
 def save_recipe(path: Path, recipe: AnyRecipe) -> None:

@@ -19,11 +19,12 @@ from convnext.data.decode import BadImage
 from convnext.data.dense import scene_batch
 from convnext.data.loader import BadImages
 from convnext.data.scenes import open_all_scenes
+from convnext.heads.config import ONCE, Views
 from convnext.ops.instances import surest
 from convnext.recipes.recipe import read_recipe
 from convnext.run import RECIPE, reopen_scenes
 from convnext.study.scene_pictures import beside, drawn
-from convnext.tasks.detect import ONCE, Evaluation, Views, detect, evaluate
+from convnext.tasks.detect import Evaluation, detect, evaluate
 from convnext.weights.load_detector import LoadedDetector, load_detector
 
 PICTURES, WIDE = 12, 640  # in a report: how many, and pixels of each half's longer side

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from convnext.core import distributed
-from convnext.core.errors import UserError
 from convnext.core.logs import Progress
 from convnext.data.coco import CocoSource
 from convnext.data.config import LoaderConfig, SceneAugmentConfig, SceneConfig
@@ -27,6 +26,7 @@ from convnext.data.dense import (
     scene_batch,
 )
 from convnext.data.loader import BadImages, eval_batches, resolved_workers, train_batches
+from convnext.heads.config import ONCE, Views
 from convnext.heads.rcnn import RCNN
 from convnext.heads.views import View, detect_views
 from convnext.metrics.coco_ap import CocoFigures, coco_figures, results_of
@@ -100,30 +100,6 @@ class Evaluation:
     results: list[dict[str, Any]]
     """Every detection, in COCO's form."""
     images_per_second: float
-
-
-@dataclass(frozen=True)
-class Views:
-    """How often each picture is looked at: at which sizes, times `SceneConfig.short`, and mirrored too or not.
-
-    Raises UserError for no size at all, or one outside 0.1 to 4.
-    """
-
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.scales or not all(0.1 <= scale <= 4 for scale in self.scales):
-            given = " ".join(f"{scale:g}" for scale in self.scales) or "none"
-            raise UserError(f"Scales are numbers of 0.1 to 4, as 0.5 1 1.5, not {given}.")
-
-    @property
-    def single(self) -> bool:
-        """Whether it is once, as it is."""
-        return self.scales == (1.0,) and not self.flip
-
-
-ONCE = Views()
 
 
 def flat(evaluation: Evaluation) -> dict[str, float]:

@@ -27,30 +27,33 @@ class OptimConfig:
     layer_decay: float = 1.0
     """Factor on the learning rate for each group of layers further from the head; 1: none. Fine-tuning: 0.7 to 0.9."""
     blocks_per_group: int = 3
-    """Consecutive blocks that share one learning rate under layer_decay (3: the paper's rule, 1: V2's)."""
+    """Consecutive blocks that share one learning rate under layer_decay (3: the paper's rule, 1: V2's); 0: the whole
+    of a stage (the paper's segmenters)."""
     clip_grad: float = 0.0
     """Largest norm of the whole gradient; 0: no clipping."""
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The learning rate as a pure function of the step: a linear warm-up, then a cosine (as officially)
-    or steps (the detectors' schedules)."""
+    """The learning rate as a pure function of the step: a linear warm-up, then a cosine (as officially),
+    steps (the detectors' schedules) or a line (the segmenters')."""
 
     epochs: float = 300.0
     """Passes over the training images."""
     warmup_epochs: float = 20.0
     """Passes during which the learning rate rises linearly from 0."""
     min_lr: float = 1e-6
-    """Where the cosine ends."""
-    shape: Literal["cosine", "steps"] = "cosine"
-    """cosine: down to `min_lr`. steps: a tenth after each of `drops`."""
+    """Where the cosine or the line ends."""
+    shape: Literal["cosine", "steps", "linear"] = "cosine"
+    """cosine and linear: down to `min_lr`. steps: a tenth after each of `drops`."""
     drops: tuple[float, ...] = ()
     """Passes after which the learning rate falls to a tenth (shape = steps)."""
     warmup_steps: int = 0
     """Optimiser steps of the warm-up, where `warmup_epochs` is 0."""
     warmup_start: float = 0.0
     """Where the warm-up begins, as a share of the highest learning rate."""
+    steps: int = 0
+    """Optimiser steps, whatever the number of images; 0: `epochs` says how long."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ class Plan:
     steps_per_epoch: int
     warmup_steps: int
     total_steps: int
-    drop_steps: tuple[int, ...] | None = None
-    """Where the learning rate falls to a tenth; None: it follows a cosine."""
+    drop_steps: tuple[int, ...] = ()
+    """Where the learning rate falls to a tenth, where it does so in steps."""
 
 
 def make_plan(*, num_images: int, loop: LoopConfig, schedule: ScheduleConfig, world_size: int) -> Plan:
@@ -50,7 +50,7 @@ def make_plan(*, num_images: int, loop: LoopConfig, schedule: ScheduleConfig, wo
     micro = next(size for size in range(limit, 0, -1) if share % size == 0)
     steps_per_epoch = max(num_images // (share * world_size), 1)
     warmup, total = planned_steps(schedule, steps_per_epoch)
-    drops = tuple(round(epoch * steps_per_epoch) for epoch in schedule.drops) if schedule.shape == "steps" else None
+    drops = tuple(round(epoch * steps_per_epoch) for epoch in schedule.drops)
     return Plan(share * world_size, micro, share // micro, steps_per_epoch, warmup, total, drops)
 
 
@@ -135,6 +135,7 @@ class Loop:
             warmup_steps=plan.warmup_steps,
             total_steps=plan.total_steps,
             warmup_start=schedule.warmup_start,
+            shape=schedule.shape,
             drop_steps=plan.drop_steps,
         )
 

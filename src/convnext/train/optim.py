@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -85,20 +85,24 @@ def learning_rate(
     warmup_steps: int,
     total_steps: int,
     warmup_start: float = 0.0,
-    drop_steps: Sequence[int] | None = None,
+    shape: Literal["cosine", "steps", "linear"] = "cosine",
+    drop_steps: Sequence[int] = (),
 ) -> float:
-    """The learning rate of optimiser step `step` (0-based): linear up to `lr` inclusive, then a cosine to `min_lr`.
+    """The learning rate of optimiser step `step` (0-based): a linear warm-up from warmup_start * lr, and its shape.
 
-    The warm-up begins at warmup_start * lr. Equal to the official `utils.cosine_scheduler`: the last step of the
-    warm-up and the first of the cosine both have `lr`, and the cosine stops one step short of `min_lr`. With
-    `drop_steps` there is no cosine: from each of these steps on the learning rate is a tenth of what it was
-    (mmdetection's LinearLR and MultiStepLR).
+    cosine: up to `lr` inclusive, then down to `min_lr`, one step short of it; the last step of the warm-up and the
+    first of the cosine both have `lr` (official utils.cosine_scheduler). steps: from each of `drop_steps` on a tenth of
+    what it was (mmdetection's LinearLR and MultiStepLR). linear: a line from `lr` at step 0 to `min_lr` one step beyond
+    the last, times the warm-up (mmcv's "poly" of power 1 with linear warm-up, which the official segmenters have).
     """
     warm = 1.0
     if step < warmup_steps:
-        warm = warmup_start + (1 - warmup_start) * (step / (warmup_steps - 1) if warmup_steps > 1 else 1.0)
-    if drop_steps is not None:
+        whole = warmup_steps if shape == "linear" else warmup_steps - 1
+        warm = warmup_start + (1 - warmup_start) * (step / whole if whole else 1.0)
+    if shape == "steps":
         return lr * warm * 0.1 ** sum(step >= drop for drop in drop_steps)
+    if shape == "linear":
+        return warm * (min_lr + (lr - min_lr) * (1 - min(step / total_steps, 1.0)))
     if step < warmup_steps:
         return lr * warm
     share = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
@@ -113,5 +117,5 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 def planned_steps(config: ScheduleConfig, steps_per_epoch: int) -> tuple[int, int]:
     """(warm-up steps, total steps) of a schedule, whole numbers; at least one step in all."""
-    total = max(round(config.epochs * steps_per_epoch), 1)
+    total = config.steps or max(round(config.epochs * steps_per_epoch), 1)
     return min(config.warmup_steps or round(config.warmup_epochs * steps_per_epoch), total), total

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,13 +23,14 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
-from convnext.data.config import InputConfig, SceneConfig
+from convnext.data.config import InputConfig, PixelConfig, SceneConfig
 from convnext.models.config import ModelConfig
-from convnext.networks.config import DetectorConfig
+from convnext.networks.config import DetectorConfig, SegmenterConfig
 from convnext.weights.formats import Official, check_keys, official, unwrap
 
 KEY = "convnext"
 _DIGEST = "sha256"
+C = TypeVar("C", bound="AnyCard")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,26 @@ class DetectorCard:
     """Published weights: their name or address, and licence."""
 
 
-AnyCard = Card | DetectorCard
+@dataclass(frozen=True)
+class SegmenterCard:
+    """What a saved segmenter knows about itself."""
+
+    model: SegmenterConfig
+    input: PixelConfig
+    classes: tuple[str, ...] = ()
+    """Names of the classes, for people."""
+    colours: tuple[tuple[int, int, int], ...] = ()
+    """Of each class: red, green, blue, 0..255, as the data has them or as they were chosen for it."""
+    values: tuple[int, ...] = ()
+    """Of each class: its value in the data set's label maps, for maps that are written in its convention."""
+    note: str = ""
+    source: str = ""
+    """Published weights: their name or address, and licence."""
+
+
+AnyCard = Card | DetectorCard | SegmenterCard
+_CARDS = {Card: "classifier", DetectorCard: "detector", SegmenterCard: "segmenter"}
+_READERS = {Card: "load_model", DetectorCard: "load_detector", SegmenterCard: "load_segmenter"}
 
 
 def save_model(path: Path, state: dict[str, Tensor], card: AnyCard) -> None:
@@ -99,20 +119,25 @@ def is_ours(path: Path) -> bool:
 
 def read_card(path: Path) -> Card:
     """The card of a classifier's file. Raises UserError where it has none."""
-    card = read_any_card(path)
-    if isinstance(card, DetectorCard):
-        raise UserError(
-            f"{path} holds a detector, not a classifier: it learns from annotated pictures, and `load_detector` reads "
-            "it."
-        )
-    return card
+    return _card_of(path, Card)
 
 
 def read_detector_card(path: Path) -> DetectorCard:
     """The card of a detector's file. Raises UserError where it has none."""
+    return _card_of(path, DetectorCard)
+
+
+def read_segmenter_card(path: Path) -> SegmenterCard:
+    """The card of a segmenter's file. Raises UserError where it has none."""
+    return _card_of(path, SegmenterCard)
+
+
+def _card_of(path: Path, kind: type[C]) -> C:
     card = read_any_card(path)
-    if isinstance(card, Card):
-        raise UserError(f"{path} holds a classifier, not a detector: `load_model` reads it.")
+    if not isinstance(card, kind):
+        raise UserError(
+            f"{path} holds a {_CARDS[type(card)]}, not a {_CARDS[kind]}: `{_READERS[type(card)]}` reads it."
+        )
     return card
 
 
@@ -125,12 +150,19 @@ def read_any_card(path: Path) -> AnyCard:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
     try:
         values = _stored(metadata)[0]
-        detects = isinstance(values, dict) and isinstance(values.get("model"), dict) and "backbone" in values["model"]
-        return from_dict(DetectorCard if detects else Card, values)
+        return from_dict(_kind_of(values), values)
     except (KeyError, json.JSONDecodeError):
         raise UserError(f"{path} does not say which model it holds; `convnext train` writes files that do.") from None
     except UserError as error:
         raise UserError(f"{path} does not say which model it holds in a way known here: {error}") from None
+
+
+def _kind_of(values: Any) -> type[AnyCard]:
+    """Which card these values are of: detectors and segmenters have a backbone, segmenters a head."""
+    model = values.get("model") if isinstance(values, dict) else None
+    if not isinstance(model, dict) or "backbone" not in model:
+        return Card
+    return SegmenterCard if "head" in model else DetectorCard
 
 
 def read_official(path: Path) -> Official:
