@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,23 @@ from convnext.core.errors import UserError
 from convnext.core.logs import RunLog, say
 from convnext.core.memory import keep_freed_memory
 from convnext.core.seeding import mix_seed, seed_everything
+from convnext.data.labelled import OpenedPixels
 from convnext.data.opened import Opened
 from convnext.data.scenes import OpenedScenes
 from convnext.models.create import count_parameters
 from convnext.parts.classification import classification, open_images
 from convnext.parts.detection import detection, open_pictures
 from convnext.parts.parts import Parts
+from convnext.parts.segmentation import open_pixels, segmentation
 from convnext.recipes.limits import check_limits
-from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe, read_recipe, save_recipe
+from convnext.recipes.recipe import (
+    AnyRecipe,
+    DetectionRecipe,
+    Recipe,
+    SegmentationRecipe,
+    read_recipe,
+    save_recipe,
+)
 from convnext.train.checkpoint import TrainState, load_checkpoint
 from convnext.train.ema import Ema
 from convnext.train.loop import Loop, Plan, make_plan
@@ -36,6 +45,9 @@ from convnext.train.parallel import parallelize
 from convnext.weights.files import AnyCard, save_model
 from convnext.weights.published import BEST
 
+R = TypeVar("R", Recipe, DetectionRecipe, SegmentationRecipe)
+_TRAINED = {Recipe: "classifier", DetectionRecipe: "detector", SegmentationRecipe: "segmenter"}
+_TRUTH = {Recipe: "classes of images", DetectionRecipe: "objects in pictures", SegmentationRecipe: "label maps"}
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
 
 
@@ -69,6 +81,8 @@ def train(recipe: AnyRecipe, out: Path, *, overwrite: bool = False, reasons: tup
     check_limits(recipe)
     _check_free(out, overwrite=overwrite)
     recipe = replace(recipe, data=_absolute(recipe.data), init=_absolute(recipe.init))
+    if isinstance(recipe, SegmentationRecipe):
+        recipe = replace(recipe, labels=_absolute(recipe.labels))
     device = _device(recipe)
     with distributed.process_group(device):
         _run(recipe, out, device, resume=False, reasons=reasons)
@@ -97,7 +111,7 @@ def _device(recipe: AnyRecipe) -> torch.device:
 
 def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, reasons: tuple[str, ...]) -> None:
     """Assembles the parts and lets the loop run."""
-    parts = _parts(recipe, device, json.loads((out / SPLIT).read_text()) if resume else None)
+    parts = _parts(recipe, device, _split_of(out) if resume else None)
     world = distributed.world_size()
     plan = make_plan(num_images=parts.num_images, loop=recipe.loop, schedule=recipe.schedule, world_size=world)
     saved = resume and (out / LAST).is_file()  # a run can be killed before its first checkpoint
@@ -156,6 +170,8 @@ def _parts(recipe: AnyRecipe, device: torch.device, split: dict[str, Any] | None
     """What the recipe's task is made of; with `split`, the data as it was split before."""
     if isinstance(recipe, DetectionRecipe):
         return detection(recipe, device, split)
+    if isinstance(recipe, SegmentationRecipe):
+        return segmentation(recipe, device, split)
     return classification(recipe, device, split)
 
 
@@ -214,21 +230,31 @@ def reopen(out: Path) -> Opened:
 
     Raises UserError where `out` is no such run or its data is gone.
     """
-    recipe = _recipe_of(out)
-    if not isinstance(recipe, Recipe):
-        raise UserError(f"{out} is the run of a detector; its pictures are not sorted into classes.")
-    return open_images(recipe, json.loads((out / SPLIT).read_text()))
+    return open_images(_recipe_of(out, Recipe), _split_of(out))
 
 
 def reopen_scenes(out: Path) -> OpenedScenes:
     """The pictures of the detection run in `out`, split as they were. Raises UserError as `reopen` does."""
-    recipe = _recipe_of(out)
-    if not isinstance(recipe, DetectionRecipe):
-        raise UserError(f"{out} is the run of a classifier; its images have no boxes.")
-    return open_pictures(recipe, json.loads((out / SPLIT).read_text()))
+    return open_pictures(_recipe_of(out, DetectionRecipe), _split_of(out))
 
 
-def _recipe_of(out: Path) -> AnyRecipe:
+def reopen_labelled(out: Path) -> OpenedPixels:
+    """The pictures of the segmentation run in `out`, split as they were. Raises UserError as `reopen` does."""
+    return open_pixels(_recipe_of(out, SegmentationRecipe), _split_of(out))
+
+
+def _recipe_of(out: Path, kind: type[R]) -> R:
+    """The recipe of the run in `out`, which is one for such a task."""
     if not (out / RECIPE).is_file():
         raise UserError(f"{out} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
-    return read_recipe(out / RECIPE)
+    recipe = read_recipe(out / RECIPE)
+    if not isinstance(recipe, kind):
+        raise UserError(
+            f"{out} is the run of a {_TRAINED[type(recipe)]}; a {_TRAINED[kind]} learns from {_TRUTH[kind]}, which its "
+            "data does not have."
+        )
+    return recipe
+
+
+def _split_of(out: Path) -> dict[str, Any]:
+    return json.loads((out / SPLIT).read_text())

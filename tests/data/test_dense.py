@@ -28,12 +28,11 @@ from convnext.data.dense import (
     load_eval_scenes,
     load_train_scenes,
     mirrored,
-    prepare_scenes,
     resized,
     train_scene,
 )
 from convnext.data.loader import BadImages, eval_batches, train_batches
-from convnext.data.mix import prepare
+from convnext.data.mix import prepare, prepare_padded
 from convnext.ops.instances import Instances
 
 SMALL = SceneAugmentConfig(shorts=(20, 30), long=50, crop_shorts=(24, 28), crop_sides=(10, 22), min_side=1)
@@ -280,7 +279,7 @@ def test_the_loader_takes_scenes(source):
 def test_normalising_leaves_zeros_beyond_the_picture():
     images = torch.randint(0, 256, (2, 3, 6, 8), dtype=torch.uint8)
     config = SceneConfig(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    normal = prepare_scenes(images, torch.tensor([[6, 5], [4, 8]]), config)
+    normal = prepare_padded(images, torch.tensor([[6, 5], [4, 8]]), mean=config.mean, std=config.std)
     expected = prepare(images, InputConfig(mean=config.mean, std=config.std))
     expected[0, :, :, 5:] = 0
     expected[1, :, 4:] = 0

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convnext.core.errors import UserError
-from convnext.data.scenes import OpenedScenes, is_coco, open_all_scenes, open_scenes, random_split
+from convnext.data.scenes import OpenedScenes, is_coco, open_all_scenes, open_scenes
+from convnext.data.split import random_split
 
 LIMIT = 10_000_000
 

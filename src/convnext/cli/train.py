@@ -12,27 +12,30 @@ import tyro
 from convnext.cli.output import RUNS, emit, emit_json, parse, percent
 from convnext.core.errors import UserError
 from convnext.core.logs import say
-from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe, read_recipe
+from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe, SegmentationRecipe, read_recipe
 from convnext.recipes.table import RECIPES, find_recipe
 
-R = TypeVar("R", Recipe, DetectionRecipe)
+R = TypeVar("R", Recipe, DetectionRecipe, SegmentationRecipe)
 
 
 @dataclass(frozen=True)
 class Train(Generic[R]):
-    """Train or fine-tune a classifier, or a detector.
+    """Train or fine-tune a classifier, a detector or a segmenter.
 
     For example:
       convnext train --data photos                    picks a recipe for your photos and says why
       convnext train --data photos --init model.pth   starts from pre-trained weights
       convnext train cifar10 --data cifar --optim.lr 1e-3
       convnext train coco/mask_rcnn_convnext_tiny --data coco
+      convnext train ade20k/upernet_convnext_tiny --data ADEChallengeData2016
       convnext train runs/x/recipe.json               runs a recipe again
       convnext train --resume runs/x                  goes on where it was stopped
 
     photos/ holds one folder of images for each class, or train/ and val/ with such folders each; or, for a detector,
     annotations in COCO's form: annotations/instances_train.json with images/train/ (COCO's own folders, and
-    train/_annotations.coco.json, do too), or one .json file beside its images.
+    train/_annotations.coco.json, do too), or one .json file beside its images; or, for a segmenter, pictures and label
+    maps of the same names: images/train/ and annotations/train/ (and the same for val; ADE20K's folders do too), with
+    the names of the classes in classes.txt or labels.json.
     RECIPE comes first and is one of `convnext recipes` or a recipe.json; every setting of it can be changed below.
     """
 
@@ -47,9 +50,16 @@ class Train(Generic[R]):
     """Print the result as JSON."""
 
 
+_KINDS: dict[type[AnyRecipe], type[Train[Any]]] = {
+    Recipe: Train[Recipe],
+    DetectionRecipe: Train[DetectionRecipe],
+    SegmentationRecipe: Train[SegmentationRecipe],
+}
+
+
 def run(argv: list[str]) -> None:
     base, reasons, rest = _base(argv)
-    kind: type[Train[Any]] = Train[DetectionRecipe] if isinstance(base, DetectionRecipe) else Train[Recipe]
+    kind = _KINDS[type(base)]
     args = parse(kind, rest, command="train", default=kind(recipe=base))
     from convnext import run as assembler
 
@@ -71,8 +81,8 @@ def _finish(folder: Path, *, as_json: bool) -> None:
 
     if not distributed.is_main():
         return
-    judge = _judge_detector if isinstance(read_recipe(folder / RECIPE), DetectionRecipe) else _judge_classifier
-    figures, said = judge(folder)
+    judges = {Recipe: _judge_classifier, DetectionRecipe: _judge_detector, SegmentationRecipe: _judge_segmenter}
+    figures, said = judges[type(read_recipe(folder / RECIPE))](folder)
     report = write_report(folder)
     if as_json:
         emit_json({"run": str(folder), "report": str(report), **figures})
@@ -105,6 +115,16 @@ def _judge_detector(folder: Path) -> tuple[dict[str, Any], str]:
     return short, f"{said} on {_held_out(figures, 'pictures')}"
 
 
+def _judge_segmenter(folder: Path) -> tuple[dict[str, Any], str]:
+    """The figures of a run's best segmenter, and a sentence that says them."""
+    from convnext.study.segmentation import evaluate_segmenter_run
+
+    figures = evaluate_segmenter_run(folder)
+    short = {name: figures[name] for name in ("mIoU", "mAcc", "aAcc")}
+    said = ", ".join(f"{name} {percent(value)}" for name, value in short.items())
+    return short, f"{said} on {_held_out(figures, 'pictures')}"
+
+
 def _held_out(figures: dict[str, Any], what: str) -> str:
     if figures["held_out"]:
         return f"{figures['n']} held-out {what}"
@@ -127,17 +147,24 @@ def _base(argv: list[str]) -> tuple[AnyRecipe, tuple[str, ...], list[str]]:
     if not data:
         raise UserError("Which images? convnext train --data DIR, where DIR has one folder of images for each class.")
     say(f"recipe picked for {data}:")
-    recipe, reasons = _picked(data, _value(argv, "--init"))
+    recipe, reasons = _picked(data, _value(argv, "--init"), _value(argv, "--labels"))
     return recipe, reasons, argv
 
 
-def _picked(data: str, init: str) -> tuple[AnyRecipe, tuple[str, ...]]:
-    """A recipe for the data: for a detector, where it is annotated in COCO's form."""
+def _picked(data: str, init: str, labels: str) -> tuple[AnyRecipe, tuple[str, ...]]:
+    """A recipe for the data: for a detector, where it is annotated in COCO's form; for a segmenter, where there are
+    label maps."""
+    from convnext.data.labelled import is_labelled
     from convnext.data.scenes import is_coco
     from convnext.parts.classification import choose_recipe
     from convnext.parts.detection import choose_detection_recipe
+    from convnext.parts.segmentation import choose_segmentation_recipe
 
-    return choose_detection_recipe(data, init=init) if is_coco(data) else choose_recipe(data, init=init)
+    if is_coco(data) and not labels:
+        return choose_detection_recipe(data, init=init)
+    if is_labelled(data, labels):
+        return choose_segmentation_recipe(data, labels=labels, init=init)
+    return choose_recipe(data, init=init)
 
 
 def _value(argv: list[str], option: str) -> str:

@@ -1,7 +1,7 @@
 """Pictures and their objects, resized, mirrored and cut together; and the batches that they become.
 
 Shapes: H W a picture's size, N its objects, B batch. A picture is uint8 (3, H, W), a box (x0, y0, x1, y1) in pixels,
-masks are bool (N, H, W). Batches are uint8, on the CPU, until `prepare_scenes`.
+masks are bool (N, H, W). Batches are uint8, on the CPU, until `mix.prepare_padded`.
 
 Chance is a pure function of the seed: the same picture, settings and seed give the same pixels, in any process.
 torchvision's kernels do the work. It is imported on first use, for that takes seconds: import it before workers start.
@@ -19,9 +19,8 @@ from torch import Tensor
 from convnext.core.seeding import mix_seed
 from convnext.data.batch import Loaded, Work, filled
 from convnext.data.coco import CocoSource
-from convnext.data.config import InputConfig, SceneAugmentConfig, SceneConfig
+from convnext.data.config import SceneAugmentConfig, SceneConfig
 from convnext.data.decode import BadImage
-from convnext.data.mix import prepare
 from convnext.ops.instances import Instances
 
 _THIN = 0.01  # pixels: of less, nothing might be left in float32 when it is resized
@@ -58,20 +57,28 @@ def keep_ratio_size(height: int, width: int, short: int, long: int) -> tuple[int
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
-def resized(image: Tensor, instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Instances]:
-    """Both at another size (height, width). The picture bilinear without antialiasing, as the published detectors were
-    trained; masks nearest."""
+def resized_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture at another size (height, width): bilinear without antialiasing, as the published networks for dense
+    tasks were trained."""
     from torchvision.transforms.v2 import InterpolationMode, functional
+
+    if tuple(image.shape[1:]) == size:
+        return image
+    return functional.resize_image(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False)
+
+
+def resized(image: Tensor, instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Instances]:
+    """Both at another size (height, width), masks nearest."""
+    from torchvision.transforms.v2 import functional
 
     height, width = image.shape[1:]
     if (height, width) == size:
         return image, instances
-    image = functional.resize_image(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False)
     factor = torch.tensor([size[1] / width, size[0] / height] * 2)
     masks = instances.masks
     if masks is not None:  # as uint8: bool would be resized as float32, four times the memory
         masks = functional.resize_mask(masks.view(torch.uint8), list(size)).view(torch.bool)
-    return image, Instances(instances.boxes * factor, instances.labels, masks)
+    return resized_image(image, size), Instances(instances.boxes * factor, instances.labels, masks)
 
 
 def mirrored(image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
@@ -165,19 +172,6 @@ def load_eval_scenes(work: Work, *, source: CocoSource, config: SceneConfig | No
             views[index] = _Scene(seen, None, (image.shape[1], image.shape[2]))
     divisor = config.divisor if config else 1
     return Loaded(_padded(list(views.values()), list(views), divisor), len(views), failures)
-
-
-def prepare_scenes(images: Tensor, sizes: Tensor, config: SceneConfig) -> Tensor:
-    """uint8 (B, 3, H, W) to float32, normalised as `mix.prepare` does, and zero beyond each picture's size.
-
-    sizes: int64 (B, 2), height and width, on any device. The zeros come after normalising, as in mmdetection: they are
-    of the mean colour.
-    """
-    normal = prepare(images, InputConfig(mean=config.mean, std=config.std))
-    sizes = sizes.to(images.device, non_blocking=True)
-    below = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]  # (B, H)
-    beside = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]  # (B, W)
-    return normal.masked_fill_((below[:, :, None] | beside[:, None, :]).unsqueeze(1), 0)
 
 
 def scene_batch(images: Sequence[Tensor], config: SceneConfig | None) -> SceneBatch:

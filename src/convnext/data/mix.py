@@ -21,6 +21,7 @@ _ERASE_AREA = (0.02, 1 / 3)  # share of the image
 _ERASE_ASPECT = (0.3, 1 / 0.3)  # height by width
 _TRIES = 10
 
+Three = tuple[float, float, float]
 Box = tuple[int, int, int, int]
 """Rows y0:y1 and columns x0:x1 of an image, as (y0, y1, x0, x1)."""
 
@@ -30,6 +31,19 @@ def prepare(images: Tensor, config: InputConfig) -> Tensor:
     mean, scale = _constants(config.mean, config.std, images.device)
     # laid out while still uint8, a quarter of the bytes; channels_last is what convolutions run on fastest
     return images.contiguous(memory_format=torch.channels_last).float().sub_(mean).mul_(scale)
+
+
+def prepare_padded(images: Tensor, sizes: Tensor, *, mean: Three, std: Three) -> Tensor:
+    """uint8 (B, 3, H, W) to float32, normalised as `prepare` does, and zero beyond each picture's size.
+
+    sizes: int64 (B, 2), height and width, on any device. The zeros come after normalising, as in mmdetection and
+    mmsegmentation: they are of the mean colour.
+    """
+    normal = prepare(images, InputConfig(mean=mean, std=std))
+    sizes = sizes.to(images.device, non_blocking=True)
+    below = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]  # (B, H)
+    beside = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]  # (B, W)
+    return normal.masked_fill_((below[:, :, None] | beside[:, None, :]).unsqueeze(1), 0)
 
 
 @functools.lru_cache(maxsize=8)

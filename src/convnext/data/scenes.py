@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.data.annotations import read_annotations
 from convnext.data.coco import CocoSource
-from convnext.data.split import random_split, restored, same_parts
+from convnext.data.parted import Parted, drawn_parts, given_parts
 
 LAYOUT = """Accepted is an annotation file in COCO's form with its images, as one of:
 
@@ -39,18 +37,8 @@ _VAL = ("valid", "val", "validation", "test")  # in this order of preference
 _INSTANCES = re.compile(r"instances_(train|val)(\d*)\.json")
 
 
-@dataclass(frozen=True)
-class OpenedScenes:
-    """Annotated images, ready for training."""
-
-    train: CocoSource
-    val: CocoSource
-    held_out: bool
-    """False where no image could be held out: `val` is `train` then, and figures say how well it was memorised."""
-    note: str
-    """What was found, how it was split, what was left out, for people."""
-    split: dict[str, Any]
-    """{"seed", "fraction", "kind": "given" | "random" | "none", "val": [names]}, to be saved as JSON."""
+OpenedScenes = Parted[CocoSource]
+"""Annotated images, ready for training."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +89,16 @@ def open_scenes(
     if layout.val is not None:
         val = _source(layout.val, max_pixels, skip_bad)
         _check_alike(train, val)
-        return _given(train, val, layout.val.name, split, seed=seed, fraction=val_fraction)
-    if split is not None:
-        kept, held = restored(train, split, data)
-        seed, val_fraction = split["seed"], split["fraction"]
-    else:
-        kept, held = random_split(len(train), fraction=val_fraction, seed=seed)
-    return _split(train, kept, held, seed=seed, fraction=val_fraction)
+        opened = given_parts(
+            train, val, layout.val.name, split, found=_counted(train), seed=seed, fraction=val_fraction
+        )
+        return replace(opened, note=_with_notes(opened.note, train, val))
+    opened = drawn_parts(train, split, data, found=_counted(train), seed=seed, fraction=val_fraction)
+    if opened.held_out and not opened.train.counts.sum():
+        raise UserError(
+            "All objects are in the images that are held out. Annotate more images, or choose another seed."
+        )
+    return replace(opened, note=_with_notes(opened.note, train))
 
 
 def open_all_scenes(data: str | Path, *, max_pixels: int, skip_bad: bool) -> CocoSource:
@@ -116,38 +107,6 @@ def open_all_scenes(data: str | Path, *, max_pixels: int, skip_bad: bool) -> Coc
     part = layout.val or layout.train
     assert part is not None
     return _source(part, max_pixels, skip_bad)
-
-
-def _given(
-    train: CocoSource, val: CocoSource, name: str, split: dict[str, Any] | None, *, seed: int, fraction: float
-) -> OpenedScenes:
-    if split is not None:
-        same_parts(split, name)
-        _, held = restored(val, split, name)
-        val = val if len(held) == len(val) else val.selected(held)
-    note = f"Found {_counted(train)} to train on, {len(val):,} images in '{name}' to validate on."
-    if name.startswith("test"):
-        note += " There is no 'valid', so the test images choose the best model: its figures on them flatter a little."
-    names = [val.name(i) for i in range(len(val))]
-    record = {"seed": seed, "fraction": fraction, "kind": "given", "val": names}
-    return OpenedScenes(train, val, True, _with_notes(note, train, val), record)
-
-
-def _split(source: CocoSource, kept: Tensor, held: Tensor, *, seed: int, fraction: float) -> OpenedScenes:
-    if not len(held):
-        why = "none was to be held out" if fraction == 0 else "a single image cannot be held out"
-        note = f"Found {_counted(source)}; {why}. All figures are on the training images themselves."
-        record: dict[str, Any] = {"seed": seed, "fraction": fraction, "kind": "none", "val": []}
-        return OpenedScenes(source, source, False, _with_notes(note, source), record)
-    names = [source.name(i) for i in held.tolist()]
-    note = f"Found {_counted(source)}; {len(held):,} of them are held out to validate on (seed {seed})."
-    record = {"seed": seed, "fraction": fraction, "kind": "random", "val": names}
-    train, val = source.selected(kept), source.selected(held)
-    if not train.counts.sum():
-        raise UserError(
-            "All objects are in the images that are held out. Annotate more images, or choose another seed."
-        )
-    return OpenedScenes(train, val, True, _with_notes(note, source), record)
 
 
 def _with_notes(note: str, *sources: CocoSource) -> str:

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from convnext.core.errors import UserError
-from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe
+from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe, SegmentationRecipe
 
 _TRAINING = {
     "loader.workers": "[-1, inf)",
@@ -92,6 +92,21 @@ LIMITS: dict[type[AnyRecipe], dict[str, str]] = {
         "augment.crop": "[0, 1]",
         "augment.min_side": "[1, inf)",
     },
+    SegmentationRecipe: {
+        **_TRAINING,
+        **{f"model.backbone.{name}": limits for name, limits in _MODEL.items()},
+        "model.num_classes": "[0, 255]",
+        "model.width": "[1, 4096]",
+        "model.auxiliary_width": "[0, 4096]",
+        "model.dropout": "[0, 1)",
+        "input.short": "[0, 8192]",
+        "input.long": "[32, 16384]",
+        "input.window": "[0, 8192]",
+        "input.stride": "[1, 8192]",
+        "augment.crop": "[32, 8192]",
+        "augment.most": "(0, 1]",
+        "augment.flip": "[0, 1]",
+    },
 }
 """Every plain number of a recipe, and its interval: [ and ] include the end, ( and ) do not."""
 
@@ -108,6 +123,7 @@ PAIRS: dict[type[AnyRecipe], dict[str, str]] = {
         "model.roi.ious": "(0, 1]",
         "model.roi.weights": "[0, inf)",
     },
+    SegmentationRecipe: {"optim.betas": "[0, 1)", "augment.scale": "[0.05, 20]"},
 }
 """Pairs and lists of numbers."""
 _ASCENDING = ("augment.scale", "augment.ratio", "augment.crop_sides")
@@ -131,6 +147,11 @@ def check_limits(recipe: AnyRecipe) -> None:
         raise UserError(
             f"A warm-up has one length: --schedule.warmup-epochs {recipe.schedule.warmup_epochs:g} or "
             f"--schedule.warmup-steps {recipe.schedule.warmup_steps}, with 0 for the other."
+        )
+    if isinstance(recipe, SegmentationRecipe) and recipe.input.stride > recipe.input.window > 0:
+        raise UserError(
+            f"--input.stride is at most --input.window ({recipe.input.window}), or pixels between two windows would be "
+            f"left out; it was {recipe.input.stride}."
         )
     if recipe.schedule.shape == "steps" and not all(drop > 0 for drop in recipe.schedule.drops):
         raise UserError(f"--schedule.drops takes passes above 0, not {recipe.schedule.drops}.")

@@ -7,7 +7,7 @@ from functools import partial
 
 from convnext.core.errors import UserError, nearest
 from convnext.models.roadmap import REGIMES, STEPS
-from convnext.recipes import coco, imagenet, small
+from convnext.recipes import ade20k, coco, imagenet, small
 from convnext.recipes.recipe import AnyRecipe
 from convnext.recipes.roadmap import roadmap_step
 
@@ -32,6 +32,10 @@ RECIPES: dict[str, Callable[[], AnyRecipe]] = {
     },
     **{name: partial(coco.published, name) for name in coco.PUBLISHED},
     "small/mask_rcnn": coco.small_mask_rcnn,
+    **{name: partial(ade20k.published, name) for name in ade20k.PUBLISHED},
+    "ade20k/light_convnext_tiny": ade20k.light_convnext_tiny,
+    "ade20k/linear_convnext_tiny": ade20k.linear_convnext_tiny,
+    "small/segmenter": ade20k.small_segmenter,
     **{f"roadmap/{r}/{step.name}": partial(roadmap_step, r, step.name) for r in REGIMES for step in STEPS},
 }
 

@@ -22,10 +22,10 @@ from convnext.data.dense import (
     SceneBatch,
     load_eval_scenes,
     load_train_scenes,
-    prepare_scenes,
     scene_batch,
 )
 from convnext.data.loader import BadImages, eval_batches, resolved_workers, train_batches
+from convnext.data.mix import prepare_padded
 from convnext.heads.config import ONCE, Views
 from convnext.heads.rcnn import RCNN
 from convnext.heads.views import View, detect_views
@@ -72,7 +72,7 @@ class Detect:
     def losses(self, model: nn.Module, batch: SceneBatch, *, step: int, micro: int) -> Mapping[str, Tensor]:
         """The detector's losses. Which regions they are taken over is drawn from torch's global generator, which a
         checkpoint holds."""
-        images = prepare_scenes(batch.images.to(self.device, non_blocking=True), batch.sizes, self.input)
+        images = _prepared(batch, self.input, self.device)
         targets = [instances.to(self.device) for instances in batch.instances]
         return model(images, pairs(batch.sizes), targets=targets)
 
@@ -172,7 +172,7 @@ def detect(
     """
     originals = pairs(batch.originals)
     if views.single:
-        images = prepare_scenes(batch.images.to(device, non_blocking=True), batch.sizes, input)
+        images = _prepared(batch, input, device)
         return model(images, pairs(batch.sizes), originals=originals)
     (height, width), found = originals[0], []
     picture = batch.images[0, :, :height, :width]
@@ -180,9 +180,14 @@ def detect(
         scaled = replace(input, short=round(scale * input.short), long=round(scale * input.long))
         for mirrored in (False, True) if views.flip else (False,):
             seen = scene_batch([picture.flip(2) if mirrored else picture], scaled)
-            image = prepare_scenes(seen.images.to(device), seen.sizes, input)
+            image = _prepared(seen, input, device)
             found.append(View(image, pairs(seen.sizes)[0], mirrored))
     return [detect_views(model, found, originals[0])]
+
+
+def _prepared(batch: SceneBatch, input: SceneConfig, device: torch.device) -> Tensor:
+    images = batch.images.to(device, non_blocking=True)
+    return prepare_padded(images, batch.sizes, mean=input.mean, std=input.std)
 
 
 def pairs(sizes: Tensor) -> list[Size]:

@@ -15,15 +15,18 @@ from torch import Tensor, nn
 
 from convnext.core import distributed
 from convnext.core.logs import Progress
-from convnext.data.config import LoaderConfig, PixelAugmentConfig, PixelConfig
-from convnext.data.crops import PixelBatch, load_eval_pixels, load_train_pixels
+from convnext.data.config import InputConfig, LoaderConfig, PixelAugmentConfig, PixelConfig
+from convnext.data.crops import PixelBatch, fitted_size, load_eval_pixels, load_train_pixels
+from convnext.data.dense import resized_image
 from convnext.data.loader import BadImages, eval_batches, resolved_workers, train_batches
-from convnext.data.mix import prepare_padded
+from convnext.data.mix import prepare, prepare_padded
 from convnext.data.pixels import PixelSource
 from convnext.heads.config import ONCE, Views
 from convnext.heads.encoder_decoder import EncoderDecoder
-from convnext.heads.windows import MEGABYTES, classes_of
+from convnext.heads.windows import MEGABYTES, View, Windows, segment_views
 from convnext.metrics.miou import PixelFigures, confusion, pixel_figures
+
+_AT_A_TIME = 4  # windows, on a GPU
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,20 @@ def segment(
     views: Views = ONCE,
     megabytes: int = MEGABYTES,
 ) -> Tensor:
-    """The class of each pixel of a picture, uint8 (3, H, W): uint8 (H, W) on the device of the model."""
+    """The class of each pixel of a picture, uint8 (3, H, W): uint8 (H, W), on the device.
+
+    views: how often it is looked at. megabytes: for logits; a large picture is judged in parts within it, whatever its
+    size (`heads.windows`).
+    """
+    height, width = image.shape[1:]
+    seen = []
+    for scale in views.scales:
+        resized = resized_image(image, fitted_size(height, width, input, scale))
+        seen += [View(resized, mirrored) for mirrored in ((False, True) if views.flip else (False,))]
+
+    def prepared(windows: Tensor) -> Tensor:
+        return prepare(windows.to(device, non_blocking=True), InputConfig(mean=input.mean, std=input.std))
+
+    windows = Windows(input.window, input.stride, batch=1 if device.type == "cpu" else _AT_A_TIME)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        return classes_of(model, image, input, device=device, views=views, megabytes=megabytes)
+        return segment_views(model, seen, (height, width), windows=windows, prepare=prepared, megabytes=megabytes)

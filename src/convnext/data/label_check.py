@@ -1,0 +1,198 @@
+"""Pictures and their label maps, found and looked through: what is wrong is told in one summary, before training.
+
+N pictures, K classes. A code is what stands in a label map's pixel (`palette`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from convnext.core.device import available_cpus
+from convnext.core.errors import UserError
+from convnext.core.logs import Progress
+from convnext.data.decode import IMAGE_SUFFIXES, BadImage
+from convnext.data.listed import header_size, sizes_differ
+from convnext.data.palette import Palette, numbered
+from convnext.data.pixels import LABEL_SUFFIXES, PixelSource, code_words, read_codes
+from convnext.data.problems import Problems
+from convnext.data.source import Strings, printable
+from convnext.ops.pixels import IGNORED, MOST_CLASSES
+
+_KEPT = 1000  # different codes of one label map that are remembered; one with more is no label map
+_THREADS = 8
+
+
+class Pairs(NamedTuple):
+    """Where pictures and label maps are looked for."""
+
+    images: Path
+    labels: Path
+    suffix: str
+    """What is added to a picture's name, without its ending, in the name of its label map."""
+
+
+class _Seen(NamedTuple):
+    """What one pair turned out to be."""
+
+    size: tuple[int, int] | None
+    """Height and width of the picture; None where its header does not say."""
+    shape: tuple[int, int]
+    codes: np.ndarray
+    counts: np.ndarray
+    """How many pixels have each code."""
+    wrong: str = ""
+    """Why the label map cannot be read."""
+
+
+def checked(
+    parts: Sequence[Pairs], palette: Palette | None, *, where: Path, max_pixels: int, skip_bad: bool
+) -> tuple[list[PixelSource], str, list[str]]:
+    """A source for each part; what the first one holds, in words; notes.
+
+    palette: None: the values that occur are the classes. skip_bad: pairs that something is wrong with are left out, and
+    a note says which. Every label map is read once, for what is wrong shows in its pixels. Raises UserError with a
+    summary of all that is wrong.
+    """
+    problems = Problems(where)
+    pairs = [_matched(part, problems) for part in parts]
+    by_colour = palette is not None and palette.by_colour
+    seen = _looked_through(list(zip(parts, pairs, strict=True)), by_colour=by_colour, max_pixels=max_pixels)
+    if palette is None:
+        palette = _occurring([one for part in seen for one in part], where)
+    sources, counts = [], np.zeros((len(parts), len(palette.classes)), dtype=np.int64)
+    for number, (part, found, looks) in enumerate(zip(parts, pairs, seen, strict=True)):
+        good = []
+        for (picture, label), look in zip(found, looks, strict=True):
+            classes = _judged(picture, look, palette, problems)
+            if classes is not None:
+                good.append((picture, label))
+                counts[number] += classes
+        pictures, labels = ([pair[i] for pair in good] for i in range(2))
+        sources.append(
+            PixelSource(part.images, Strings(pictures), part.labels, Strings(labels), palette, max_pixels=max_pixels)
+        )
+    if (problems.found and not skip_bad) or not all(len(source) for source in sources):
+        raise UserError(problems.text(0))
+    return sources, _words(sources[0], counts[0]), [problems.note(0).rstrip()] if problems.found else []
+
+
+def _matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
+    """Pictures and label maps that belong together: paths below their folders."""
+    labels = {str(path.with_suffix("")): path for path in _files(part.labels, LABEL_SUFFIXES)}
+    pairs, taken = [], set()
+    for picture in _files(part.images, IMAGE_SUFFIXES):
+        key = str(picture.with_suffix("")) + part.suffix
+        if key not in labels:
+            problems.add(f"pictures without a label map in {part.labels}", printable(str(picture)))
+        elif key in taken:
+            problems.add("pictures whose label map is another one's too", printable(str(picture)))
+        else:
+            taken.add(key)
+            pairs.append((str(picture), str(labels[key])))
+    for key in labels.keys() - taken:
+        problems.add(f"label maps without a picture in {part.images}", printable(str(labels[key])))
+    return pairs
+
+
+def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Files with such endings, below the folder, in the order of their names."""
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(tuple(suffixes)) and not name.startswith("."):
+                yield Path(where, name).relative_to(folder)
+
+
+def _looked_through(
+    parts: Sequence[tuple[Pairs, list[tuple[str, str]]]], *, by_colour: bool, max_pixels: int
+) -> list[list[_Seen]]:
+    """Every pair of every part, looked at by some threads (decoding lets go of Python's lock)."""
+    found: list[list[_Seen]] = []
+    total = sum(len(pairs) for _, pairs in parts)
+    with ThreadPoolExecutor(min(available_cpus(), _THREADS)) as pool, Progress("checking label maps", total) as shown:
+        done = 0
+        for part, pairs in parts:
+            looks = []
+            for look in pool.map(partial(_look, part=part, by_colour=by_colour, max_pixels=max_pixels), pairs):
+                looks.append(look)
+                done += 1
+                shown.update(done)
+            found.append(looks)
+    return found
+
+
+def _look(pair: tuple[str, str], *, part: Pairs, by_colour: bool, max_pixels: int) -> _Seen:
+    nothing = np.zeros(0, dtype=np.int64)
+    try:
+        data = (part.labels / pair[1]).read_bytes()
+        codes = read_codes(data, name=pair[1], max_pixels=max_pixels, by_colour=by_colour)
+    except OSError as error:
+        return _Seen(None, (0, 0), nothing, nothing, error.strerror or str(error))
+    except BadImage as error:
+        return _Seen(None, (0, 0), nothing, nothing, error.reason)
+    height, width = codes.shape
+    if by_colour:
+        values, counts = np.unique(codes, return_counts=True)
+    else:
+        counts = np.bincount(codes.reshape(-1))
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    return _Seen(header_size(part.images / pair[0]), (height, width), values[:_KEPT], counts[:_KEPT])
+
+
+def _occurring(seen: Sequence[_Seen], where: Path) -> Palette:
+    """A class for each value that occurs. Raises UserError where those are no classes."""
+    values = sorted({int(code) for one in seen for code in one.codes} - {IGNORED})
+    if not 2 <= len(values) <= MOST_CLASSES:
+        raise UserError(
+            f"The label maps in {where} have {len(values)} different values, and 2 to {MOST_CLASSES} classes can be "
+            "told apart. Say what the values mean: classes.txt, a name a line, or a mapping file (--labels)."
+        )
+    return numbered(values)
+
+
+def _judged(picture: str, look: _Seen, palette: Palette, problems: Problems) -> np.ndarray | None:
+    """Pixels of each class, int64 (K,); None where something is wrong with the pair, which is noted."""
+    name = printable(picture)
+    if look.wrong:
+        problems.add("label maps that cannot be read", f"{name}: {look.wrong}")
+        return None
+    if look.size is not None and look.size != look.shape:
+        words = sizes_differ(look.size, look.shape).replace("the annotations say", "its label map")
+        problems.add("label maps of another size than their picture", f"{name}: {words}")
+        return None
+    classes, unknown = palette.decoded(look.codes)
+    if len(unknown):
+        kind = "label maps with colours that are no class" if palette.by_colour else None
+        most = f"the {len(palette.classes)} classes have {_range(palette)}"
+        problems.add(
+            kind or f"label maps with values that are no class ({most})",
+            f"{name}: {code_words(unknown, palette.by_colour)}",
+        )
+        return None
+    kept = classes != IGNORED
+    return np.bincount(classes[kept], weights=look.counts[kept], minlength=len(palette.classes)).astype(np.int64)
+
+
+def _range(palette: Palette) -> str:
+    values = [code for codes in palette.codes for code in codes]
+    return f"{min(values)} to {max(values)}"
+
+
+def _words(source: PixelSource, counts: np.ndarray) -> str:
+    """What a source holds: pictures, classes, and which of those are rare."""
+    classes, total = source.classes, max(int(counts.sum()), 1)
+    absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
+    rarest = min((count, name) for name, count in zip(classes, counts.tolist(), strict=True) if count or not total)
+    words = f"{len(source):,} pictures, {len(classes)} classes (rarest: {rarest[1]}, {100 * rarest[0] / total:.2g} %)"
+    if absent:
+        few = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        words += f" of which {len(absent)} do not occur ({few})"
+    return words

@@ -1,0 +1,63 @@
+"""How well the classes of pixels are found: intersections over unions, from counts that add up.
+
+K classes, H W space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convnext.ops.pixels import IGNORED
+
+
+@dataclass(frozen=True)
+class PixelFigures:
+    """Figures of a segmenter, each 0..1; None where nothing was counted."""
+
+    mIoU: float | None
+    """Mean over classes of the pixels that are and were found, by those that are or were found."""
+    mAcc: float | None
+    """Mean over classes of the share of their pixels that was found."""
+    aAcc: float | None
+    """Share of all pixels whose class was found."""
+    per_class: list[dict[str, Any]]
+    """Of each class its "name", how many "pixels" there are, "IoU" and "Acc"."""
+
+
+def confusion(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
+    """Counts of pixels by class (row) and predicted class (column), int64 (K, K), on the device of both.
+
+    predicted, truth: uint8 (H, W); pixels whose truth is IGNORED are left out.
+    """
+    known = truth != IGNORED
+    pairs = truth[known].long() * num_classes + predicted[known].long()
+    return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
+
+
+def pixel_figures(counts: Tensor, classes: Sequence[str]) -> PixelFigures:
+    """The figures of summed counts, int64 (K, K).
+
+    A class that neither is anywhere nor was found anywhere has no IoU, one that is nowhere no accuracy: they are left
+    out of the means (mmsegmentation's IoUMetric).
+    """
+    counts = counts.double()
+    right, there, found = counts.diagonal(), counts.sum(1), counts.sum(0)
+    ious, shares = right / (there + found - right), right / there
+    rows = zip(classes, there.tolist(), ious.tolist(), shares.tolist(), strict=True)
+    return PixelFigures(
+        mIoU=_known(float(ious.nanmean())),
+        mAcc=_known(float(shares.nanmean())),
+        aAcc=_known(float(right.sum() / there.sum())),
+        per_class=[
+            {"name": name, "pixels": int(n), "IoU": _known(iou), "Acc": _known(share)} for name, n, iou, share in rows
+        ],
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if value != value else value
