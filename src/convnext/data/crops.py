@@ -57,7 +57,7 @@ def train_pixels(
     configurations of ConvNeXt.
     """
     chance = random.Random(seed)
-    height, width = fitted_size(*labels.shape, config, chance.uniform(*augment.scale))
+    height, width = fitted_size(labels.shape[0], labels.shape[1], config, chance.uniform(*augment.scale))
     image, labels = resized_image(image, (height, width)), resized_labels(labels, (height, width))
     top, left = _part(labels, augment, chance)
     rows, columns = slice(top, top + augment.crop), slice(left, left + augment.crop)
@@ -77,11 +77,12 @@ def resized_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _part(labels: Tensor, augment: PixelAugmentConfig, chance: random.Random) -> tuple[int, int]:
     """Top and left of a part, drawn again while one class fills too much of it."""
-    for _ in range(_DRAWS + 1):
+    for last in (*[False] * _DRAWS, True):
         top, left = (chance.randint(0, max(side - augment.crop, 0)) for side in labels.shape)
-        if augment.most == 1 or _mixed(labels[top : top + augment.crop, left : left + augment.crop], augment.most):
-            break
-    return top, left
+        part = labels[top : top + augment.crop, left : left + augment.crop]
+        if last or augment.most == 1 or _mixed(part, augment.most):
+            return top, left
+    raise AssertionError
 
 
 def _mixed(labels: Tensor, most: float) -> bool:
@@ -123,8 +124,8 @@ def _saturated(values: Tensor, factor: float) -> Tensor:
 def load_train_pixels(
     work: Work, *, source: PixelSource, augment: PixelAugmentConfig, config: PixelConfig, seed: int
 ) -> Loaded[PixelBatch]:
-    """Augmented parts; picture i of epoch e with seed mix_seed(seed, e, i). Pictures that can be read take the places of
-    those that cannot, as in `batch.load_train`."""
+    """Augmented parts; picture i of epoch e with seed mix_seed(seed, e, i). Pictures that can be read take the places
+    of those that cannot, as in `batch.load_train`."""
     failures: list[tuple[str, str]] = []
 
     def view(index: int) -> tuple[Tensor, Tensor] | None:

@@ -76,7 +76,15 @@ def checked(
                 counts[number] += classes
         pictures, labels = ([pair[i] for pair in good] for i in range(2))
         sources.append(
-            PixelSource(part.images, Strings(pictures), part.labels, Strings(labels), palette, max_pixels=max_pixels)
+            PixelSource(
+                part.images,
+                Strings(pictures),
+                part.labels,
+                Strings(labels),
+                palette,
+                max_pixels=max_pixels,
+                pixels=counts[number],
+            )
         )
     if (problems.found and not skip_bad) or not all(len(source) for source in sources):
         raise UserError(problems.text(0))

@@ -3,8 +3,8 @@
 What is accepted, tried in this order:
 
     a mapping file (JSON: `labels.json` in FOLDER, or named by --labels), which says what values or colours mean
-                                                (`palette.read_mapping`) and, where they are called otherwise than below,
-                                                which folders hold the pictures and the label maps:
+                                                (`palette.read_mapping`) and, where they are called otherwise than
+                                                below, which folders hold the pictures and the label maps:
                                                 "train": {"images": "leftImg8bit/train", "labels": "gtFine/train"}, the
                                                 same for "val", and "suffix", what is added to the names of label maps
     FOLDER/images/training, annotations/training, the same for validation       ADE20K's: value 0 is no class
@@ -12,8 +12,8 @@ What is accepted, tried in this order:
                                                 by classes.txt in FOLDER or above it; without it each value is a class
     FOLDER/images, annotations                  the same, a share of it held out
 
-`annotations` may be called `labels` or `masks`, and the validation part `valid` or `test`. A label map has its picture's
-name and lies at the same place below its folder.
+`annotations` may be called `labels` or `masks`, and the validation part `valid` or `test`. A label map has its
+picture's name and lies at the same place below its folder.
 """
 
 from __future__ import annotations
@@ -156,15 +156,14 @@ def _given_part(content: Any, name: str, root: Path, mapping: Path) -> _Part | N
     folders = {kind: part.get(kind) if isinstance(part, dict) else None for kind in ("images", "labels")}
     for kind, folder in folders.items():
         if not isinstance(folder, str) or not folder or "\0" in folder:
-            raise UserError(
-                f'{mapping}: "{name}" is {{"images": folder, "labels": folder}}, not {json.dumps(part)[:80]}.'
-            )
+            given = json.dumps(part)[:80]
+            raise UserError(f'{mapping}: "{name}" is {{"images": folder, "labels": folder}}, not {given}.')
         inside = (root / folder).resolve()
         if not inside.is_relative_to(root.resolve()):
             raise UserError(f"{mapping}: the {kind} of '{name}' lie outside of {root}: {folder!r}.")
         if not inside.is_dir():
             raise UserError(f"{mapping}: there is no folder {root / folder}, where the {kind} of '{name}' should be.")
-    return _Part(name, root / folders["images"], root / folders["labels"], _suffix(content, mapping))
+    return _Part(name, root / str(folders["images"]), root / str(folders["labels"]), _suffix(content, mapping))
 
 
 def _suffix(content: Any, mapping: Path) -> str:

@@ -30,7 +30,7 @@ class PixelSource:
     """Pictures and their label maps. Picklable and safe to fork: read in worker processes.
 
     root, pictures: the pictures' folder, and their paths in it. label_root, labels: of their label maps. indices: which
-    of them, in this order; None: all.
+    of them, in this order; None: all. pixels: int64 (K,), of each class in all of them, where they were counted.
     """
 
     def __init__(
@@ -43,9 +43,10 @@ class PixelSource:
         *,
         max_pixels: int,
         indices: np.ndarray | None = None,
+        pixels: np.ndarray | None = None,
     ) -> None:
         self.root, self.label_root, self.palette, self.max_pixels = root, label_root, palette, max_pixels
-        self._pictures, self._labels = pictures, labels
+        self._pictures, self._labels, self.pixels = pictures, labels, pixels
         self._chosen = np.arange(len(pictures)) if indices is None else indices
 
     @property
@@ -86,7 +87,7 @@ class PixelSource:
         """Some of these pictures, in the given order."""
         chosen = self._chosen[np.asarray(indices, dtype=np.int64)]
         parts = (self.root, self._pictures, self.label_root, self._labels, self.palette)
-        return PixelSource(*parts, max_pixels=self.max_pixels, indices=chosen)
+        return PixelSource(*parts, max_pixels=self.max_pixels, indices=chosen, pixels=self.pixels)
 
 
 def code_words(codes: np.ndarray, by_colour: bool) -> str:

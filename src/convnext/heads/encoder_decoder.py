@@ -50,17 +50,18 @@ class EncoderDecoder(Network):
             self.backbone.eval()
         return self
 
-    def forward(self, images: Tensor, targets: Tensor | None = None) -> Any:
+    def forward(self, images: Tensor, targets: Tensor | None = None, weights: Tensor | None = None) -> Any:
         """Losses by name (scalars, to be summed) where `targets` are given, else logits (B, K, H, W), float32.
 
         images: (B, 3, H, W), normalised. targets: int64 (B, H, W), `ops.pixels.IGNORED` where a pixel has no class.
+        weights: float32 (K,), of each class's pixels in the losses; None: all alike.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps = self.backbone(images)
         logits = self.decode_head(maps)
         if targets is None:
             return F.interpolate(logits.float(), size=images.shape[2:], mode="bilinear", align_corners=False)
-        losses = {"pixel": pixel_loss(logits, targets)}
+        losses = {"pixel": pixel_loss(logits, targets, weights)}
         if self.auxiliary_head is not None:
-            losses["auxiliary"] = _AUXILIARY_WEIGHT * pixel_loss(self.auxiliary_head(maps[-2]), targets)
+            losses["auxiliary"] = _AUXILIARY_WEIGHT * pixel_loss(self.auxiliary_head(maps[-2]), targets, weights)
         return losses

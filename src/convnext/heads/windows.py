@@ -59,8 +59,8 @@ def segment_views(
 
     The picture is judged a tile at a time, so that logits and their copies take `megabytes` at most (but for a tile of
     one pixel); tiles change nothing in the result, they cost the windows that reach over their borders once more. A
-    picture within the bound is one tile. Besides, there are the views, a byte for each pixel found, and what the network
-    itself takes for one batch of windows.
+    picture within the bound is one tile. Besides, there are the views, a byte for each pixel found, and what the
+    network itself takes for one batch of windows.
     """
     found = torch.empty(original, dtype=torch.uint8, device=next(model.parameters()).device)
     for tile in tiles(original, _tile_pixels(model.num_classes, views, original, megabytes)):

@@ -16,6 +16,7 @@ from convnext.data.loader import BadImages
 from convnext.data.pixels import PixelSource
 from convnext.heads.encoder_decoder import EncoderDecoder
 from convnext.networks.segmenter import build_segmenter
+from convnext.ops.pixels import balanced
 from convnext.parts.parts import Parts, check_num_classes, facts
 from convnext.recipes.ade20k import fine_tuned, head_for, small_segmenter
 from convnext.recipes.choose import length_warnings
@@ -105,7 +106,13 @@ def _task(
         device=device,
         seed=recipe.loop.seed,
         bad=BadImages(images, max_bad=recipe.loader.max_bad),
+        weights=_weights(train, recipe.balance).to(device) if recipe.balance else None,
     )
+
+
+def _weights(source: PixelSource, balance: float) -> torch.Tensor:
+    assert source.pixels is not None  # counted when the data was opened
+    return balanced(torch.from_numpy(source.pixels), balance)
 
 
 def _alarms(recipe: SegmentationRecipe, images: int, plan: Plan) -> list[str]:

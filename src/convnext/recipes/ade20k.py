@@ -10,6 +10,7 @@ from convnext.models.config import ModelConfig
 from convnext.networks.config import SegmenterConfig, dense_backbone, light, linear, upernet
 from convnext.recipes.recipe import SegmentationRecipe
 from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+from convnext.weights.segmenters import windows_of
 
 _EPOCH = 1263  # steps of 16 pictures in ADE20K's 20,210
 _EVERY = 16_000  # steps between evaluations
@@ -39,12 +40,6 @@ PUBLISHED = tuple(f"ade20k/upernet_convnext_{size}" for size in _ROWS)
 """Names of the paper's recipes."""
 
 
-def input_of(crop: int) -> PixelConfig:
-    """What pictures look like to a segmenter that was trained on squares of that side: a third of a window new at each
-    step of it (official configurations: 341 of 512, 426 of 640)."""
-    return PixelConfig(short=crop, long=4 * crop, window=crop, stride=crop * 2 // 3)
-
-
 def published(name: str) -> SegmentationRecipe:
     """UPerNet on ADE20K as the paper has it: 160,000 steps of 16 pictures.
 
@@ -64,7 +59,7 @@ def published(name: str) -> SegmentationRecipe:
         name=name,
         init=row.init,
         model=upernet(backbone),
-        input=input_of(row.crop),
+        input=windows_of(row.crop),
         augment=PixelAugmentConfig(crop=row.crop),
         optim=OptimConfig(lr=row.lr, weight_decay=0.05, layer_decay=0.9, blocks_per_group=0),
         schedule=ScheduleConfig(
@@ -116,17 +111,20 @@ def small_segmenter() -> SegmentationRecipe:
 
     PICTURES holds pictures and label maps (convnext train --help says how they may lie).
     """
-    backbone = ModelConfig("convnext_atto", layer_scale_init_value=0.0, init_std=0.08)
+    backbone = ModelConfig(
+        "convnext_atto", layer_scale_init_value=0.0, init_std=0.08, kernel_size=3, drop_path_rate=0.05
+    )
     return SegmentationRecipe(
         name="small/segmenter",
+        balance=0.75,
         model=SegmenterConfig(backbone, head="light", width=128, auxiliary_width=0),
         input=PixelConfig(short=360, long=640, window=0),
         augment=PixelAugmentConfig(crop=256),
         loader=LoaderConfig(val_fraction=0.2),
         optim=OptimConfig(name="muon", lr=2e-3, clip_grad=5.0),
-        schedule=ScheduleConfig(epochs=60.0, warmup_epochs=1.0, min_lr=1e-5),
+        schedule=ScheduleConfig(epochs=120.0, warmup_epochs=1.0, min_lr=1e-5),
         ema=EmaConfig(decay=0.995),
-        loop=LoopConfig(global_batch=16, eval_epochs=10.0),
+        loop=LoopConfig(global_batch=16, eval_epochs=12.0),
     )
 
 
@@ -144,7 +142,7 @@ def fine_tuned(init: str, model: SegmenterConfig, *, images: int, accelerator: b
         name="finetune-segmenter",
         init=init,
         model=replace(model, num_classes=0, backbone=replace(model.backbone, drop_path_rate=0.1)),
-        input=input_of(crop),
+        input=windows_of(crop),
         augment=PixelAugmentConfig(crop=crop),
         optim=OptimConfig(lr=1e-4, layer_decay=0.9, blocks_per_group=0, clip_grad=10.0),
         schedule=ScheduleConfig(steps=steps, warmup_epochs=0.0, warmup_steps=steps // 20, shape="linear", min_lr=0.0),

@@ -94,6 +94,7 @@ LIMITS: dict[type[AnyRecipe], dict[str, str]] = {
     },
     SegmentationRecipe: {
         **_TRAINING,
+        "balance": "[0, 2]",
         **{f"model.backbone.{name}": limits for name, limits in _MODEL.items()},
         "model.num_classes": "[0, 255]",
         "model.width": "[1, 4096]",

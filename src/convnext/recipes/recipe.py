@@ -79,6 +79,9 @@ class SegmentationRecipe(Training):
     labels: str = ""
     """What the values or colours of the label maps mean, as a JSON file; empty: `labels.json` beside the data, or what
     the data's own layout says."""
+    balance: float = 0.0
+    """How much more the pixels of rare classes weigh in the losses: their share to the power of -balance. 0: all alike,
+    as the papers have it; 1: each class as much as any other."""
     model: SegmenterConfig = field(default_factory=SegmenterConfig)
     """The segmenter."""
     input: PixelConfig = field(default_factory=PixelConfig)

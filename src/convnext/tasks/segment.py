@@ -41,6 +41,8 @@ class Segment:
     device: torch.device
     seed: int
     bad: BadImages
+    weights: Tensor | None = None
+    """float32 (K,), on the device: of each class's pixels in the losses; None: all alike."""
     goal: str = field(default="mIoU", init=False)
 
     @property
@@ -66,7 +68,7 @@ class Segment:
         images = prepare_padded(
             batch.images.to(self.device, non_blocking=True), batch.sizes, mean=self.input.mean, std=self.input.std
         )
-        return model(images, batch.targets.to(self.device, non_blocking=True).long())
+        return model(images, batch.targets.to(self.device, non_blocking=True).long(), self.weights)
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         assert isinstance(model, EncoderDecoder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnext.core.device import pick_device
 from convnext.core.errors import UserError, nearest
@@ -164,14 +164,18 @@ def load_initial_detector(model: RCNN, source: str | Path) -> list[str]:
     the model has none (or start fresh where they are not in it); or a classifier (as for `load_model`), whose layers
     become the backbone. Raises UserError where anything else does not fit.
     """
-    expected, where = model.state_dict(), str(source)
     if is_detector(source):
-        return _load_initial_heads(model, read_whole(_located(source)[0]), where)
-    backbone = {name.removeprefix("backbone."): v for name, v in expected.items() if name.startswith("backbone.")}
-    norms = {name: value for name, value in backbone.items() if re.match(r"norm\d\.", name)}
-    left = ("norm.", "head.", "pre_logits.")  # of a classifier: the pyramid stands in their place
+        return _load_initial_heads(model, read_whole(_located(source)[0]), str(source))
+    return load_backbone(model.backbone, source)
+
+
+def load_backbone(backbone: nn.Module, source: str | Path) -> list[str]:
+    """Loads a classifier's layers (as for `load_model`) into a backbone of four maps, whose norms keep their fresh
+    values; returns in words what does. Raises UserError where the layers do not fit."""
+    norms = {name: value for name, value in backbone.state_dict().items() if re.match(r"norm\d\.", name)}
+    left = ("norm.", "head.", "pre_logits.")  # of a classifier: other heads stand in their place
     given = {name: v for name, v in read_official(locate(source).file).state.items() if not name.startswith(left)}
-    load_strictly(model.backbone, {**given, **norms}, where)
+    load_strictly(backbone, {**given, **norms}, str(source))
     return ["everything behind the backbone"]
 
 
