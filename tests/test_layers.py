@@ -30,6 +30,7 @@ LEVELS = {
     "run": 8,
     "predictor": 8,
     "detector": 9,
+    "segmenter": 9,
     "study": 9,
     "bench": 9,
     "cli": 10,

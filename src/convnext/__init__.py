@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from convnext.models.fuse import fuse
     from convnext.models.isotropic import IsotropicConvNeXt
     from convnext.predictor import Predictor
-    from convnext.recipes.recipe import DetectionRecipe, Recipe
+    from convnext.recipes.recipe import DetectionRecipe, Recipe, SegmentationRecipe
     from convnext.recipes.table import find_recipe
     from convnext.run import resume, train
+    from convnext.segmenter import Segmenter
     from convnext.weights.export import save_as
     from convnext.weights.load import load_model
     from convnext.weights.load_detector import load_detector
+    from convnext.weights.load_segmenter import load_segmenter
 
 __version__ = "0.1.0"
 
@@ -30,6 +32,9 @@ _HOME = {
     "UserError": "core.errors",
     "DetectionRecipe": "recipes.recipe",
     "Detector": "detector",
+    "SegmentationRecipe": "recipes.recipe",
+    "Segmenter": "segmenter",
+    "load_segmenter": "weights.load_segmenter",
     "load_detector": "weights.load_detector",
     "SIZES": "models.convnext",
     "Block": "models.convnext",
@@ -64,6 +69,8 @@ __all__ = [
     "Model",
     "Predictor",
     "Recipe",
+    "SegmentationRecipe",
+    "Segmenter",
     "Size",
     "UserError",
     "__version__",
@@ -75,6 +82,7 @@ __all__ = [
     "list_models",
     "load_detector",
     "load_model",
+    "load_segmenter",
     "resume",
     "save_as",
     "train",

@@ -341,11 +341,11 @@ def test_a_classifiers_command_on_a_detector_and_the_other_way(
     one = photos / "circle" / "08.png"
     out = ("--out", tmp_path / "run")
     for argv, says in (
-        (("evaluate", classifier, "--data", photos, "--flip"), "are for detectors"),
+        (("evaluate", classifier, "--data", photos, "--flip"), "is for detectors"),
         (("evaluate", classifier, "--data", data), "is annotated for a detector"),
         (("evaluate", run, "--data", photos), "holds no annotations"),
-        (("predict", one, "--model", classifier, "--flip"), "are for detectors"),
-        (("predict", one, "--model", classifier, "--results", tmp_path / "r.json"), "are for detectors"),
+        (("predict", one, "--model", classifier, "--flip"), "is for detectors"),
+        (("predict", one, "--model", classifier, "--results", tmp_path / "r.json"), "is for detectors"),
         (("predict", "digits", "--model", run), "is the run of a detector"),
         (("train", "--data", photos, "--init", run, *out), "holds a detector, not a classifier"),
         (("train", "demo", "--init", run, *out), "does not fit the model"),

@@ -8,19 +8,21 @@ from typing import Literal
 
 import tyro
 
-from convnext.cli.output import emit, emit_json, newest_run, parse, percent, table
+from convnext.cli.output import emit, emit_json, newest_run, parse, percent, refuse_others, table
 from convnext.core.errors import UserError
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """How good a model is: top-1 and top-5 with 95 % intervals, each class, calibration, images a second; of a detector
-    COCO's twelve figures for boxes and outlines, and each class.
+    COCO's twelve figures for boxes and outlines, of a segmenter mIoU and accuracies, and each class.
 
     For example:
       convnext evaluate                        the run trained last, on the images it held out
       convnext evaluate runs/x --data photos   on other images (class folders named as in training)
       convnext evaluate mask_rcnn_convnext_tiny.fb_coco --data coco --results r.json
+      convnext evaluate upernet_convnext_tiny.fb_ade20k --data ade20k
+      convnext evaluate runs/ade --window 0 --scales 0.5 0.75 1 1.25 1.5 1.75 --flip
     """
 
     model: tyro.conf.Positional[str] = ""
@@ -29,7 +31,7 @@ class Evaluate:
     data: str = ""
     """Images to evaluate on; what the run held out if left out."""
     batch: int = 0
-    """Images at a time; 0: 64, or 1 for a detector."""
+    """Images at a time; 0: 64, or 1 for a detector; a segmenter takes one."""
     workers: int = -1
     """Processes that read images; -1: as many as this machine can use."""
     device: str = "auto"
@@ -37,28 +39,45 @@ class Evaluate:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the device is fast at it."""
     scales: tuple[float, ...] = (1.0,)
-    """Detector: look at each picture at these sizes, as 0.5 1 1.5, and judge them together."""
+    """Detector, segmenter: look at each picture at these sizes, as 0.5 1 1.5, and judge them together."""
     flip: bool = False
-    """Detector: look at mirror images too."""
+    """Detector, segmenter: look at mirror images too."""
     results: Path | None = None
     """Detector: a file for every detection, in COCO's form."""
     skip_bad: bool = False
-    """Detector: leave out annotations that cannot be used, and say which, instead of stopping."""
+    """Detector, segmenter: leave out annotations that cannot be used, and say which, instead of stopping."""
+    labels: str = ""
+    """Segmenter: what the values or colours of the label maps mean, as a JSON file."""
+    short: int | None = None
+    """Segmenter: pixels of the pictures' shorter side, in place of its own; 0: pictures as they are."""
+    window: int | None = None
+    """Segmenter: side of the windows that slide over a picture, in place of its own; 0: the whole picture at once."""
     json: bool = False
     """Print everything as JSON."""
+
+
+_OF_TASKS = {
+    "results": ("detector",),
+    "batch": ("classifier", "detector"),
+    "scales": ("detector", "segmenter"),
+    "flip": ("detector", "segmenter"),
+    "skip_bad": ("detector", "segmenter"),
+    "labels": ("segmenter",),
+    "short": ("segmenter",),
+    "window": ("segmenter",),
+}
 
 
 def run(argv: list[str]) -> None:
     args = parse(Evaluate, argv, command="evaluate")
     if args.batch < 0:
         raise UserError(f"--batch is 0 or more, not {args.batch}.")
-    from convnext.weights.load_detector import is_detector
+    from convnext.weights.kinds import kind_of
 
     model = args.model or str(newest_run())
-    if is_detector(model):
-        _detector(model, args)
-    else:
-        _classifier(model, args)
+    kind = kind_of(model)
+    refuse_others(kind, model, args, Evaluate(), _OF_TASKS)
+    {"classifier": _classifier, "detector": _detector, "segmenter": _segmenter}[kind](model, args)
 
 
 def _detector(model: str, args: Evaluate) -> None:
@@ -95,12 +114,48 @@ def _detector(model: str, args: Evaluate) -> None:
         emit(f"... and {len(worst) - 20} more (--json has them all)")
 
 
+def _segmenter(model: str, args: Evaluate) -> None:
+    from convnext.heads.config import Views
+    from convnext.study.segmentation import evaluate_segmenter_on
+
+    figures = evaluate_segmenter_on(
+        model,
+        data=args.data,
+        labels=args.labels,
+        workers=args.workers,
+        device=args.device,
+        dtype=args.dtype,
+        views=Views(args.scales, args.flip),
+        short=args.short,
+        window=args.window,
+        skip_bad=args.skip_bad,
+    )
+    if args.json:
+        emit_json(figures)
+        return
+    held = "  (THESE WERE TRAINED ON: no measure of new pictures)" if figures["held_out"] is False else ""
+    emit(f"model           {figures['model']}")
+    emit(f"data            {figures['data']}: {figures['n']} pictures{held}")
+    emit(f"mIoU            {percent(figures['mIoU'])}")
+    emit(f"mean accuracy   {percent(figures['mAcc'])}")
+    emit(f"pixel accuracy  {percent(figures['aAcc'])}")
+    emit(f"speed           {figures['images_per_second']:.2f} pictures/s, reading included")
+    if figures["skipped"]:
+        emit(f"skipped         {len(figures['skipped'])} unreadable pictures, e.g. {figures['skipped'][0]['name']}")
+    worst = sorted((c for c in figures["per_class"] if c["IoU"] is not None), key=lambda c: c["IoU"])
+    total = max(figures["pixels"], 1)
+    lines = [
+        (c["name"], f"{100 * c['pixels'] / total:.2f} %", percent(c["IoU"]), percent(c["Acc"])) for c in worst[:20]
+    ]
+    emit("\n" + table(lines, header=("class, worst first", "of all pixels", "IoU", "accuracy")))
+    if len(worst) > 20:
+        emit(f"... and {len(worst) - 20} more (--json has them all)")
+
+
 def _classifier(model: str, args: Evaluate) -> None:
     from convnext.data.scenes import is_coco
     from convnext.study.evaluation import evaluate_on
 
-    if args.scales != (1.0,) or args.flip or args.results or args.skip_bad:
-        raise UserError(f"{model} is a classifier: --scales, --flip, --results and --skip-bad are for detectors.")
     try:
         figures = evaluate_on(
             model,

@@ -63,6 +63,16 @@ def table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def refuse_others(kind: str, model: str, args: Any, plain: Any, of_tasks: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError for an option that was given and serves another sort of model.
+
+    plain: the arguments as they are by default. of_tasks: which sorts an option serves; others serve all.
+    """
+    for name, kinds in of_tasks.items():
+        if kind not in kinds and getattr(args, name) != getattr(plain, name):
+            raise UserError(f"{model} is a {kind}: --{name.replace('_', '-')} is for {'s and '.join(kinds)}s.")
+
+
 def newest_run() -> Path:
     """The run in ./runs that was trained last. Raises UserError where there is none."""
     runs = [path.parent for path in RUNS.glob("*/best.safetensors")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from convnext.cli.output import emit, emit_json, newest_run, parse
+from convnext.cli.output import emit, emit_json, newest_run, parse, refuse_others
 from convnext.cli.pictures import Picture, drawing_name, find_pictures, read_or_say
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from convnext.detector import Detector
     from convnext.ops.instances import Detections
     from convnext.predictor import Guess, Predictor
+    from convnext.segmenter import Segmenter
 
 _BATCH = 32
 _DRAWN = Path("predictions")  # where a detector's pictures go: people would rather look than read boxes
+_NAMED = 5  # classes of pixels that are told for each picture
 
 
 @dataclass(frozen=True)
 class Predict:
-    """What a model sees in pictures: classes, or objects with their boxes and outlines.
+    """What a model sees in pictures: classes, objects with their boxes and outlines, or a class for every pixel.
 
     For example:
       convnext predict cat.jpg dog.png              files
@@ -40,6 +42,10 @@ class Predict:
     With a detector (convnext train --data PICTURES, annotated in COCO's form):
       convnext predict street.jpg                   draws boxes, outlines and labels into predictions/
       convnext predict street.jpg --results r.json  also writes every detection in COCO's form
+
+    With a segmenter (convnext train --data PICTURES, with label maps):
+      convnext predict street.jpg                   draws the classes over it, and writes its label map, a PNG
+      convnext predict map.tif --short 0            a large picture at its own pixels, in parts
     """
 
     paths: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -52,13 +58,20 @@ class Predict:
     score: float = 0.5
     """Detector: show objects from this score on."""
     scales: tuple[float, ...] = (1.0,)
-    """Detector: look at each picture at these sizes, as 0.5 1 1.5, and judge them together."""
+    """Detector, segmenter: look at each picture at these sizes, as 0.5 1 1.5, and judge them together."""
     flip: bool = False
-    """Detector: look at mirror images too."""
+    """Detector, segmenter: look at mirror images too."""
     results: Path | None = None
     """Detector: a file for every detection, in COCO's form; pictures are numbered in their order, from 1."""
     pictures: Path | None = None
-    """A folder for annotated copies of the pictures; a detector's go to predictions/ if left out."""
+    """A folder for annotated copies of the pictures; those of detectors and segmenters go to predictions/ if left
+    out."""
+    short: int | None = None
+    """Segmenter: pixels of the pictures' shorter side, in place of its own; 0: pictures as they are."""
+    window: int | None = None
+    """Segmenter: side of the windows that slide over a picture, in place of its own; 0: the whole picture at once."""
+    megabytes: int = 1024
+    """Segmenter: memory for a picture's scores; a larger picture is judged in parts."""
     limit: int = 0
     """Stop after so many pictures; 0: all."""
     device: str = "auto"
@@ -69,6 +82,18 @@ class Predict:
     """Print as JSON."""
 
 
+_OF_TASKS = {
+    "top": ("classifier",),
+    "score": ("detector",),
+    "results": ("detector",),
+    "scales": ("detector", "segmenter"),
+    "flip": ("detector", "segmenter"),
+    "short": ("segmenter",),
+    "window": ("segmenter",),
+    "megabytes": ("segmenter",),
+}
+
+
 def run(argv: list[str]) -> int:
     args = parse(Predict, argv, command="predict")
     if not args.paths:
@@ -77,12 +102,14 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--top names at least 1 class, not {args.top}.")
     if not 0 <= args.score <= 1:
         raise UserError(f"--score lies in 0 to 1, not {args.score:g}.")
-    from convnext.weights.load_detector import is_detector
+    from convnext.weights.kinds import kind_of
 
     model = args.model or str(newest_run())
     if not args.model:
         say(f"using {model}")
-    see = _objects if is_detector(model) else _classes
+    kind = kind_of(model)
+    refuse_others(kind, model, args, Predict(), _OF_TASKS)
+    see = {"classifier": _classes, "detector": _objects, "segmenter": _pixels}[kind]
     pictures = list(islice(find_pictures(args.paths, model), args.limit or None))
     if not pictures:
         raise UserError(f"There is no picture in {', '.join(args.paths)}.")
@@ -102,8 +129,6 @@ def _classes(model: str, pictures: list[Picture], args: Predict) -> _Results:
     """What a classifier sees, printed as it comes."""
     from convnext.predictor import Predictor
 
-    if args.scales != (1.0,) or args.flip or args.results:
-        raise UserError(f"{model} is a classifier: --scales, --flip and --results are for detectors.")
     predictor = Predictor(model, device=args.device, dtype=args.dtype)
     results: list[dict[str, Any]] = []
     bad: list[dict[str, str]] = []
@@ -196,3 +221,47 @@ def _object_result(
         for one in shown
     ]
     return {"name": name, "objects": objects, "picture": str(target)}
+
+
+def _pixels(model: str, pictures: list[Picture], args: Predict) -> _Results:
+    """What a segmenter takes each pixel for: told by shares, drawn, and written as a label map."""
+    from convnext.heads.config import Views
+    from convnext.segmenter import Segmenter
+
+    segmenter = Segmenter(
+        model,
+        device=args.device,
+        dtype=args.dtype,
+        views=Views(args.scales, args.flip),
+        short=args.short,
+        window=args.window,
+        megabytes=args.megabytes,
+    )
+    results: list[dict[str, Any]] = []
+    bad: list[dict[str, str]] = []
+    with Progress("predicting", len(pictures), unit="picture") as progress:
+        for number, picture in enumerate(pictures):
+            image = read_or_say(picture, bad)
+            if image is not None:
+                results.append(_pixel_result(picture.name, image, segmenter, args, number=number))
+            progress.update(number + 1)
+    return results, bad
+
+
+def _pixel_result(name: str, image: Tensor, segmenter: Segmenter, args: Predict, *, number: int) -> dict[str, Any]:
+    """Prints the largest classes of one picture, draws all, writes its label map, and returns what is where."""
+    from convnext.study.class_pictures import index_map, overlaid
+
+    labels, folder = segmenter.segment(image), args.pictures or _DRAWN
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / drawing_name(name, number)
+    map_ = target.with_suffix(".labels.png")
+    overlaid(image, labels, segmenter.classes, segmenter.colours, title=Path(name).name).save(target)
+    index_map(labels, segmenter.card.values, segmenter.colours).save(map_)
+    shares = segmenter.shares(labels)
+    if not args.json:
+        few = [f"{label} {100 * share:.1f} %" for label, share in list(shares.items())[:_NAMED]]
+        said = ", ".join(few) + (", ..." if len(shares) > _NAMED else "")
+        emit(f"{name}: {said}  ->  {target}, {map_.name}")
+    rounded = {label: round(share, 6) for label, share in shares.items()}
+    return {"name": name, "shares": rounded, "picture": str(target), "labels": str(map_)}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from convnext.weights.detectors import PublishedDetector
+    from convnext.weights.segmenters import PublishedSegmenter
+
+Row = TypeVar("Row", "PublishedDetector", "PublishedSegmenter")
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,8 @@ class List:
     """Those alone that may be used commercially."""
     detectors: bool = False
     """The detectors instead of the classifiers and encoders."""
+    segmenters: bool = False
+    """The segmenters instead."""
     json: bool = False
     """Print as JSON, with addresses and preprocessing."""
 
@@ -39,7 +48,7 @@ class Inspect:
 @dataclass(frozen=True)
 class Convert:
     """Saves weights in another layout: ours, the official one, or that of timm, torchvision or transformers; a detector
-    in ours or the official one, which mmdetection reads.
+    or segmenter in ours or the official one, which mmdetection and mmsegmentation read.
 
     For example:
       convnext weights convert runs/x out --layout timm
@@ -112,10 +121,7 @@ def run(argv: list[str]) -> int:
 def _list_detectors(args: List) -> None:
     from convnext.weights.detectors import published_detectors
 
-    rows = [row for row in published_detectors().values() if args.model in ("", row.model)]
-    if not rows:
-        models = {row.model for row in published_detectors().values()}
-        raise UserError(f"There are no published weights of '{args.model}'.{nearest(args.model, models)}")
+    rows = _of_model(args, published_detectors())
     if args.json:
         emit_json([asdict(row) for row in rows])
         return
@@ -124,9 +130,35 @@ def _list_detectors(args: List) -> None:
     emit(f"\n{len(rows)} detectors. AP: COCO val2017, percent, at 800 pixels, one view.")
 
 
+def _list_segmenters(args: List) -> None:
+    from convnext.weights.segmenters import published_segmenters
+
+    rows = _of_model(args, published_segmenters())
+    if args.json:
+        emit_json([asdict(row) for row in rows])
+        return
+    lines = [
+        (row.name, f"{row.miou:.1f}", f"{row.miou_views:.1f}", str(row.crop), row.pretrained_on, row.licence)
+        for row in rows
+    ]
+    emit(table(lines, header=("name", "mIoU", "six sizes", "pixels", "backbone trained on", "licence")))
+    emit(f"\n{len(rows)} segmenters. mIoU: ADE20K's validation pictures, percent; the second mirrored too.")
+
+
+def _of_model(args: List, published: Mapping[str, Row]) -> list[Row]:
+    """The published weights of the model that is asked for; all where none is."""
+    rows = [row for row in published.values() if args.model in ("", row.model)]
+    if not rows:
+        models = {row.model for row in published.values()}
+        raise UserError(f"There are no published weights of '{args.model}'.{nearest(args.model, models)}")
+    return rows
+
+
 def _list(args: List) -> None:
-    if args.detectors:
-        _list_detectors(args)
+    if args.detectors and args.segmenters:
+        raise UserError("--detectors or --segmenters: one at a time.")
+    if args.detectors or args.segmenters:
+        (_list_detectors if args.detectors else _list_segmenters)(args)
         return
     from convnext.weights.catalog import catalog, list_weights
 
@@ -147,12 +179,13 @@ def _list(args: List) -> None:
 
 def _inspect(args: Inspect) -> None:
     from convnext.core.typed import to_dict
+    from convnext.weights.kinds import kind_of
     from convnext.weights.load import describe
-    from convnext.weights.load_detector import is_detector
     from convnext.weights.published import locate
 
-    if is_detector(args.source):
-        _inspect_detector(args)
+    kind = kind_of(args.source)
+    if kind != "classifier":
+        (_inspect_detector if kind == "detector" else _inspect_segmenter)(args)
         return
     located = locate(args.source)
     given, card, notes = describe(located, args.source)
@@ -212,6 +245,30 @@ def _inspect_detector(args: Inspect) -> None:
         emit(f"source    {card.source}")
 
 
+def _inspect_segmenter(args: Inspect) -> None:
+    from convnext.core.typed import to_dict
+    from convnext.weights.load_segmenter import load_segmenter
+
+    segmenter, card = load_segmenter(args.source)
+    facts = {
+        "model": to_dict(card.model),
+        "parameters": sum(parameter.numel() for parameter in segmenter.parameters()),
+        "input": to_dict(card.input),
+        "classes": list(card.classes),
+        "source": card.source,
+    }
+    if args.json:
+        emit_json(facts)
+        return
+    window = f"windows of {card.input.window}" if card.input.window else "whole pictures"
+    emit(f"model     segmenter on {card.model.backbone.name}, {card.model.head} head")
+    emit(f"weights   {facts['parameters']:,} parameters")
+    emit(f"input     {card.input.short} pixels on the shorter side, {window}")
+    emit(f"classes   {card.model.num_classes}" + (f": {_few(card.classes)}" if card.classes else ""))
+    if card.source:
+        emit(f"source    {card.source}")
+
+
 def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
@@ -224,19 +281,22 @@ def _told(key: str, value: Any) -> bool:
 
 
 def _convert(args: Convert) -> None:
-    from convnext.weights.export import save_as, save_detector
+    from convnext.weights.export import save_as, save_dense
+    from convnext.weights.kinds import kind_of
     from convnext.weights.load import load_model
-    from convnext.weights.load_detector import is_detector, load_detector
+    from convnext.weights.load_detector import load_detector
+    from convnext.weights.load_segmenter import load_segmenter
 
     there = args.out.exists() and (args.out.is_file() or any(args.out.iterdir()))
     if there and not args.force:
         raise UserError(f"{args.out} is there already; --force writes over it.")
     if args.out.parent != Path() and not args.out.parent.is_dir():
         raise UserError(f"There is no folder {args.out.parent} to write {args.out.name} into.")
-    if is_detector(args.source):
-        detector, card = load_detector(args.source)
-        how = save_detector(args.out, detector.state_dict(), card, layout=args.layout)
-        name = f"a detector on {card.model.backbone.name}"
+    kind = kind_of(args.source)
+    if kind != "classifier":
+        network, card = load_detector(args.source) if kind == "detector" else load_segmenter(args.source)
+        how = save_dense(args.out, network.state_dict(), card, layout=args.layout)
+        name = f"a {kind} on {card.model.backbone.name}"
     else:
         model, card = load_model(args.source)
         how, name = save_as(args.out, model.state_dict(), card, layout=args.layout), card.model.name

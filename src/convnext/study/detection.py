@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from convnext.heads.config import ONCE, Views
 from convnext.ops.instances import surest
 from convnext.recipes.recipe import read_recipe
 from convnext.run import RECIPE, reopen_scenes
-from convnext.study.scene_pictures import beside, drawn
+from convnext.study.panels import beside
+from convnext.study.scene_pictures import drawn
 from convnext.tasks.detect import Evaluation, detect, evaluate
 from convnext.weights.load_detector import LoadedDetector, load_detector
 
@@ -94,14 +96,32 @@ def make_folder_for(results: Path) -> None:
 
 
 def _check_classes(loaded: LoadedDetector, source: CocoSource, data: str) -> None:
-    known = loaded.card.classes
-    if known and source.classes != known:
-        strange = [name for name in source.classes if name not in known]
-        what = f"'{strange[0]}' is none of the detector's" if strange else "some are missing, or in another order"
+    check_same_classes(loaded.card.classes, source.classes, what="detector", data=data)
+
+
+def check_same_classes(known: Sequence[str], given: Sequence[str], *, what: str, data: str) -> None:
+    """Raises UserError where the data's classes are not the network's, in the same order; one that does not know its
+    classes takes any."""
+    if known and tuple(given) != tuple(known):
+        strange = [name for name in given if name not in known]
+        why = f"'{strange[0]}' is none of the {what}'s" if strange else "some are missing, or in another order"
         raise UserError(
-            f"{data} has {len(source.classes)} classes and the detector {len(known)}: {what}. Evaluate on data with "
-            "the categories that it was trained on."
+            f"{data} has {len(given)} classes and the {what} {len(known)}: {why}. Evaluate on data with the classes "
+            "that it was trained on."
         )
+
+
+def fresh_folder(path: Path) -> Path:
+    """An empty folder, in place of the one that may stand there."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    return path
+
+
+def picked(n: int, most: int) -> range:
+    """Which of n pictures are shown: `most` of them, spread over all."""
+    step = max(n // most, 1)
+    return range(0, n, step)[:most]
 
 
 def _evaluate(
@@ -149,12 +169,9 @@ def _figures(
 @torch.inference_mode()
 def _pictures(run: Path, source: CocoSource, loaded: LoadedDetector) -> list[dict[str, str]]:
     """Draws some pictures, over all of the source, with what is in them and what was found."""
-    folder, entries = run / "pictures", []
-    classes, device = loaded.card.classes, next(loaded.model.parameters()).device
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    step = max(len(source) // PICTURES, 1)
-    for number, index in enumerate(range(0, len(source), step)[:PICTURES]):
+    fresh_folder(run / "pictures")
+    entries, classes, device = [], loaded.card.classes, next(loaded.model.parameters()).device
+    for number, index in enumerate(picked(len(source), PICTURES)):
         try:
             image, truth = source.read(index), source.instances(index)
         except BadImage:

@@ -90,14 +90,14 @@ def curves(run: RunFolder) -> str:
     total = [Curve("each step", raw, "faint"), Curve("training", smoothed(raw))]
     charts = [
         line_chart("Loss", total, x_label=x, floor=0.0),
-        line_chart("Parts of the loss", _parts(steps, x), x_label=x, floor=0.0),
+        line_chart("Parts of the loss", loss_parts(steps, x), x_label=x, floor=0.0),
         *(_precision(evals, x, kind) for kind in _KINDS),
         *steering(steps, x),
     ]
     return went(charts)
 
 
-def _parts(steps: Sequence[Values], x: str) -> list[Curve]:
+def loss_parts(steps: Sequence[Values], x: str) -> list[Curve]:
     """The parts of the loss, those of a cascade's stages added up; the first five names if there are more."""
     sums: list[Values] = []
     for event in steps:
@@ -149,10 +149,15 @@ def _share(value: Any) -> str:
 
 def pictures(run: RunFolder) -> str:
     """Some images with what is in them and what was found."""
+    return picture_cards(run, "Objects in")
+
+
+def picture_cards(run: RunFolder, what: str) -> str:
+    """The pictures that the evaluation names. what: they show, as "Objects in"."""
     cards = []
     for entry in entries(run.evaluation, "pictures")[:_PICTURES_SHOWN]:
         name, picture = text(entry.get("name", "?")), run.picture(entry.get("picture"))
-        shown = f'<img src="{picture}" alt="Objects in {name}">' if picture else '<div class="none">no picture</div>'
+        shown = f'<img src="{picture}" alt="{what} {name}">' if picture else '<div class="none">no picture</div>'
         cards.append(f'<figure class="scene">{shown}<figcaption>{name}</figcaption></figure>')
     return section("What it finds", f'<div class="scenes">{"".join(cards)}</div>' if cards else "")
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 
 from convnext.core.atomic import write_text
-from convnext.study import found, outcome, training
+from convnext.study import found, outcome, segmented, training
 from convnext.study.folder import RunFolder, open_run
 from convnext.study.markup import text
 
 # even if something slipped past the escaping: nothing is fetched, nothing runs
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+_PAGES = ((found, found.detects), (segmented, segmented.segments))  # any other run is a classifier's
 
 
 def write_report(run_dir: Path) -> Path:
@@ -30,16 +34,17 @@ def write_report(run_dir: Path) -> Path:
 
 def _page(run: RunFolder) -> str:
     values, start = run.evaluation or {}, run.last("start")
-    detects = found.detects(run)
-    # an evaluation names a detector's backbone, the log the whole of it
-    named = (start, values) if detects else (values, start)
+    page = next((page for page, of_kind in _PAGES if of_kind(run)), outcome)
+    dense = page is not outcome
+    # an evaluation names the backbone of a network for dense tasks, the log the whole of it
+    named = (start, values) if dense else (values, start)
     model = text(named[0].get("model") or named[1].get("model") or "A model")
     data = text(values.get("data") or "")
     name = text(run.path.resolve().name)
-    style = _sheet("page.css") + (_sheet("found.css") if detects else "")
+    style = _sheet("page.css") + (_sheet("found.css") if dense else "")
     sections = (
         training.amiss(run),
-        *(_found(run) if detects else _classified(run)),
+        *_sections(page, run),
         training.notes(run),
         training.facts(run),
         outcome.skipped(run),
@@ -63,7 +68,7 @@ def _page(run: RunFolder) -> str:
 <h1>{model}</h1>
 {f'<p class="data">{data}</p>' if data else ""}
 </header>
-{found.headline(run) if detects else outcome.headline(run)}
+{page.headline(run)}
 {"".join(sections)}<footer>Drawn from recipe.json, log.jsonl and evaluation.json of this run's folder.</footer>
 </main>
 </body>
@@ -75,7 +80,12 @@ def _sheet(name: str) -> str:
     return resources.files("convnext.study").joinpath(name).read_text(encoding="utf-8")
 
 
-def _classified(run: RunFolder) -> tuple[str, ...]:
+def _sections(page: ModuleType, run: RunFolder) -> tuple[str, ...]:
+    """The sections of a task's page between headline and notes."""
+    if page is found:
+        return (found.curves(run), found.figures(run), found.pictures(run), found.classes(run))
+    if page is segmented:
+        return (segmented.curves(run), segmented.pictures(run), segmented.classes(run), segmented.confusions(run))
     return (
         training.curves(run),
         outcome.mistakes(run),
@@ -83,7 +93,3 @@ def _classified(run: RunFolder) -> tuple[str, ...]:
         outcome.calibration(run),
         outcome.classes(run),
     )
-
-
-def _found(run: RunFolder) -> tuple[str, ...]:
-    return (found.curves(run), found.figures(run), found.pictures(run), found.classes(run))

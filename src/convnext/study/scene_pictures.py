@@ -16,9 +16,9 @@ from torch import Tensor
 
 from convnext.ops.instances import Detections, Instances
 from convnext.study.labels import placed
+from convnext.study.panels import legend, stacked, title_strip, unit_of
 from convnext.study.pictures import (
     INK,
-    MUTED,
     PAPER,
     Colour,
     font,
@@ -27,13 +27,11 @@ from convnext.study.pictures import (
     shortened,
     thumbnail,
     whole_factor,
-    write,
 )
 
 _LONGEST = 1280  # pixels of the shown picture's longer side: larger ones shrink
 _SHORTEST, _SHORTEST_OF_MANY = 640, 1000  # smaller ones grow, those with many objects more: labels need room
 _FEW = 12  # objects that are named where they are; with more, a legend names their classes
-_LISTED = 24  # classes in a legend
 _WHITE: Colour = (255, 255, 255)
 _TINT, _HALO, _THIN = 0.34, 0.7, 0.6  # how much is seen: of a mask's colour, of the white around it, of its box
 _DARK = 0.4  # colours up to this luminance are written on in white
@@ -127,24 +125,12 @@ def drawn(
     _paint_labels(frame, objects, every=not many)
     parts = [frame.canvas]
     if title:
-        parts.insert(0, _title(title, frame.canvas.width, frame.unit))
+        parts.insert(0, title_strip(title, frame.canvas.width, frame.unit))
     if many:
-        parts.append(_legend(labels, classes, frame.canvas.width, frame.unit))
-    return _stacked(parts)
-
-
-def beside(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
-    """Two pictures side by side, each below its title: what is there and what was found, as an example."""
-    unit = _unit(max(left.size + right.size))
-    columns = [
-        _stacked([_title(title, picture.width, unit, bold=True), picture])
-        for title, picture in zip(titles, (left, right), strict=True)
-    ]
-    first, second = columns
-    canvas = Image.new("RGB", (first.width + unit + second.width, max(first.height, second.height)), PAPER)
-    canvas.paste(first, (0, 0))
-    canvas.paste(second, (first.width + unit, 0))
-    return canvas
+        counts = Counter(labels).most_common()
+        entries = [(_colour(label), classes[int(label)], str(number)) for label, number in counts]
+        parts.append(legend(entries, frame.canvas.width, frame.unit))
+    return stacked(parts)
 
 
 def _frame(image: Tensor, longest: int, *, many: bool) -> _Frame:
@@ -152,7 +138,7 @@ def _frame(image: Tensor, longest: int, *, many: bool) -> _Frame:
     given = max(image.shape[-2:])
     side = min(max(given, _SHORTEST_OF_MANY if many else _SHORTEST), longest)
     shown = thumbnail(image, side)
-    unit = _unit(max(shown.size))
+    unit = unit_of(max(shown.size))
     width, height = max(shown.width, 14 * unit), max(shown.height, 4 * unit)
     x, y = (width - shown.width) // 2, (height - shown.height) // 2
     canvas = Image.new("RGB", (width, height), PAPER)
@@ -165,10 +151,6 @@ def _frame(image: Tensor, longest: int, *, many: bool) -> _Frame:
         line=round(unit / 6.5) if many else round(unit / 5),
         whole=whole_factor(given, side) > 1,
     )
-
-
-def _unit(longest: int) -> int:
-    return min(max(longest // 52, 13), 22)
 
 
 def _colour(label: int) -> Colour:
@@ -282,53 +264,3 @@ def _luminance(colour: Colour) -> float:
     """How bright a colour looks, 0..1 (Rec. 709, with the gamma of a screen left in)."""
     red, green, blue = colour
     return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
-
-
-def _title(title: str, width: int, unit: int, *, bold: bool = False) -> Image.Image:
-    strip = Image.new("RGB", (width, 2 * unit), PAPER)
-    at, room = (unit // 2, round(1.35 * unit)), width - unit
-    write(ImageDraw.Draw(strip), at, title, size=unit, width=room, fill=INK if bold else MUTED, bold=bold)
-    return strip
-
-
-def _legend(labels: Sequence[int], classes: Sequence[str], width: int, unit: int) -> Image.Image:
-    """The classes that are there, the most frequent first: colour, name and how many."""
-    counts = Counter(labels).most_common()
-    side, row = unit // 2, round(1.9 * unit)
-    entries, x, y = [], side, 0
-    for label, number in counts[:_LISTED]:
-        clean, figure = printable(classes[label]), str(number)
-        face = font(unit, bold=False, text=clean)
-        figures = font(unit, bold=True, text=figure)
-        room = width - round(figures.getlength(figure)) - 4 * unit
-        words = shortened(clean, face, room)
-        name = x + round(1.4 * unit)
-        after = name + round(face.getlength(words)) + side
-        end = after + round(figures.getlength(figure))
-        if end > width - side and x > side:  # the next row
-            name, after, end = (value - x + side for value in (name, after, end))
-            x, y = side, y + row
-        entries.append((label, (x, y), (name, words, face), (after, figure, figures)))
-        x = end + round(1.5 * unit)
-    rest = len(counts) - _LISTED
-    panel = Image.new("RGB", (width, y + row * (2 if rest > 0 else 1) + side), PAPER)
-    draw = ImageDraw.Draw(panel)
-    for label, (left, top), (name, words, face), (after, figure, figures) in entries:
-        base = top + side + unit
-        rounded(panel, (left, base - unit + 1, unit, unit), radius=unit / 4, fill=_colour(label))
-        draw.text((name, base), words, font=face, fill=INK, anchor="ls")
-        draw.text((after, base), figure, font=figures, fill=MUTED, anchor="ls")
-    if rest > 0:
-        at = (side, y + row + side + unit)
-        write(draw, at, f"and {rest} more classes", size=unit, width=width - unit, fill=MUTED)
-    return panel
-
-
-def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
-    """One below the other, from the left."""
-    canvas = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), PAPER)
-    y = 0
-    for part in parts:
-        canvas.paste(part, (0, y))
-        y += part.height
-    return canvas

@@ -20,7 +20,7 @@ from convnext.core.errors import UserError
 from convnext.data.preprocess import resolved_resize
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import SIZES, Size
-from convnext.weights.files import Card, DetectorCard, save_model
+from convnext.weights.files import Card, DetectorCard, SegmenterCard, save_model
 from convnext.weights.layouts import TIMM, TIMM_NORM_FIRST, TORCHVISION, TRANSFORMERS, TRANSFORMERS_DINOV3, translate
 
 LayoutName = Literal["convnext", "official", "timm", "torchvision", "transformers"]
@@ -77,24 +77,32 @@ def save_as(out: Path, state: Mapping[str, Tensor], card: Card, *, layout: Layou
     return f'transformers.{_transformers_class(config)}.from_pretrained("{out}")'
 
 
-def save_detector(out: Path, state: Mapping[str, Tensor], card: DetectorCard, *, layout: LayoutName) -> str:
-    """Writes a detector's weights; returns how it is loaded.
+def save_dense(
+    out: Path, state: Mapping[str, Tensor], card: DetectorCard | SegmenterCard, *, layout: LayoutName
+) -> str:
+    """Writes a detector's or a segmenter's weights; returns how it is loaded.
 
-    convnext: OUT.safetensors with the card inside. official: OUT.pth as the official detection checkpoints have it
-    ({"meta", "state_dict"}), which is mmdetection's layout around the official backbone.
+    convnext: OUT.safetensors with the card inside. official: OUT.pth as the official checkpoints have it ({"meta",
+    "state_dict"}), which is mmdetection's or mmsegmentation's layout around the official backbone.
 
     Raises UserError for any other layout, or an OUT that does not suit it.
     """
+    detects = isinstance(card, DetectorCard)
     suffix = {"convnext": ".safetensors", "official": ".pth"}.get(layout)
     if suffix is None:
-        raise UserError(f"{layout} has no such detectors: --layout convnext or official.")
+        what = "detectors" if detects else "segmenters"
+        raise UserError(f"{layout} has no such {what}: --layout convnext or official.")
     if out.suffix != suffix:
         raise UserError(f"The layout {layout} is a {suffix} file: {out.with_suffix(suffix)}, for one.")
     if layout == "convnext":
         save_model(out, dict(state), card)
-        return f'convnext.load_detector("{out}")'
-    _save_pickle(out, {"meta": {"CLASSES": list(card.classes)}, "state_dict": _own(state)})
-    return 'torch.load(...)["state_dict"], in mmdetection, around the official backbone'
+        return f'convnext.load_{"detector" if detects else "segmenter"}("{out}")'
+    meta: dict[str, list[Any]] = {"CLASSES": list(card.classes)}
+    if not detects:
+        meta["PALETTE"] = [list(colour) for colour in card.colours]
+    _save_pickle(out, {"meta": meta, "state_dict": _own(state)})
+    where = "mmdetection" if detects else "mmsegmentation"
+    return f'torch.load(...)["state_dict"], in {where}, around the official backbone'
 
 
 def state_in(
