@@ -109,7 +109,7 @@ def distorted(image: Tensor, chance: random.Random) -> Tensor:
         values = functional.adjust_hue_image(values / 255, chance.randrange(-_HUE, _HUE) / 180) * 255
     if not first:
         values = (values * contrast).clamp_(0, 255)
-    return values.to(torch.uint8)
+    return values.round_().to(torch.uint8)
 
 
 def _saturated(values: Tensor, factor: float) -> Tensor:

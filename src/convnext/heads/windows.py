@@ -120,13 +120,16 @@ def _logits(
     if view.mirrored:
         x0, x1 = original[1] - x1, original[1] - x0
     image = view.image.flip(2) if view.mirrored else view.image
-    rows, columns = _sources(y0, y1, original[0], height), _sources(x0, x1, original[1], width)
-    region = (int(rows.low[0]), int(rows.high[-1]) + 1, int(columns.low[0]), int(columns.high[-1]) + 1)
-    logits = _slid(model, image, region, windows, prepare)
-    if (y1 - y0, x1 - x0) == original and logits.shape[1:] != original:
-        logits = F.interpolate(logits[None], size=original, mode="bilinear", align_corners=False)[0]
-    elif (height, width) != original:
-        logits = _resampled(_resampled(logits, rows, dim=1), columns, dim=2)
+    if (y1 - y0, x1 - x0) == original:
+        logits = _slid(model, image, (0, height, 0, width), windows, prepare)
+        if (height, width) != original:
+            logits = F.interpolate(logits[None], size=original, mode="bilinear", align_corners=False)[0]
+    else:
+        rows, columns = _sources(y0, y1, original[0], height), _sources(x0, x1, original[1], width)
+        region = (int(rows.low[0]), int(rows.high[-1]) + 1, int(columns.low[0]), int(columns.high[-1]) + 1)
+        logits = _slid(model, image, region, windows, prepare)
+        if (height, width) != original:
+            logits = _resampled(_resampled(logits, rows, dim=1), columns, dim=2)
     return logits.flip(2) if view.mirrored else logits
 
 
@@ -142,7 +145,8 @@ def _sources(start: int, end: int, length: int, given: int) -> _Sources:
     """Of the pixels start:end of a side of `length`, resized bilinearly from `given` pixels (align_corners False)."""
     places = ((torch.arange(start, end, dtype=torch.float64) + 0.5) * (given / length) - 0.5).clamp_(min=0)
     low = places.long()
-    return _Sources(low, (low + 1).clamp(max=given - 1), (places - low).float())
+    share = (places - low).float()
+    return _Sources(low, (low + (share > 0)).clamp(max=given - 1), share)  # a pixel of its own needs no other
 
 
 def _resampled(x: Tensor, sources: _Sources, *, dim: int) -> Tensor:
