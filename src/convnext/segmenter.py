@@ -17,6 +17,7 @@ from convnext.data.config import PixelConfig
 from convnext.data.decode import decode
 from convnext.heads.config import ONCE, Views
 from convnext.heads.windows import MEGABYTES
+from convnext.networks.fuse import fuse_network
 from convnext.predictor import MAX_PIXELS
 from convnext.tasks.segment import segment
 from convnext.weights.load_segmenter import load_segmenter
@@ -48,7 +49,8 @@ class Segmenter:
         window: int | None = None,
         megabytes: int = MEGABYTES,
     ) -> None:
-        self.model, self.card = load_segmenter(model, device=device)
+        loaded, self.card = load_segmenter(model, device=device)
+        self.model = fuse_network(loaded)
         self.device = pick_device(device)
         self.dtype, self.views, self.megabytes = pick_dtype(dtype, self.device), views, megabytes
         self.input = adapted(self.card.input, short=short, window=window)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnext.bench import detection_results
+from convnext.bench import dense_results
 from convnext.bench.cells import LIBRARIES, MODELS, MODES, DType, Library, Mode, Settings, Work, modes_of, plan
 from convnext.cli.output import emit, emit_json, parse, table
 from convnext.core.errors import UserError, nearest
@@ -20,7 +20,8 @@ class Bench:
       convnext bench                                                   everything
       convnext bench --models convnext_tiny --modes eager --batches 1  a few minutes
 
-    Detectors have a part of their own: convnext bench detection --help.
+    Detectors and segmenters have parts of their own: convnext bench detection --help, convnext bench segmentation
+    --help.
     """
 
     models: tuple[str, ...] = MODELS
@@ -70,7 +71,7 @@ class Detection:
     """Width of the images, a multiple of 32."""
     batch: int = 1
     """Images at a time."""
-    works: tuple[detection_results.Work, ...] = ("inference", "train")
+    works: tuple[dense_results.Work, ...] = ("inference", "train")
     """Inference with masks as large as the image, and a training step with its optimiser."""
     dtype: DType = "float32"
     """Floating type; bfloat16 by autocast."""
@@ -88,9 +89,47 @@ class Detection:
     """Print everything as JSON."""
 
 
+@dataclass(frozen=True)
+class Segmentation:
+    """Times our UPerNet beside transformers', with the same weights and the same work, interleaved.
+
+    For example:
+      convnext bench segmentation                                               ten minutes on two cores
+      convnext bench segmentation --height 256 --width 256 --rounds 4           a few minutes
+    """
+
+    model: str = "upernet_convnext_tiny"
+    """upernet_ and the name of a ConvNeXt V1."""
+    height: int = 512
+    """Height of the images, a multiple of 32."""
+    width: int = 512
+    """Width of the images, a multiple of 32."""
+    batch: int = 2
+    """Images at a time."""
+    works: tuple[dense_results.Work, ...] = ("inference", "train")
+    """Inference with logits as large as the image, and a training step with its optimiser."""
+    dtype: DType = "float32"
+    """Floating type; bfloat16 by autocast."""
+    seconds: float = 1.0
+    """Time slice of each contestant in each round."""
+    rounds: int = 7
+    """In each, everybody is started afresh and runs once, in an order drawn anew."""
+    threads: int = 0
+    """Threads of each contestant; 0: as many as this machine has processors."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    out: Path = Path("bench")
+    """Folder for segmentation.json and segmentation.md."""
+    json: bool = False
+    """Print everything as JSON."""
+
+
+_DENSE: dict[str, type[Detection] | type[Segmentation]] = {"detection": Detection, "segmentation": Segmentation}
+
+
 def run(argv: list[str]) -> None:
-    if argv and argv[0] == "detection":
-        _run_detection(parse(Detection, argv[1:], command="bench detection"))
+    if argv and argv[0] in _DENSE:
+        _run_dense(parse(_DENSE[argv[0]], argv[1:], command=f"bench {argv[0]}"))
         return
     args = parse(Bench, argv, command="bench")
     _check(args)
@@ -149,28 +188,30 @@ def _check(args: Bench) -> None:
         raise UserError(f"--size is at least 32 pixels, the stride of the last stage, not {args.size}.")
 
 
-def _run_detection(args: Detection) -> None:
+def _run_dense(args: Detection | Segmentation) -> None:
     asked = _asked(args)
-    from convnext.bench.detection import measure
+    from convnext.bench import detection, segmentation
     from convnext.bench.run import command_line
     from convnext.core.atomic import write_text
 
-    result = measure(asked)
-    found = detection_results.summary(result, command=command_line())
+    room, name = (detection, "detection") if isinstance(args, Detection) else (segmentation, "segmentation")
+    result = room.measure(asked)
+    found = dense_results.summary(result, command=command_line())
+    page = dense_results.markdown(result, command=command_line(), title=room.TITLE, method=room.METHOD)
     args.out.mkdir(parents=True, exist_ok=True)
-    write_text(args.out / "detection.json", json.dumps(found, indent=2) + "\n")
-    write_text(args.out / "detection.md", detection_results.markdown(result, command=command_line()))
+    write_text(args.out / f"{name}.json", json.dumps(found, indent=2) + "\n")
+    write_text(args.out / f"{name}.md", page)
     if args.json:
         emit_json(found)
         return
-    emit(table(detection_results.rows(result), header=detection_results.HEADER))
-    for note in detection_results.notes(result):
+    emit(table(dense_results.rows(result), header=dense_results.HEADER))
+    for note in dense_results.notes(result):
         emit(note)
-    emit(detection_results.verdict(result))
-    emit(f"written to {args.out}: detection.md, detection.json")
+    emit(dense_results.verdict(result))
+    emit(f"written to {args.out}: {name}.md, {name}.json")
 
 
-def _asked(args: Detection) -> detection_results.Asked:
+def _asked(args: Detection | Segmentation) -> dense_results.Asked:
     """The settings, checked; the backbone's name is checked where it is built."""
     for name in ("height", "width", "batch", "seconds", "rounds"):
         if not getattr(args, name) > 0:
@@ -183,13 +224,16 @@ def _asked(args: Detection) -> detection_results.Asked:
     if args.threads < 0:
         raise UserError(f"--threads takes 0 (as many as there are processors) or more, not {args.threads}.")
     from convnext.core.device import available_cpus, pick_device
-    from convnext.networks.config import detector_config
+    from convnext.networks.config import detector_config, segmenter_config
 
     try:
-        config = detector_config(args.model, num_classes=80)
+        if isinstance(args, Detection):
+            config = detector_config(args.model, num_classes=80)
+        else:
+            config = segmenter_config(args.model, num_classes=150)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return detection_results.Asked(
+    return dense_results.Asked(
         args.model,
         config,
         (args.height, args.width),

@@ -281,7 +281,8 @@ def _told(key: str, value: Any) -> bool:
 
 
 def _convert(args: Convert) -> None:
-    from convnext.weights.export import save_as, save_dense
+    from convnext.weights.export import save_as
+    from convnext.weights.export_dense import save_dense
     from convnext.weights.kinds import kind_of
     from convnext.weights.load import load_model
     from convnext.weights.load_detector import load_detector

@@ -20,7 +20,7 @@ from convnext.core.errors import UserError
 from convnext.data.preprocess import resolved_resize
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import SIZES, Size
-from convnext.weights.files import Card, DetectorCard, SegmenterCard, save_model
+from convnext.weights.files import Card, save_model
 from convnext.weights.layouts import TIMM, TIMM_NORM_FIRST, TORCHVISION, TRANSFORMERS, TRANSFORMERS_DINOV3, translate
 
 LayoutName = Literal["convnext", "official", "timm", "torchvision", "transformers"]
@@ -48,20 +48,20 @@ def save_as(out: Path, state: Mapping[str, Tensor], card: Card, *, layout: Layou
         save_model(out, dict(state), card)
         return f'convnext.load_model("{out}")'
     if layout == "official":
-        _save_pickle(out, {"model": _own(state)})
+        save_pickle(out, {"model": own_memory(state)})
         return 'torch.load(...)["model"], as the official checkpoints'
     written = state_in(layout, state, config)
     if layout == "torchvision":
-        _save_pickle(out, _own(written))
+        save_pickle(out, own_memory(written))
         return f'{_torchvision_call(config)}.load_state_dict(torch.load("{out}"))'
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "model.safetensors") as file:
         file.write(save({name: value.contiguous() for name, value in written.items()}, metadata={"format": "pt"}))
     if layout == "timm":
-        _write_json(out / "config.json", _timm_config(card))
+        write_json(out / "config.json", _timm_config(card))
         return f'timm.create_model("local-dir:{out}", pretrained=True)'
-    _write_json(out / "config.json", _transformers_config(card))
-    _write_json(
+    write_json(out / "config.json", _transformers_config(card))
+    write_json(
         out / "preprocessor_config.json",
         {
             "image_processor_type": "ConvNextImageProcessor",
@@ -75,34 +75,6 @@ def save_as(out: Path, state: Mapping[str, Tensor], card: Card, *, layout: Layou
         },
     )
     return f'transformers.{_transformers_class(config)}.from_pretrained("{out}")'
-
-
-def save_dense(
-    out: Path, state: Mapping[str, Tensor], card: DetectorCard | SegmenterCard, *, layout: LayoutName
-) -> str:
-    """Writes a detector's or a segmenter's weights; returns how it is loaded.
-
-    convnext: OUT.safetensors with the card inside. official: OUT.pth as the official checkpoints have it ({"meta",
-    "state_dict"}), which is mmdetection's or mmsegmentation's layout around the official backbone.
-
-    Raises UserError for any other layout, or an OUT that does not suit it.
-    """
-    detects = isinstance(card, DetectorCard)
-    suffix = {"convnext": ".safetensors", "official": ".pth"}.get(layout)
-    if suffix is None:
-        what = "detectors" if detects else "segmenters"
-        raise UserError(f"{layout} has no such {what}: --layout convnext or official.")
-    if out.suffix != suffix:
-        raise UserError(f"The layout {layout} is a {suffix} file: {out.with_suffix(suffix)}, for one.")
-    if layout == "convnext":
-        save_model(out, dict(state), card)
-        return f'convnext.load_{"detector" if detects else "segmenter"}("{out}")'
-    meta: dict[str, list[Any]] = {"CLASSES": list(card.classes)}
-    if not detects:
-        meta["PALETTE"] = [list(colour) for colour in card.colours]
-    _save_pickle(out, {"meta": meta, "state_dict": _own(state)})
-    where = "mmdetection" if detects else "mmsegmentation"
-    return f'torch.load(...)["state_dict"], in {where}, around the official backbone'
 
 
 def state_in(
@@ -231,15 +203,15 @@ def _warped(card: Card) -> bool:
     return resolved_resize(card.input) == "warp"
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
+def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def _own(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def own_memory(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors with memory of their own: torch.save writes all that a view (of a mapped file, say) belongs to."""
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
 
 
-def _save_pickle(path: Path, content: dict[str, Any]) -> None:
+def save_pickle(path: Path, content: dict[str, Any]) -> None:
     with replacing(path) as file:
         torch.save(content, file)

@@ -1,4 +1,4 @@
-"""Detectors beside each other, as data, as a table and as a page. No torch here."""
+"""Networks for dense tasks beside each other, as data, as a table and as a page. No torch here."""
 
 from __future__ import annotations
 
@@ -11,36 +11,13 @@ from convnext.bench.cells import DType
 from convnext.bench.results import Machine, Tried, figures
 from convnext.bench.timing import Comparison, compare, spread
 from convnext.core.typed import to_dict
-from convnext.networks.config import DetectorConfig
+from convnext.networks.config import DetectorConfig, SegmenterConfig
 
-Contestant = Literal["convnext", "torchvision heads", "torchvision"]
+Contestant = Literal["convnext", "torchvision heads", "torchvision", "transformers"]
 Work = Literal["inference", "train"]
 
 OURS: Contestant = "convnext"
-CONTESTANTS: tuple[Contestant, ...] = ("convnext", "torchvision heads", "torchvision")
 HEADER = ("work", "contestant", "layout", "images/s", "noise", "memory", "regions", "masks", "ours is")
-
-METHOD = """\
-**torchvision heads** is torchvision's `MaskRCNN` around our backbone, folded for inference as ours is: pyramid,
-proposals and heads alone differ. **torchvision** has its own ConvNeXt too. Before anything is timed, every part's
-float32 figures on the same input are compared with ours (at most 1e-4 relative), and in inference the numbers of
-regions.
-
-All have the same images, weights and settings: anchors, proposals, samples, thresholds, RoIAlign with as many samples
-as a region has pixels (torchvision's default is 2 x 2, which is less work). The weights are random, but arranged so
-that there is as much to do as with trained ones: in every image the most detections that are allowed, of boxes of
-many sizes, each with a mask as large as the picture (ours are true or false, torchvision's are probabilities); ten
-objects to learn from, where most proposals are. **regions** and **masks** are how many go through box head and mask
-head in a call. torchvision takes images of the size at which it runs, without normalising; its own pass over them,
-which changes nothing, is part of its time, as it is for whoever uses it.
-
-Every contestant runs in the memory layout that is faster for it (NCHW or NHWC, tried first). One process is alive at
-a time; every round starts all of them afresh, in an order drawn anew, warms them up and times one slice. **ours is**
-compares round by round: the median of their time over ours (above 1: ours is faster), with its 95 % interval
-(bootstrap over rounds). **images/s** is from the median over rounds, **noise** how far rounds lie apart (their
-quartiles), **memory** what the contestant adds to its process at most while it runs. Training is forward, backward
-and a fused AdamW step, at a rate of 0, so that the work stays the same; on a processor, every process keeps the
-memory that training frees, as that of `convnext train` does. bfloat16 is by autocast over float32 weights."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +25,7 @@ class Asked:
     """What to measure, and how."""
 
     model: str
-    config: DetectorConfig
+    config: DetectorConfig | SegmenterConfig
     size: tuple[int, int]
     """Height and width of the images."""
     batch: int = 1
@@ -86,7 +63,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class DetectionResult:
+class DenseResult:
     """Everything that was measured in one run."""
 
     asked: Asked
@@ -105,8 +82,8 @@ class DetectionResult:
         return compare([[seconds] for seconds in ours.seconds], [[seconds] for seconds in entry.seconds])
 
 
-def summary(result: DetectionResult, *, command: str) -> dict[str, Any]:
-    """detection.json: the result with its figures, for programs."""
+def summary(result: DenseResult, *, command: str) -> dict[str, Any]:
+    """The result with its figures, for programs."""
     plain = to_dict(result)
     for entry, written in zip(result.entries, plain["entries"], strict=True):
         versus = result.against(entry)
@@ -118,12 +95,12 @@ def summary(result: DetectionResult, *, command: str) -> dict[str, Any]:
     return {"command": command} | plain
 
 
-def rows(result: DetectionResult) -> list[tuple[str, ...]]:
+def rows(result: DenseResult) -> list[tuple[str, ...]]:
     """A row for each contestant at each work, under `HEADER`."""
     return [_row(result, entry) for entry in result.entries]
 
 
-def _row(result: DetectionResult, entry: Entry) -> tuple[str, ...]:
+def _row(result: DenseResult, entry: Entry) -> tuple[str, ...]:
     if not entry.seconds:
         return (entry.work, entry.contestant, "", "", "", "", "", "", "")
     versus, regions = result.against(entry), entry.regions
@@ -136,12 +113,12 @@ def _row(result: DetectionResult, entry: Entry) -> tuple[str, ...]:
     )
 
 
-def notes(result: DetectionResult) -> list[str]:
+def notes(result: DenseResult) -> list[str]:
     """Why who did not run did not."""
     return [f"{entry.contestant} {entry.work}: {entry.note}" for entry in result.entries if entry.note]
 
 
-def verdict(result: DetectionResult) -> str:
+def verdict(result: DenseResult) -> str:
     """Every comparison in words."""
     said = []
     for entry in result.entries:
@@ -151,11 +128,11 @@ def verdict(result: DetectionResult) -> str:
     return f"Ours in {'; in '.join(said)}." if said else "Nothing to compare: ours or all others failed."
 
 
-def markdown(result: DetectionResult, *, command: str) -> str:
-    """The page detection.md: what was asked, on what, the figures, and how they were measured."""
+def markdown(result: DenseResult, *, command: str, title: str, method: str) -> str:
+    """The page: what was asked, on what, the figures, and how they were measured."""
     asked, machine = result.asked, result.machine
     lines = [
-        "# Mask R-CNN beside torchvision's",
+        f"# {title}",
         "",
         verdict(result),
         "",
@@ -172,7 +149,7 @@ def markdown(result: DetectionResult, *, command: str) -> str:
         *(text for note in notes(result) for text in (note, "")),
         "## How it was measured",
         "",
-        METHOD,
+        method,
     ]
     return "\n".join(lines) + "\n"
 
