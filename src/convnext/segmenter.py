@@ -5,7 +5,6 @@ H W space, K classes.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from convnext.core.device import Precision, pick_device, pick_dtype
 from convnext.core.errors import UserError
-from convnext.data.config import PixelConfig
 from convnext.data.decode import decode
 from convnext.heads.config import ONCE, Views
 from convnext.heads.windows import MEGABYTES
@@ -53,7 +51,7 @@ class Segmenter:
         self.model = fuse_network(loaded)
         self.device = pick_device(device)
         self.dtype, self.views, self.megabytes = pick_dtype(dtype, self.device), views, megabytes
-        self.input = adapted(self.card.input, short=short, window=window)
+        self.input = self.card.input.adapted(short=short, window=window)
         if megabytes < 1:
             raise UserError(f"--megabytes is 1 or more, not {megabytes}.")
         self.classes, self.colours = self.card.classes, self.card.colours
@@ -83,17 +81,3 @@ class Segmenter:
         data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
         name = "<bytes>" if isinstance(picture, bytes) else str(picture)
         return self.segment(decode(data, name=name, max_pixels=MAX_PIXELS))
-
-
-def adapted(input: PixelConfig, *, short: int | None, window: int | None) -> PixelConfig:
-    """The same preprocessing with other sizes: windows step by two thirds of their side. Raises UserError for sizes
-    that cannot be."""
-    if short is not None:
-        if not (short == 0 or 32 <= short <= 8192):
-            raise UserError(f"--short is 32 to 8192 pixels, or 0 for pictures as they are, not {short}.")
-        input = replace(input, short=short, long=max(input.long, 4 * short))
-    if window is not None:
-        if not (window == 0 or 32 <= window <= 8192):
-            raise UserError(f"--window is 32 to 8192 pixels, or 0 for the whole picture at once, not {window}.")
-        input = replace(input, window=window, stride=max(window * 2 // 3, 1))
-    return input

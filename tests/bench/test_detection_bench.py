@@ -13,12 +13,11 @@ import torch
 from convnext.bench import detection, detectors
 from convnext.bench.alternate import alternate
 from convnext.bench.contestants import PARITY
-from convnext.bench.detection import DetectionJob, load_common, save_common
-from convnext.bench.detection_results import (
+from convnext.bench.dense_results import (
     HEADER,
     Asked,
     Contestant,
-    DetectionResult,
+    DenseResult,
     Entry,
     Regions,
     markdown,
@@ -27,6 +26,7 @@ from convnext.bench.detection_results import (
     summary,
     verdict,
 )
+from convnext.bench.detection import DetectionJob, load_common, save_common
 from convnext.bench.run import this_machine
 from convnext.bench.timing import Failed
 from convnext.bench.trial import Choice
@@ -149,7 +149,8 @@ def test_a_step_trains_everything_and_changes_nothing(contestant: Contestant, sc
     ours, boxes = load_common(ASKED, scratch)
     module = job._module(ours)
     before = [value.detach().clone() for value in module.parameters()]
-    loss = job._call(module, detectors.images(SIZE, BATCH, seed=0), boxes)()
+    x = detectors.images(SIZE, BATCH, seed=0)
+    loss = job.call(module, job._forward(module, x, boxes), x.device)()
     assert loss.isfinite()
     assert all(value.grad is not None for value in module.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
@@ -208,18 +209,18 @@ def test_taking_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def result() -> DetectionResult:
+def result() -> DenseResult:
     """Ours takes 0.5 s for two images, torchvision's heads 0.75 s."""
     entries = (
         Entry("convnext", "inference", choice="NHWC", regions=Regions(120, 30), seconds=(0.5, 0.4, 0.6), memory=2**30),
         Entry("torchvision heads", "inference", choice="NCHW", seconds=(0.75, 0.6, 0.9)),
         Entry("torchvision", "inference", note="torchvision has no convnext_atto"),
     )
-    return DetectionResult(ASKED, this_machine("cpu"), "2026-11-22T10:00:00+00:00", entries)
+    return DenseResult(ASKED, this_machine("cpu"), "2026-11-22T10:00:00+00:00", entries)
 
 
-def test_results(result: DetectionResult) -> None:
-    assert from_dict(DetectionResult, json.loads(json.dumps(to_dict(result)))) == result
+def test_results(result: DenseResult) -> None:
+    assert from_dict(DenseResult, json.loads(json.dumps(to_dict(result)))) == result
     found = summary(result, command="convnext bench detection")
     assert json.loads(json.dumps(found)) == found
     assert [entry["ours_is_times_as_fast"] for entry in found["entries"]] == [None, pytest.approx(1.5), None]
@@ -233,7 +234,7 @@ def test_results(result: DetectionResult) -> None:
     assert verdict(result) == "Ours in inference: 1.50 times as fast as torchvision heads (faster)."
     assert verdict(replace(result, entries=result.entries[:1])).startswith("Nothing to compare")
     assert notes(result) == ["torchvision inference: torchvision has no convnext_atto"]
-    page = markdown(result, command="convnext bench detection")
+    page = markdown(result, command="convnext bench detection", title=detection.TITLE, method=detection.METHOD)
     assert "| inference | torchvision heads | NCHW | 2.67 |" in page
     assert "images of 64 x 96 pixels, 2 at a time" in page
 
@@ -265,7 +266,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 
 
 def test_json(
-    result: DetectionResult, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    result: DenseResult, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Asked] = []
     monkeypatch.setattr(detection, "measure", lambda asked: given.append(asked) or result)

@@ -77,3 +77,24 @@ def test_it_learns_two_pictures_by_heart():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.5 < math.log(5)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 100)])
+def test_merging_at_the_maps_own_sizes_changes_nothing(size):
+    """Logits and gradients of a head whose every tensor is random, beside those of the published way."""
+    torch.manual_seed(0)
+    head = UPerHead([4, 8, 16, 32], 3, width=8, dropout=0.0).double()
+    for value in (*head.parameters(), *(b for b in head.buffers() if b.is_floating_point())):
+        value.data.uniform_(0.5, 1.5) if value.ndim == 1 else value.data.normal_()
+    maps = [torch.randn(2, c, -(-size[0] // c), -(-size[1] // c)).double() for c in (4, 8, 16, 32)]
+    for mode in (head.train, head.eval):
+        mode()
+        found = head(maps)
+        ours = torch.autograd.grad(found.square().sum(), list(head.parameters()))
+        head.as_published = True
+        expected = head(maps)
+        theirs = torch.autograd.grad(expected.square().sum(), list(head.parameters()))
+        head.as_published = False
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8 * float(b.abs().max()))

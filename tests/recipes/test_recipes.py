@@ -13,8 +13,9 @@ from convnext.core.typed import from_dict, to_dict
 from convnext.models.config import ModelConfig
 from convnext.models.create import NAMES
 from convnext.parts.detection import alarms
+from convnext.parts.segmentation import alarms as segmentation_alarms
 from convnext.recipes.choose import Facts, choose, warnings
-from convnext.recipes.recipe import DetectionRecipe, Recipe, read_recipe, save_recipe
+from convnext.recipes.recipe import DetectionRecipe, Recipe, SegmentationRecipe, read_recipe, save_recipe
 from convnext.recipes.table import RECIPES, describe, find_recipe
 from convnext.train.config import EmaConfig, LoopConfig, ScheduleConfig
 from convnext.train.loop import make_plan
@@ -27,7 +28,7 @@ class TestEveryRecipe:
     def test_it_is_called_by_its_name_and_has_a_known_model(self, name: str) -> None:
         recipe = find_recipe(name)
         assert recipe.name == name
-        backbone = recipe.model.backbone if isinstance(recipe, DetectionRecipe) else recipe.model
+        backbone = recipe.model if isinstance(recipe, Recipe) else recipe.model.backbone
         assert backbone.name in NAMES
 
     def test_it_can_be_written_down_and_read_again(self, name: str, tmp_path: Path) -> None:
@@ -47,6 +48,9 @@ class TestEveryRecipe:
         recipe = dataclasses.replace(recipe, init="given")
         if isinstance(recipe, DetectionRecipe):
             assert alarms(recipe, images, plan) == []
+            return
+        if isinstance(recipe, SegmentationRecipe):
+            assert segmentation_alarms(recipe, images, plan) == []
             return
         found = warnings(
             recipe,

@@ -8,7 +8,8 @@ from torch.nn import MaxPool2d
 
 from convnext.ops.instances import Detections, Instances
 from convnext.study.labels import placed
-from convnext.study.scene_pictures import COLOURS, beside, drawn
+from convnext.study.panels import beside
+from convnext.study.scene_pictures import COLOURS, drawn
 
 NEAR = 8  # pixels around a box that its outline and the white around it may take
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from convnext.core.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -122,6 +124,20 @@ class PixelConfig:
     """Mean of each channel (red, green, blue), for values in 0..1."""
     std: tuple[float, float, float] = IMAGENET_STD
     """Standard deviation of each channel, for values in 0..1."""
+
+    def adapted(self, *, short: int | None, window: int | None) -> PixelConfig:
+        """The same with other sizes, where they are given: windows step by two thirds of their side. Raises UserError
+        for sizes that cannot be."""
+        changed = self
+        if short is not None:
+            if not (short == 0 or 32 <= short <= 8192):
+                raise UserError(f"--short is 32 to 8192 pixels, or 0 for pictures as they are, not {short}.")
+            changed = replace(changed, short=short, long=max(self.long, 4 * short))
+        if window is not None:
+            if not (window == 0 or 32 <= window <= 8192):
+                raise UserError(f"--window is 32 to 8192 pixels, or 0 for the whole picture at once, not {window}.")
+            changed = replace(changed, window=window, stride=max(window * 2 // 3, 1))
+        return changed
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.heads.fpn import named_conv
+from convnext.ops.resized import conv_of_resized
 
 
 class UPerHead(nn.Module):
@@ -47,6 +48,9 @@ class UPerHead(nn.Module):
         self.fpn_bottleneck = named_conv(len(channels) * width, width, 3, norm=True, act=True)
         self.dropout = nn.Dropout2d(dropout)
         self.conv_seg = nn.Conv2d(width, num_classes, 1)
+        self.as_published = False
+        """Whether maps are merged as the paper has it, all resized first (what published costs count), instead of each
+        at its own size: the same function, at a third of the work."""
         init_segmentation_head(self)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -59,8 +63,21 @@ class UPerHead(nn.Module):
             merged[i - 1] = merged[i - 1] + resized(merged[i], merged[i - 1])
         outs = [conv(x) for conv, x in zip(self.fpn_convs, merged[:-1], strict=True)]
         outs.append(merged[-1])
-        whole = torch.cat([outs[0], *(resized(x, outs[0]) for x in outs[1:])], dim=1)
-        return self.conv_seg(self.dropout(self.fpn_bottleneck(whole)))
+        return self.conv_seg(self.dropout(self._bottleneck(outs)))
+
+    def _bottleneck(self, maps: Sequence[Tensor]) -> Tensor:
+        """All maps, resized to the finest, through one convolution: by far the largest work of the head."""
+        if self.as_published:
+            return self.fpn_bottleneck(torch.cat([maps[0], *(resized(x, maps[0]) for x in maps[1:])], dim=1))
+        conv, *rest = self.fpn_bottleneck.children()
+        assert isinstance(conv, nn.Conv2d)
+        weights = conv.weight.split([x.shape[1] for x in maps], dim=1)
+        merged = F.conv2d(maps[0], weights[0], conv.bias, padding=1)
+        for x, weight in zip(maps[1:], weights[1:], strict=True):
+            merged += conv_of_resized(x, weight, (maps[0].shape[2], maps[0].shape[3]))
+        for layer in rest:
+            merged = layer(merged)
+        return merged
 
 
 class FCNHead(nn.Module):

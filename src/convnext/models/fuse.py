@@ -52,8 +52,9 @@ def fuse(model: Model) -> Model:
             _fold_block(module)
         elif isinstance(module, (ConvNeXt, FeatureMaps)):
             for downsample in module.downsample_layers:
-                first, second = list(downsample.children())[:2]  # stem: convolution, norm; others: norm, convolution
-                _fold_norm(first, second)
+                layers = list(downsample.children())[:2]  # stem: convolution, norm; others: norm, convolution
+                if len(layers) == 2:  # a ResNet's have none between stages
+                    _fold_norm(*layers)
     return fused
 
 

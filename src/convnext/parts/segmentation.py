@@ -66,7 +66,7 @@ def segmentation(recipe: SegmentationRecipe, device: torch.device, split: dict[s
             train=len(opened.train), val=len(opened.val), held_out=opened.held_out, classes=len(palette.classes)
         ),
         notes=tuple(notes),
-        alarms=lambda plan: _alarms(full, len(opened.train), plan),
+        alarms=lambda plan: alarms(full, len(opened.train), plan),
     )
 
 
@@ -115,7 +115,7 @@ def _weights(source: PixelSource, balance: float) -> torch.Tensor:
     return balanced(torch.from_numpy(source.pixels), balance)
 
 
-def _alarms(recipe: SegmentationRecipe, images: int, plan: Plan) -> list[str]:
+def alarms(recipe: SegmentationRecipe, images: int, plan: Plan) -> list[str]:
     """What will probably go wrong with this recipe on that many pictures."""
     found = length_warnings(recipe, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps)
     if not recipe.init and images < _FEW:

@@ -20,7 +20,6 @@ from convnext.data.pixels import PixelSource
 from convnext.heads.config import ONCE, Views
 from convnext.recipes.recipe import read_recipe
 from convnext.run import RECIPE, reopen_labelled
-from convnext.segmenter import adapted
 from convnext.study.class_pictures import overlaid
 from convnext.study.detection import PICTURES, WIDE, check_same_classes, fresh_folder, picked
 from convnext.study.panels import beside
@@ -49,7 +48,7 @@ def evaluate_segmenter_on(
     the data's classes are not the segmenter's.
     """
     loaded, held_out = load_segmenter(model, device=device), None
-    input = adapted(loaded.card.input, short=short, window=window)
+    input = loaded.card.input.adapted(short=short, window=window)
     if data:
         limit = LoaderConfig().max_pixels
         source = open_all_labelled(data, labels=labels, max_pixels=limit, skip_bad=skip_bad)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from convnext.weights.load_detector import is_detector
-from convnext.weights.load_segmenter import is_segmenter
+from convnext.weights import load_detector, load_segmenter
 
 Kind = Literal["classifier", "detector", "segmenter"]
 
@@ -14,6 +13,8 @@ Kind = Literal["classifier", "detector", "segmenter"]
 def kind_of(source: str | Path) -> Kind:
     """Whether a run's folder, a file or a name means a classifier (or an encoder), a detector or a segmenter. Raises
     UserError where it means nothing."""
-    if is_segmenter(source):
+    if load_detector.NAME.fullmatch(str(source)):  # a detector's name: where it is mistyped, this says so
+        return "detector" if load_detector.is_detector(source) else "classifier"
+    if load_segmenter.is_segmenter(source):
         return "segmenter"
-    return "detector" if is_detector(source) else "classifier"
+    return "detector" if load_detector.is_detector(source) else "classifier"

@@ -37,7 +37,7 @@ from convnext.weights.recognise import recognise
 _MARK = "rpn_head.rpn_conv.weight"
 _OF_CLASSES = re.compile(r"roi_head\.(bbox_head\.(\d\.)?fc_(cls|reg)|mask_head\.(\d\.)?conv_logits)\.")
 _MASKS = "roi_head.mask_head."
-_NAME = re.compile(rf"({'|'.join(KINDS)})_\w+(\.\w+_\w+)?")  # a detector's, and not a file's
+NAME = re.compile(rf"({'|'.join(KINDS)})_\w+(\.\w+_\w+)?")  # a detector's, and not a file's
 
 
 class LoadedDetector(NamedTuple):
@@ -83,7 +83,7 @@ def _located(source: str | Path) -> tuple[Path, PublishedDetector | None]:
     row = rows.get(text)
     if row is not None:
         return download(row.location, sha256=""), row
-    if _NAME.fullmatch(text) and not Path(text).exists():
+    if NAME.fullmatch(text) and not Path(text).exists():
         raise UserError(
             f"There are no published weights '{text}'.{nearest(text, rows)} `convnext weights list --detectors` shows "
             "them all."

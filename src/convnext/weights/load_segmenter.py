@@ -34,11 +34,11 @@ from convnext.weights.recognise import recognise
 from convnext.weights.segmenters import NUM_CLASSES, PublishedSegmenter, published_segmenters
 
 _MARKS = ("decode_head.conv_seg.weight", "decode_head.classifier.weight", "decode_head.bias")
-_NAME = re.compile(rf"({'|'.join(SEGMENTERS)})_\w+(\.\w+_\w+)?")  # a segmenter's, and not a file's
+NAME = re.compile(rf"({'|'.join(SEGMENTERS)})_\w+(\.\w+_\w+)?")  # a segmenter's, and not a file's
 _HEADS = ("decode_head.", "auxiliary_head.")
 _NORM = re.compile(r"norm(\d)\.(weight|bias)")
 _NORM_HF = re.compile(r"hidden_states_norms\.stage(\d)\.(weight|bias)")
-_FRESH = re.compile(r"(decode_head|auxiliary_head)\.(conv_seg\.|convs\.\d\.weight$|bias$)")
+_FRESH = re.compile(r"(decode_head|auxiliary_head)\.(conv_seg\.(weight|bias)|convs\.\d\.weight|bias)")
 
 
 class LoadedSegmenter(NamedTuple):
@@ -93,7 +93,7 @@ def _located(source: str | Path) -> tuple[Path, PublishedSegmenter | None]:
     row = rows.get(text)
     if row is not None:
         return download(row.location, sha256=""), row
-    if _NAME.fullmatch(text) and not Path(text).exists():
+    if NAME.fullmatch(text) and not Path(text).exists():
         raise UserError(
             f"There are no published weights '{text}'.{nearest(text, rows)} `convnext weights list --segmenters` shows "
             "them all."

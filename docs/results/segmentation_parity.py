@@ -1,0 +1,184 @@
+# ruff: noqa: T201 - it prints a table
+"""UPerNet beside mmsegmentation's, with equal weights: prints the table of segmentation-parity.md.
+
+Needs mmsegmentation 1.2.2 and a module that makes it run without mmcv's compiled operations (or mmcv itself: leave
+`--stand-in` out). Both segmenters have the same backbone, ours (proven in parity.md), and the same weights, all of them
+random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnext.data.config import PixelConfig
+from convnext.heads.config import Views
+from convnext.heads.encoder_decoder import EncoderDecoder
+from convnext.networks.config import segmenter_config
+from convnext.networks.segmenter import build_segmenter
+from convnext.tasks.segment import segment
+
+K = 150
+SIZES = [(128, 160), (97, 131)]
+
+
+def randomised(model: nn.Module, seed: int) -> None:
+    """Every tensor random, norms and statistics too."""
+    torch.manual_seed(seed)
+    for name, value in model.state_dict().items():
+        if name.endswith("running_var") or (value.ndim == 1 and name.endswith("weight")):
+            value.uniform_(0.5, 1.5)
+        elif value.is_floating_point() and value.ndim == 1:
+            value.normal_(0, 0.3)
+        elif value.is_floating_point():
+            value.normal_(0, value[0].numel() ** -0.5)
+
+
+def reference(ours: EncoderDecoder) -> Any:
+    """mmsegmentation's segmenter of the official configuration around our backbone, with our weights."""
+    from mmseg.models.decode_heads import FCNHead, UPerHead
+    from mmseg.models.segmentors import EncoderDecoder as Theirs
+
+    channels: Any = ours.backbone.channels
+    common = {"dropout_ratio": 0.0, "num_classes": K, "norm_cfg": {"type": "BN"}, "align_corners": False}
+    model = Theirs.__new__(Theirs)
+    nn.Module.__init__(model)
+    model.backbone = ours.backbone
+    loss = {"type": "CrossEntropyLoss", "use_sigmoid": False}
+    model.decode_head = UPerHead(
+        in_channels=channels,
+        in_index=[0, 1, 2, 3],
+        pool_scales=(1, 2, 3, 6),
+        channels=512,
+        loss_decode={**loss, "loss_weight": 1.0},
+        **common,
+    )
+    model.auxiliary_head = FCNHead(
+        in_channels=channels[2],
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        loss_decode={**loss, "loss_weight": 0.4},
+        **common,
+    )
+    for name in ("decode_head", "auxiliary_head"):
+        state = getattr(ours, name).state_dict()
+        getattr(model, name).load_state_dict(state)
+    model.align_corners, model.out_channels, model.num_classes = False, K, K
+    return model
+
+
+def apart(ours: Tensor, theirs: Tensor) -> float:
+    """The largest difference by the largest value."""
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def losses(theirs: Any, maps: list[Tensor], targets: Tensor) -> dict[str, Tensor]:
+    """mmsegmentation's losses of both heads."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=target[None])) for target in targets]
+    found = {}
+    for name, head in (("pixel", theirs.decode_head), ("auxiliary", theirs.auxiliary_head)):
+        found[name] = head.loss_by_feat(head.forward(maps), samples)["loss_ce"]
+    return found
+
+
+def one(name: str, size: tuple[int, int], seed: int) -> dict[str, float]:
+    ours = build_segmenter(segmenter_config(name, num_classes=K))
+    for module in ours.modules():
+        if isinstance(module, nn.Dropout2d):
+            module.p = 0.0
+    randomised(ours, seed)
+    theirs = reference(ours)
+    images, targets = torch.randn(2, 3, *size), torch.randint(0, K, (2, *size))
+    targets[:, :9] = 255
+    rows: dict[str, float] = {}
+    ours.eval()
+    theirs.eval()
+    with torch.no_grad():
+        maps = ours.backbone(images)
+        rows["head's logits"] = apart(ours.decode_head(maps), theirs.decode_head.forward(maps))
+        ours.decode_head.as_published = True
+        rows["merged as published"] = apart(ours.decode_head(maps), theirs.decode_head.forward(maps))
+        ours.decode_head.as_published = False
+    ours.train()
+    theirs.train()
+    before = {n: v.clone() for n, v in ours.state_dict().items()}
+    ours_losses = ours(images, targets)
+    ours.load_state_dict(before)  # batch norm's statistics moved
+    maps = ours.backbone(images)
+    theirs_losses = losses(theirs, maps, targets)
+    for part, value in ours_losses.items():
+        rows[f"loss: {part}"] = abs(float(value) / float(theirs_losses[part]) - 1)
+    parameters = [p for n, p in ours.named_parameters() if n.startswith("decode_head.")]
+    names = [n.removeprefix("decode_head.") for n, _ in ours.named_parameters() if n.startswith("decode_head.")]
+    mine = torch.autograd.grad(ours_losses["pixel"], parameters)
+    own = dict(theirs.decode_head.named_parameters())
+    their = torch.autograd.grad(theirs_losses["pixel"], [own[n] for n in names])
+    whole = max(float(g.abs().max()) for g in their)
+    rows["gradients, largest"] = max(float((a - b).abs().max()) for a, b in zip(mine, their, strict=True)) / whole
+    return rows
+
+
+@torch.inference_mode()
+def inference(name: str, seed: int) -> dict[str, float]:
+    """Pixels whose class differs, of all: windows, the whole picture, several views; against mmsegmentation's own."""
+    ours = build_segmenter(segmenter_config(name, num_classes=K)).eval()
+    randomised(ours, seed)
+    theirs = reference(ours).eval()
+    height, width = 120, 200
+    image = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 20), size=(height, width), mode="bilinear")[0]
+    image = (image * 255).byte()
+    plain = PixelConfig(short=0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    device, meta = torch.device("cpu"), [{"ori_shape": (height, width), "img_shape": (height, width)}]
+    from mmengine.config import ConfigDict
+
+    rows: dict[str, float] = {}
+    for mode, window, stride in (("windows", 64, 43), ("whole", 0, 1)):
+        theirs.test_cfg = ConfigDict(mode="slide" if window else "whole", crop_size=(64, 64), stride=(43, 43))
+        look = PixelConfig(0, 2048, window, stride, plain.mean, plain.std)
+        expected = theirs.inference(image[None].float() / 255, meta).argmax(1)[0]
+        found = segment(ours, image, input=look, device=device)
+        rows[mode] = float((found != expected).float().mean())
+        tiled = segment(ours, image, input=look, device=device, megabytes=4)
+        rows[f"{mode}, in parts"] = float((tiled != expected).float().mean())
+        views = segment(ours, image, input=look, device=device, views=Views((1.0,), flip=True))
+        both = expected_views(theirs, image, meta)
+        rows[f"{mode}, mirrored too"] = float((views != both).float().mean())
+    return rows
+
+
+def expected_views(theirs: Any, image: Tensor, meta: Any) -> Tensor:
+    """mmsegmentation 0.x's aug_test of a picture and its mirror image."""
+    x = image[None].float() / 255
+    once = theirs.inference(x, meta).softmax(1)
+    return (once + theirs.inference(x.flip(3), meta).softmax(1).flip(3)).argmax(1)[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stand-in", default="", help="a module that is imported first")
+    parser.add_argument("--models", nargs="+", default=["upernet_convnext_tiny", "upernet_convnext_base"])
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    if args.stand_in:
+        importlib.import_module(args.stand_in)
+    for name in args.models:
+        for size in SIZES:
+            print(f"\n{name}, {size[0]} x {size[1]}")
+            for part, off in one(name, size, seed=0).items():
+                print(f"| {part} | {off:.1e} |")
+    print(f"\n{args.models[0]}: pixels of another class, of all")
+    for part, off in inference(args.models[0], seed=1).items():
+        print(f"| {part} | {off:.1e} |")
+
+
+if __name__ == "__main__":
+    main()
