@@ -174,6 +174,14 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         opened(tmp_path, skip_bad=True)
 
 
+def test_pictures_and_label_maps_that_do_not_belong_together(tmp_path: Path) -> None:
+    picture, labels = scene(0)
+    save(tmp_path / "images" / "town" / "a.png", picture)
+    save(tmp_path / "annotations" / "village" / "a.png", labels)
+    with pytest.raises(UserError, match=r"1 pictures without a label map in .*, as town/a.png"):
+        opened(tmp_path)
+
+
 def test_a_label_map_that_changed_later_is_a_bad_image(tmp_path: Path) -> None:
     data = opened(labelled(tmp_path))
     save(tmp_path / "annotations" / "train" / "2.png", np.full((48, 64), 77, dtype=np.uint8))

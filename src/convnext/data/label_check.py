@@ -64,6 +64,8 @@ def checked(
     pairs = [_matched(part, problems) for part in parts]
     by_colour = palette is not None and palette.by_colour
     seen = _looked_through(list(zip(parts, pairs, strict=True)), by_colour=by_colour, max_pixels=max_pixels)
+    if not all(pairs):  # none of its pictures has a label map: whatever else is wrong, that says why
+        raise UserError(problems.text(0))
     if palette is None:
         palette = _occurring([one for part in seen for one in part], where)
     sources, counts = [], np.zeros((len(parts), len(palette.classes)), dtype=np.int64)
@@ -104,7 +106,7 @@ def _matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
         else:
             taken.add(key)
             pairs.append((str(picture), str(labels[key])))
-    for key in labels.keys() - taken:
+    for key in sorted(labels.keys() - taken):
         problems.add(f"label maps without a picture in {part.images}", printable(str(labels[key])))
     return pairs
 
