@@ -26,9 +26,11 @@ from convnext.weights.load_segmenter import (
     load_segmenter,
     recognise_segmenter,
     segmenter_of,
+    with_official_names,
 )
 from convnext.weights.segmenters import published_segmenters
 
+KEYS = Path(__file__).parents[3] / "shared" / "facts" / "keys_upernet_t.json"
 TINY = ModelConfig("convnext_atto", layer_scale_init_value=1.0)
 CONFIGS = {
     "upernet": SegmenterConfig(TINY, 5, width=16, auxiliary_width=8),
@@ -120,6 +122,19 @@ def test_the_catalogue() -> None:
         assert row.crop == (640 if "22k" in row.name else 512)
         assert row.miou < row.miou_views
         assert is_segmenter(row.name)
+
+
+def test_every_tensor_of_the_official_file_is_accounted_for() -> None:
+    """Names and shapes of the official ADE20K file of ConvNeXt-T."""
+    if not KEYS.is_file():
+        pytest.skip(f"{KEYS} is not here: the published key layouts lie beside the project's root")
+    shapes = json.loads(KEYS.read_text())
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    config = recognise_segmenter(with_official_names(state), "the official file")
+    with torch.device("meta"):
+        expected = build_segmenter(config).state_dict()
+    assert {name: list(value.shape) for name, value in expected.items()} == shapes
+    assert (config.head, config.num_classes, config.width, config.auxiliary_width) == ("upernet", 150, 512, 256)
 
 
 def test_every_published_model_is_recognised_from_names_and_shapes() -> None:
