@@ -117,7 +117,7 @@ def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, re
     saved = resume and (out / LAST).is_file()  # a run can be killed before its first checkpoint
     seed_everything(recipe.loop.seed)
     model, fresh = parts.build(not saved)
-    state = _state(recipe, model, device)
+    state, task = _state(recipe, model, device), parts.task(plan)
     if not resume:
         distributed.barrier()  # every rank has what it needs: only now is anything written
         if distributed.is_main():
@@ -126,7 +126,7 @@ def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, re
     seed_everything(mix_seed(recipe.loop.seed, distributed.rank()))
     loop = Loop(
         state=state,
-        task=parts.task(plan),
+        task=task,
         model=parallelize(
             model,
             activation_checkpointing=recipe.loop.activation_checkpointing,

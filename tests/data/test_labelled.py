@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from convnext.core.errors import UserError
+from convnext.data import label_check
 from convnext.data.decode import BadImage
 from convnext.data.labelled import OpenedPixels, is_labelled, open_all_labelled, open_labelled
 from convnext.data.pixels import read_codes
@@ -42,7 +43,10 @@ def test_parts_that_the_data_has(tmp_path: Path) -> None:
     assert data.train.classes == ("sky", "ground", "box")
     assert data.note.startswith("Found 6 pictures, 3 classes (rarest: ")
     assert "3 images in 'val' to validate on" in data.note
+    looked = data.split.pop("looked")
     assert data.split == {"seed": 0, "fraction": 0.25, "kind": "given", "val": ["0.png", "1.png", "2.png"]}
+    assert (looked["values"], looked["left_out"]) == (None, [[], []])
+    assert [sum(part) for part in looked["pixels"]] == [6 * (48 * 64 - 1), 3 * (48 * 64 - 1)]
     picture, labels = scene(1)
     assert torch.equal(data.train.read(1), torch.from_numpy(picture).permute(2, 0, 1))
     found = data.train.labels(1)
@@ -150,7 +154,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert "has 5 problems" in text
     assert "1 pictures without a label map" in text
     assert "1 label maps without a picture" in text
-    assert "values that is no class" in text or "values that are no class (the 3 classes have 0 to 2)" in text
+    assert "1 label maps with values that are no class (the 3 classes have 0 to 2)" in text
     assert "1.png: values that are no class: 9" in text
     assert (
         "label maps of another size than their picture, as 2.png: it has 64 x 48 pixels, its label map 64 x 40" in text
@@ -180,6 +184,66 @@ def test_pictures_and_label_maps_that_do_not_belong_together(tmp_path: Path) -> 
     save(tmp_path / "annotations" / "village" / "a.png", labels)
     with pytest.raises(UserError, match=r"1 pictures without a label map in .*, as town/a.png"):
         opened(tmp_path)
+
+
+def test_a_saved_split_spares_looking_label_maps_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in split.json gives the same pictures, classes and counts; pairs that were left out stay out."""
+    root = spoiled(tmp_path)
+    (root / "classes.txt").unlink()
+    save(root / "annotations" / "train" / "1.png", np.full((48, 64), 77, dtype=np.uint8))  # now a class of its own
+    first = opened(root, skip_bad=True)
+    split = json.loads(json.dumps(first.split))
+    monkeypatch.setattr(label_check, "read_codes", None)
+    again = opened(root, split=split)
+    assert again.split == first.split
+    for one, other in ((first.train, again.train), (first.val, again.val)):
+        assert [one.name(i) for i in range(len(one))] == [other.name(i) for i in range(len(other))]
+        assert one.palette == other.palette
+        assert np.array_equal(one.pixels, other.pixels)  # type: ignore[arg-type]
+    assert [again.train.name(i) for i in range(len(again.train))] == ["1.png", "4.png", "5.png"]
+    assert again.train.classes == ("class 0", "class 1", "class 2", "class 77")
+    for broken in ({"values": [1]}, {"values": [1, 2], "pixels": [[1]], "left_out": []}, 7):
+        with pytest.raises(UserError, match="other classes or parts"):
+            opened(root, split=split | {"looked": broken})
+
+
+def test_pixels_are_counted_beside_any_number_of_other_colours(tmp_path: Path) -> None:
+    """Borders that an editor smoothed have thousands of colours: "others" leaves them out, and nothing else."""
+    pixels = np.zeros((60, 60, 3), dtype=np.uint8)
+    pixels[..., 1] = np.arange(60)[:, None] * 4
+    pixels[..., 2] = np.arange(60)[None] * 4
+    pixels[:10] = (255, 0, 0)
+    pixels[10:20] = (0, 0, 1)
+    save(tmp_path / "images" / "a.png", pixels)
+    save(tmp_path / "annotations" / "a.png", pixels)
+    classes = [{"name": "a", "colour": "#ff0000"}, {"name": "b", "colour": "#000001"}]
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": classes, "others": "ignored"}))
+    data = opened(tmp_path, val_fraction=0.0)
+    assert data.train.pixels is not None
+    assert data.train.pixels.tolist() == [600, 600]
+    (tmp_path / "labels.json").write_text(json.dumps({"classes": classes}))
+    with pytest.raises(UserError, match="colours that are no class"):
+        opened(tmp_path)
+
+
+def test_names_above_the_data_are_told_and_never_replace_ade20ks(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("sky\nground\nbox\n")
+    data = opened(labelled(tmp_path / "mine", names=False))
+    assert data.train.classes == ("sky", "ground", "box")
+    assert f"The classes' names are those of {tmp_path / 'classes.txt'}." in data.note
+    picture, labels = scene(3)
+    for part in ("training", "validation"):
+        save(tmp_path / "ade" / "images" / part / "ADE_1.jpg", picture)
+        save(tmp_path / "ade" / "annotations" / part / "ADE_1.png", labels)
+    assert len(opened(tmp_path / "ade").train.classes) == 150
+
+
+@pytest.mark.parametrize("suffix", [3, "../x", None])
+def test_a_suffix_is_a_part_of_a_name(tmp_path: Path, suffix: Any) -> None:
+    root = labelled(tmp_path)
+    (root / "labels.json").write_text(json.dumps({"classes": ["a", "b", "c"], "suffix": suffix}))
+    with pytest.raises(UserError, match="what is added to the names"):
+        opened(root)
 
 
 def test_a_label_map_that_changed_later_is_a_bad_image(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ N pictures, K classes. A code is what stands in a label map's pixel (`palette`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from convnext.data.problems import Problems
 from convnext.data.source import Strings, printable
 from convnext.ops.pixels import IGNORED, MOST_CLASSES
 
-_KEPT = 1000  # different codes of one label map that are remembered; one with more is no label map
+_KEPT = 1000  # different codes of one label map, unknown ones, that are remembered
 _THREADS = 8
 
 
@@ -51,46 +51,90 @@ class _Seen(NamedTuple):
     """Why the label map cannot be read."""
 
 
+class Checked(NamedTuple):
+    """Pictures with label maps that nothing is wrong with."""
+
+    sources: list[PixelSource]
+    """Of each part."""
+    words: str
+    """What the first part holds."""
+    notes: list[str]
+    """What was left out."""
+    record: dict[str, Any]
+    """{"values", "pixels", "left_out"}: what looking through them told, to be saved as JSON (`as_recorded`)."""
+
+
 def checked(
     parts: Sequence[Pairs], palette: Palette | None, *, where: Path, max_pixels: int, skip_bad: bool
-) -> tuple[list[PixelSource], str, list[str]]:
-    """A source for each part; what the first one holds, in words; notes.
+) -> Checked:
+    """Looks every label map through, once, for what is wrong shows in its pixels.
 
     palette: None: the values that occur are the classes. skip_bad: pairs that something is wrong with are left out, and
-    a note says which. Every label map is read once, for what is wrong shows in its pixels. Raises UserError with a
-    summary of all that is wrong.
+    a note says which. Raises UserError with a summary of all that is wrong.
     """
     problems = Problems(where)
     pairs = [_matched(part, problems) for part in parts]
-    by_colour = palette is not None and palette.by_colour
-    seen = _looked_through(list(zip(parts, pairs, strict=True)), by_colour=by_colour, max_pixels=max_pixels)
     if not all(pairs):  # none of its pictures has a label map: whatever else is wrong, that says why
         raise UserError(problems.text(0))
-    if palette is None:
-        palette = _occurring([one for part in seen for one in part], where)
-    sources, counts = [], np.zeros((len(parts), len(palette.classes)), dtype=np.int64)
-    for number, (part, found, looks) in enumerate(zip(parts, pairs, seen, strict=True)):
-        good = []
-        for (picture, label), look in zip(found, looks, strict=True):
-            classes = _judged(picture, look, palette, problems)
-            if classes is not None:
-                good.append((picture, label))
-                counts[number] += classes
-        pictures, labels = ([pair[i] for pair in good] for i in range(2))
-        sources.append(
-            PixelSource(
-                part.images,
-                Strings(pictures),
-                part.labels,
-                Strings(labels),
-                palette,
-                max_pixels=max_pixels,
-                pixels=counts[number],
-            )
-        )
-    if (problems.found and not skip_bad) or not all(len(source) for source in sources):
+    seen = _looked_through(list(zip(parts, pairs, strict=True)), palette, max_pixels=max_pixels)
+    values = None if palette else _occurring([one for part in seen for one in part], where)
+    palette = palette or numbered(values or ())
+    good: list[list[tuple[str, str]]] = []
+    counts = np.zeros((len(parts), len(palette.classes)), dtype=np.int64)
+    for number, (found, looks) in enumerate(zip(pairs, seen, strict=True)):
+        judged = [_judged(pair[0], look, palette, problems) for pair, look in zip(found, looks, strict=True)]
+        good.append([pair for pair, classes in zip(found, judged, strict=True) if classes is not None])
+        counts[number] = sum(classes for classes in judged if classes is not None)
+    if (problems.found and not skip_bad) or not all(good):
         raise UserError(problems.text(0))
-    return sources, _words(sources[0], counts[0]), [problems.note(0).rstrip()] if problems.found else []
+    sources = _sources(parts, good, palette, counts, max_pixels)
+    left_out = [sorted({a for a, _ in all_} - {a for a, _ in kept}) for all_, kept in zip(pairs, good, strict=True)]
+    record = {"values": values, "pixels": counts.tolist(), "left_out": left_out}
+    notes = [problems.note(0).rstrip()] if problems.found else []
+    return Checked(sources, _words(sources[0], counts[0]), notes, record)
+
+
+def as_recorded(
+    parts: Sequence[Pairs], palette: Palette | None, record: Mapping[str, Any], *, where: Path, max_pixels: int
+) -> Checked:
+    """The same as `checked` told before, by its record: no label map is read. Raises UserError where the record is
+    none, or of other data."""
+    try:
+        palette = palette or numbered([int(value) for value in record["values"]])
+        counts = np.array(record["pixels"], dtype=np.int64).reshape(len(parts), len(palette.classes))
+        left_out = [set(names) for names in record["left_out"]]
+        pairs = [
+            [pair for pair in _matched(part, Problems(where)) if pair[0] not in left]
+            for part, left in zip(parts, left_out, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{where} has other classes or parts than when the run was started. Put it back as it was, or start a new "
+            "run."
+        ) from None
+    sources = _sources(parts, pairs, palette, counts, max_pixels)
+    return Checked(sources, _words(sources[0], counts[0]), [], dict(record))
+
+
+def _sources(
+    parts: Sequence[Pairs],
+    pairs: Sequence[list[tuple[str, str]]],
+    palette: Palette,
+    counts: np.ndarray,
+    max_pixels: int,
+) -> list[PixelSource]:
+    return [
+        PixelSource(
+            part.images,
+            Strings([picture for picture, _ in found]),
+            part.labels,
+            Strings([label for _, label in found]),
+            palette,
+            max_pixels=max_pixels,
+            pixels=pixels,
+        )
+        for part, found, pixels in zip(parts, pairs, counts, strict=True)
+    ]
 
 
 def _matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
@@ -121,7 +165,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
 
 
 def _looked_through(
-    parts: Sequence[tuple[Pairs, list[tuple[str, str]]]], *, by_colour: bool, max_pixels: int
+    parts: Sequence[tuple[Pairs, list[tuple[str, str]]]], palette: Palette | None, *, max_pixels: int
 ) -> list[list[_Seen]]:
     """Every pair of every part, looked at by some threads (decoding lets go of Python's lock)."""
     found: list[list[_Seen]] = []
@@ -130,7 +174,7 @@ def _looked_through(
         done = 0
         for part, pairs in parts:
             looks = []
-            for look in pool.map(partial(_look, part=part, by_colour=by_colour, max_pixels=max_pixels), pairs):
+            for look in pool.map(partial(_look, part=part, palette=palette, max_pixels=max_pixels), pairs):
                 looks.append(look)
                 done += 1
                 shown.update(done)
@@ -138,8 +182,8 @@ def _looked_through(
     return found
 
 
-def _look(pair: tuple[str, str], *, part: Pairs, by_colour: bool, max_pixels: int) -> _Seen:
-    nothing = np.zeros(0, dtype=np.int64)
+def _look(pair: tuple[str, str], *, part: Pairs, palette: Palette | None, max_pixels: int) -> _Seen:
+    nothing, by_colour = np.zeros(0, dtype=np.int64), palette is not None and palette.by_colour
     try:
         data = (part.labels / pair[1]).read_bytes()
         codes = read_codes(data, name=pair[1], max_pixels=max_pixels, by_colour=by_colour)
@@ -147,25 +191,29 @@ def _look(pair: tuple[str, str], *, part: Pairs, by_colour: bool, max_pixels: in
         return _Seen(None, (0, 0), nothing, nothing, error.strerror or str(error))
     except BadImage as error:
         return _Seen(None, (0, 0), nothing, nothing, error.reason)
-    height, width = codes.shape
     if by_colour:
         values, counts = np.unique(codes, return_counts=True)
     else:
         counts = np.bincount(codes.reshape(-1))
         values = np.flatnonzero(counts)
         counts = counts[values]
-    return _Seen(header_size(part.images / pair[0]), (height, width), values[:_KEPT], counts[:_KEPT])
+    if palette is not None:  # a photograph in a label map's place has a code for every pixel: enough to be told
+        classes, unknown = palette.decoded(values)
+        kept = (classes != IGNORED) | np.isin(values, unknown[:_KEPT])
+        values, counts = values[kept], counts[kept]
+    height, width = codes.shape
+    return _Seen(header_size(part.images / pair[0]), (height, width), values, counts)
 
 
-def _occurring(seen: Sequence[_Seen], where: Path) -> Palette:
-    """A class for each value that occurs. Raises UserError where those are no classes."""
+def _occurring(seen: Sequence[_Seen], where: Path) -> list[int]:
+    """The values that occur. Raises UserError where those are no classes."""
     values = sorted({int(code) for one in seen for code in one.codes} - {IGNORED})
     if not 2 <= len(values) <= MOST_CLASSES:
         raise UserError(
             f"The label maps in {where} have {len(values)} different values, and 2 to {MOST_CLASSES} classes can be "
             "told apart. Say what the values mean: classes.txt, a name a line, or a mapping file (--labels)."
         )
-    return numbered(values)
+    return values
 
 
 def _judged(picture: str, look: _Seen, palette: Palette, problems: Problems) -> np.ndarray | None:
@@ -180,28 +228,24 @@ def _judged(picture: str, look: _Seen, palette: Palette, problems: Problems) -> 
         return None
     classes, unknown = palette.decoded(look.codes)
     if len(unknown):
-        kind = "label maps with colours that are no class" if palette.by_colour else None
-        most = f"the {len(palette.classes)} classes have {_range(palette)}"
-        problems.add(
-            kind or f"label maps with values that are no class ({most})",
-            f"{name}: {code_words(unknown, palette.by_colour)}",
-        )
+        kind = "label maps with colours that are no class"
+        if not palette.by_colour:
+            values = [code for codes in palette.codes for code in codes]
+            span = f"the {len(palette.classes)} classes have {min(values)} to {max(values)}"
+            kind = f"label maps with values that are no class ({span})"
+        problems.add(kind, f"{name}: {code_words(unknown, palette.by_colour)}")
         return None
     kept = classes != IGNORED
     return np.bincount(classes[kept], weights=look.counts[kept], minlength=len(palette.classes)).astype(np.int64)
-
-
-def _range(palette: Palette) -> str:
-    values = [code for codes in palette.codes for code in codes]
-    return f"{min(values)} to {max(values)}"
 
 
 def _words(source: PixelSource, counts: np.ndarray) -> str:
     """What a source holds: pictures, classes, and which of those are rare."""
     classes, total = source.classes, max(int(counts.sum()), 1)
     absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
-    rarest = min((count, name) for name, count in zip(classes, counts.tolist(), strict=True) if count or not total)
-    words = f"{len(source):,} pictures, {len(classes)} classes (rarest: {rarest[1]}, {100 * rarest[0] / total:.2g} %)"
+    there = [(count, name) for name, count in zip(classes, counts.tolist(), strict=True) if count]
+    rarest = f" (rarest: {min(there)[1]}, {100 * min(there)[0] / total:.2g} %)" if there else ""
+    words = f"{len(source):,} pictures, {len(classes)} classes{rarest}"
     if absent:
         few = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         words += f" of which {len(absent)} do not occur ({few})"

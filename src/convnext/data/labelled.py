@@ -19,12 +19,12 @@ picture's name and lies at the same place below its folder.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.label_check import Pairs, checked
+from convnext.data.label_check import Pairs, as_recorded, checked
 from convnext.data.palette import Palette, ade20k, read_mapping, read_names
 from convnext.data.parted import Parted, drawn_parts, given_parts
 from convnext.data.pixels import LABEL_SUFFIXES, PixelSource
@@ -62,6 +62,8 @@ class _Layout:
     val: _Part | None
     palette: Palette | None
     """None: the values that occur are the classes."""
+    notes: tuple[str, ...] = ()
+    """Where the classes' names were found, where that is not in the data's folder."""
 
 
 def is_labelled(data: str | Path, labels: str = "") -> bool:
@@ -87,8 +89,9 @@ def open_labelled(
 ) -> OpenedPixels:
     """Opens pictures with label maps for training; the top of this file lists what is accepted.
 
-    labels: a mapping file; empty: what the data says itself. val_fraction, seed, split: as in `scenes.open_scenes`.
-    skip_bad: leave out pairs that something is wrong with, instead of refusing them all.
+    labels: a mapping file; empty: what the data says itself. val_fraction, seed, split: as in `scenes.open_scenes`; a
+    saved split also says what looking all label maps through told, which then is not done again. skip_bad: leave out
+    pairs that something is wrong with, instead of refusing them all.
 
     Raises UserError saying what was found and what to do, for a layout that is not accepted, and for pairs that
     something is wrong with: all of them in one summary.
@@ -99,16 +102,19 @@ def open_labelled(
         raise UserError(f"{data} has a '{layout.val.name}' part but no 'train' part. Add one beside it.")
     parts = [part for part in (layout.train, layout.val) if part is not None]
     pairs = [Pairs(part.images, part.labels, part.suffix) for part in parts]
-    sources, found, left_out = checked(
-        pairs, layout.palette, where=Path(data), max_pixels=max_pixels, skip_bad=skip_bad
-    )
-    if layout.val is not None:
-        opened = given_parts(
-            sources[0], sources[1], layout.val.name, split, found=found, seed=seed, fraction=val_fraction
-        )
+    record, where = (split or {}).get("looked"), Path(data)
+    if record is None:
+        looked = checked(pairs, layout.palette, where=where, max_pixels=max_pixels, skip_bad=skip_bad)
+    else:  # a run that goes on, or is judged: what was told at its start still holds
+        looked = as_recorded(pairs, layout.palette, record, where=where, max_pixels=max_pixels)
+    first, found = looked.sources[0], looked.words
+    if layout.val is None:
+        opened = drawn_parts(first, split, data, found=found, seed=seed, fraction=val_fraction)
     else:
-        opened = drawn_parts(sources[0], split, data, found=found, seed=seed, fraction=val_fraction)
-    return Parted(opened.train, opened.val, opened.held_out, "\n".join([opened.note, *left_out]), opened.split)
+        val, name = looked.sources[1], layout.val.name
+        opened = given_parts(first, val, name, split, found=found, seed=seed, fraction=val_fraction)
+    note = "\n".join([opened.note, *layout.notes, *looked.notes])
+    return replace(opened, note=note, split=opened.split | {"looked": looked.record})
 
 
 def open_all_labelled(data: str | Path, *, labels: str, max_pixels: int, skip_bad: bool) -> PixelSource:
@@ -117,8 +123,7 @@ def open_all_labelled(data: str | Path, *, labels: str, max_pixels: int, skip_ba
     part = layout.val or layout.train
     assert part is not None
     pairs = [Pairs(part.images, part.labels, part.suffix)]
-    sources, _, _ = checked(pairs, layout.palette, where=Path(data), max_pixels=max_pixels, skip_bad=skip_bad)
-    return sources[0]
+    return checked(pairs, layout.palette, where=Path(data), max_pixels=max_pixels, skip_bad=skip_bad).sources[0]
 
 
 def _layout(data: str | Path, labels: str) -> _Layout:
@@ -131,21 +136,19 @@ def _layout(data: str | Path, labels: str) -> _Layout:
     palette, content = read_mapping(mapping) if labels or mapping.is_file() else (None, {})
     train, val = (_given_part(content, name, path, mapping) for name in ("train", "val"))
     if train is None and val is None:
-        train, val = _standard(path, content.get("suffix", ""))
+        train, val = _standard(path, _suffix(content, mapping))
     if train is None and val is None:
         raise UserError(f"{path} holds no label maps. {LAYOUT.format(root=path)}")
-    if palette is None:
-        palette = _named(path, train or val)
-    return _Layout(train, val, palette)
-
-
-def _named(path: Path, part: _Part | None) -> Palette | None:
-    """The classes that the layout names."""
-    for folder in (path, path.resolve().parent):
-        if (folder / _NAMES).is_file():
-            return read_names(folder / _NAMES)
-    official = part is not None and part.name in ("training", "validation") and part.labels.parent.name == _LABELS[0]
-    return ade20k() if official else None
+    if palette is not None:
+        return _Layout(train, val, palette)
+    part, above = train or val, path.resolve().parent / _NAMES
+    if (path / _NAMES).is_file():
+        return _Layout(train, val, read_names(path / _NAMES))
+    if part is not None and part.name in (_TRAIN[0], _VAL[0]) and part.labels.parent.name == _LABELS[0]:
+        return _Layout(train, val, ade20k())
+    if above.is_file():
+        return _Layout(train, val, read_names(above), (f"The classes' names are those of {above}.",))
+    return _Layout(train, val, None)
 
 
 def _given_part(content: Any, name: str, root: Path, mapping: Path) -> _Part | None:
