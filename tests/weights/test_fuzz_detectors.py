@@ -16,7 +16,8 @@ from convnext.models.config import ModelConfig
 from convnext.networks.config import DetectorConfig
 from convnext.networks.detector import build_detector
 from convnext.weights.files import DetectorCard, save_model
-from convnext.weights.load_detector import is_detector, load_detector
+from convnext.weights.kinds import kind_of
+from convnext.weights.load_detector import load_detector
 from painted import INPUT, SMALL
 
 CASES = 100  # of each kind
@@ -50,7 +51,7 @@ def test_a_pickle_with_code_is_refused_and_nothing_runs(place: str, tmp_path: Pa
     else:
         content[place] = evil  # type: ignore[assignment]
     torch.save(content, path)
-    for read in (load_detector, is_detector):
+    for read in (load_detector, kind_of):
         with pytest.raises(UserError, match=r"mask_rcnn\.pth was refused.*Nothing in it was run"):
             read(path)
     assert not mark.exists()

@@ -17,13 +17,13 @@ from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.networks.config import DetectorConfig, cascade_mask_rcnn, detector_config
 from convnext.networks.detector import build_detector
-from convnext.weights import load_detector as module
+from convnext.weights import kinds
 from convnext.weights.detectors import coco_categories, published_detectors
 from convnext.weights.files import Card, DetectorCard, read_any_card, save_model
+from convnext.weights.kinds import kind_of
 from convnext.weights.load import load_model
 from convnext.weights.load_detector import (
     detector_of,
-    is_detector,
     load_detector,
     load_initial_detector,
     recognise_detector,
@@ -170,7 +170,7 @@ def test_the_published_rows() -> None:
         assert Path(row.location).name.startswith(f"{kind}_convnext_{size.removesuffix('_22k')}")
         assert (row.pretrained_on == "ImageNet-22K") == ("22k" in row.location) == ("22k" in row.name)
         assert row.config == detector_config(f"{kind}_convnext_{size.removesuffix('_22k')}", num_classes=80)
-        assert is_detector(row.name)
+        assert kind_of(row.name) == "detector"
         assert detector_of_name(row.name) == row.config
 
 
@@ -199,7 +199,7 @@ def test_a_published_name_downloads_and_says_where_it_is_from(tmp_path: Path, mo
         asked.append(url)
         return path
 
-    monkeypatch.setattr(module, "download", download)
+    monkeypatch.setattr(kinds, "download", download)
     loaded = load_detector(row.name)
     assert asked == [row.location]
     assert loaded.card.source == "mask_rcnn_convnext_tiny.fb_coco (MIT)"
@@ -216,13 +216,13 @@ def test_detectors_and_classifiers_are_told_apart(
     ours: Path, classifier: Path, mask_file: Path, tmp_path: Path
 ) -> None:
     torch.save({"model": from_config(replace(ATTO, num_classes=3)).state_dict()}, tmp_path / "c.pth")
-    assert all(is_detector(source) for source in (ours, ours.parent, mask_file))
-    assert not any(is_detector(source) for source in (classifier, classifier.parent, tmp_path / "c.pth"))
+    assert all(kind_of(source) == "detector" for source in (ours, ours.parent, mask_file))
+    assert all(kind_of(source) == "classifier" for source in (classifier, classifier.parent, tmp_path / "c.pth"))
     assert detector_of(ours) == SMALL
     assert detector_of(classifier) is None
     for nothing in ("no/run", "mask_rcnn_convnext_tinny.fb_coco", tmp_path):
         with pytest.raises(UserError):
-            is_detector(nothing)
+            kind_of(nothing)
 
 
 def test_the_wrong_kind_is_refused_in_words(ours: Path, classifier: Path, mask_file: Path, tmp_path: Path) -> None:

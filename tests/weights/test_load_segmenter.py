@@ -20,8 +20,8 @@ from convnext.weights.export_dense import save_dense
 from convnext.weights.files import Card, SegmenterCard, read_card, read_segmenter_card, save_model
 from convnext.weights.kinds import kind_of
 from convnext.weights.layouts import MMPRETRAIN, translate
+from convnext.weights.load_detector import load_detector
 from convnext.weights.load_segmenter import (
-    is_segmenter,
     load_initial_segmenter,
     load_segmenter,
     recognise_segmenter,
@@ -121,7 +121,7 @@ def test_the_catalogue() -> None:
         assert row.input.window == row.crop
         assert row.crop == (640 if "22k" in row.name else 512)
         assert row.miou < row.miou_views
-        assert is_segmenter(row.name)
+        assert kind_of(row.name) == "segmenter"
 
 
 def test_every_tensor_of_the_official_file_is_accounted_for() -> None:
@@ -169,6 +169,21 @@ def test_what_does_not_fit_is_named(change, says: str, tmp_path: Path) -> None:
 def test_names_that_are_not_there() -> None:
     with pytest.raises(UserError, match="upernet_convnext_base"):
         load_segmenter("upernet_convnext_bas.fb_ade20k")
+
+
+def test_names_of_another_sort_are_refused() -> None:
+    with pytest.raises(UserError, match=r"is a published detector: `convnext.load_detector` loads it"):
+        load_segmenter("mask_rcnn_convnext_tiny.fb_coco")
+    with pytest.raises(UserError, match="is a published segmenter"):
+        load_detector("upernet_convnext_tiny.fb_ade20k")
+
+
+def test_a_folder_may_have_the_name_of_another_sort(tmp_path: Path) -> None:
+    folder = tmp_path / "mask_rcnn_convnext_tiny"
+    folder.mkdir()
+    config = CONFIGS["light"]
+    save_dense(folder / "best.safetensors", weights(config), SegmenterCard(config, PixelConfig()), layout="convnext")
+    assert kind_of(folder) == "segmenter"
 
 
 def test_cards_are_not_mistaken(tmp_path: Path) -> None:

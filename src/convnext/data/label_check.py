@@ -139,9 +139,9 @@ def _sources(
 
 def _matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
     """Pictures and label maps that belong together: paths below their folders."""
-    labels = {str(path.with_suffix("")): path for path in _files(part.labels, LABEL_SUFFIXES)}
+    labels = {str(path.with_suffix("")): path for path in files_in(part.labels, LABEL_SUFFIXES)}
     pairs, taken = [], set()
-    for picture in _files(part.images, IMAGE_SUFFIXES):
+    for picture in files_in(part.images, IMAGE_SUFFIXES):
         key = str(picture.with_suffix("")) + part.suffix
         if key not in labels:
             problems.add(f"pictures without a label map in {part.labels}", printable(str(picture)))
@@ -155,7 +155,7 @@ def _matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
     return pairs
 
 
-def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+def files_in(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     """Files with such endings, below the folder, in the order of their names."""
     for where, folders, names in os.walk(folder):
         folders.sort()

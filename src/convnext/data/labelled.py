@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.label_check import Pairs, as_recorded, checked
+from convnext.data.decode import IMAGE_SUFFIXES
+from convnext.data.label_check import Pairs, as_recorded, checked, files_in
 from convnext.data.palette import Palette, ade20k, read_mapping, read_names
 from convnext.data.parted import Parted, drawn_parts, given_parts
 from convnext.data.pixels import LABEL_SUFFIXES, PixelSource
@@ -124,6 +125,14 @@ def open_all_labelled(data: str | Path, *, labels: str, max_pixels: int, skip_ba
     assert part is not None
     pairs = [Pairs(part.images, part.labels, part.suffix)]
     return checked(pairs, layout.palette, where=Path(data), max_pixels=max_pixels, skip_bad=skip_bad).sources[0]
+
+
+def num_pictures(data: str | Path, *, labels: str) -> int:
+    """How many pictures there are to train on, before anything of them is read. Raises UserError as above."""
+    layout = _layout(data, labels)
+    part = layout.train or layout.val
+    assert part is not None
+    return sum(1 for _ in files_in(part.images, IMAGE_SUFFIXES))
 
 
 def _layout(data: str | Path, labels: str) -> _Layout:

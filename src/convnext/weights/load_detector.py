@@ -12,32 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from convnext.core.device import pick_device
-from convnext.core.errors import UserError, nearest
+from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.data.config import SceneConfig
 from convnext.heads.config import CASCADE_ROI, CASCADE_RPN, RoIConfig, RPNConfig
 from convnext.heads.rcnn import RCNN
-from convnext.networks.config import KINDS, DetectorConfig
+from convnext.networks.config import DetectorConfig
 from convnext.networks.detector import build_detector
-from convnext.weights.detectors import NUM_CLASSES, PublishedDetector, coco_categories, published_detectors
-from convnext.weights.download import download
+from convnext.weights.detectors import NUM_CLASSES, PublishedDetector, coco_categories
 from convnext.weights.files import (
     DetectorCard,
     is_ours,
     load_strictly,
-    read_any_card,
     read_detector_card,
     read_official,
     read_whole,
 )
 from convnext.weights.formats import official
+from convnext.weights.kinds import kind_of, located
 from convnext.weights.published import locate
 from convnext.weights.recognise import recognise
 
-_MARK = "rpn_head.rpn_conv.weight"
 _OF_CLASSES = re.compile(r"roi_head\.(bbox_head\.(\d\.)?fc_(cls|reg)|mask_head\.(\d\.)?conv_logits)\.")
 _MASKS = "roi_head.mask_head."
-NAME = re.compile(rf"({'|'.join(KINDS)})_\w+(\.\w+_\w+)?")  # a detector's, and not a file's
 
 
 class LoadedDetector(NamedTuple):
@@ -57,7 +54,7 @@ def load_detector(source: str | Path, *, device: str = "cpu") -> LoadedDetector:
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
     """
-    file, row = _located(source)
+    file, row = located(source, PublishedDetector)
     state, card, notes = _described(file, row, str(source))
     for note in notes:
         say(f"- {note}")
@@ -66,29 +63,6 @@ def load_detector(source: str | Path, *, device: str = "cpu") -> LoadedDetector:
     load_strictly(model, state, str(source))
     where = pick_device(device)
     return LoadedDetector(model.to(where).eval(), card)
-
-
-def is_detector(source: str | Path) -> bool:
-    """Whether `source` means a detector rather than a classifier. Raises UserError where it means nothing."""
-    if str(source) in published_detectors():
-        return True
-    file, _ = _located(source)
-    if file.suffix == ".safetensors" and is_ours(file):
-        return isinstance(read_any_card(file), DetectorCard)
-    return _MARK in read_whole(file)
-
-
-def _located(source: str | Path) -> tuple[Path, PublishedDetector | None]:
-    text, rows = str(source), published_detectors()
-    row = rows.get(text)
-    if row is not None:
-        return download(row.location, sha256=""), row
-    if NAME.fullmatch(text) and not Path(text).exists():
-        raise UserError(
-            f"There are no published weights '{text}'.{nearest(text, rows)} `convnext weights list --detectors` shows "
-            "them all."
-        )
-    return locate(source).file, None
 
 
 def _described(
@@ -115,8 +89,8 @@ def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfi
     Settings that weights do not show (thresholds, samples) are those of the official configurations. Raises UserError
     where it is no detector known here.
     """
-    if _MARK not in state:
-        raise UserError(f"{where} holds no Mask R-CNN or Cascade Mask R-CNN (there is no {_MARK}).")
+    if "rpn_head.rpn_conv.weight" not in state:
+        raise UserError(f"{where} holds no Mask R-CNN or Cascade Mask R-CNN (there is no rpn_head.rpn_conv.weight).")
     cascade = "roi_head.bbox_head.0.fc_cls.weight" in state
     head = "roi_head.bbox_head.0." if cascade else "roi_head.bbox_head."
     drawn = "roi_head.mask_head.0." if cascade else "roi_head.mask_head."
@@ -151,9 +125,9 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
 
 def detector_of(source: str | Path) -> DetectorConfig | None:
     """The configuration of the detector that `source` means; None where it means a classifier."""
-    if not is_detector(source):
+    if kind_of(source) != "detector":
         return None
-    file, row = _located(source)
+    file, row = located(source, PublishedDetector)
     return row.config if row else _described(file, None, str(source))[1].model
 
 
@@ -164,8 +138,8 @@ def load_initial_detector(model: RCNN, source: str | Path) -> list[str]:
     the model has none (or start fresh where they are not in it); or a classifier (as for `load_model`), whose layers
     become the backbone. Raises UserError where anything else does not fit.
     """
-    if is_detector(source):
-        return _load_initial_heads(model, read_whole(_located(source)[0]), str(source))
+    if kind_of(source) == "detector":
+        return _load_initial_heads(model, read_whole(located(source, PublishedDetector)[0]), str(source))
     return load_backbone(model.backbone, source)
 
 

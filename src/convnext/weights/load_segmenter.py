@@ -11,30 +11,26 @@ import torch
 from torch import Tensor
 
 from convnext.core.device import pick_device
-from convnext.core.errors import UserError, nearest
+from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.data.config import PixelConfig
 from convnext.data.palette import Palette, ade20k, numbered
 from convnext.heads.encoder_decoder import EncoderDecoder
-from convnext.networks.config import SEGMENTERS, SegmenterConfig
+from convnext.networks.config import SegmenterConfig
 from convnext.networks.segmenter import build_segmenter
-from convnext.weights.download import download
 from convnext.weights.files import (
     SegmenterCard,
     is_ours,
     load_strictly,
-    read_any_card,
     read_segmenter_card,
     read_whole,
 )
 from convnext.weights.formats import official
+from convnext.weights.kinds import kind_of, located
 from convnext.weights.load_detector import load_backbone
-from convnext.weights.published import locate
 from convnext.weights.recognise import recognise
-from convnext.weights.segmenters import NUM_CLASSES, PublishedSegmenter, published_segmenters
+from convnext.weights.segmenters import NUM_CLASSES, PublishedSegmenter
 
-_MARKS = ("decode_head.conv_seg.weight", "decode_head.classifier.weight", "decode_head.bias")
-NAME = re.compile(rf"({'|'.join(SEGMENTERS)})_\w+(\.\w+_\w+)?")  # a segmenter's, and not a file's
 _HEADS = ("decode_head.", "auxiliary_head.")
 _NORM = re.compile(r"norm(\d)\.(weight|bias)")
 _NORM_HF = re.compile(r"hidden_states_norms\.stage(\d)\.(weight|bias)")
@@ -59,7 +55,7 @@ def load_segmenter(source: str | Path, *, device: str = "cpu") -> LoadedSegmente
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
     """
-    file, row = _located(source)
+    file, row = located(source, PublishedSegmenter)
     state, card, notes = _described(file, row, str(source))
     for note in notes:
         say(f"- {note}")
@@ -69,36 +65,12 @@ def load_segmenter(source: str | Path, *, device: str = "cpu") -> LoadedSegmente
     return LoadedSegmenter(model.to(pick_device(device)).eval(), card)
 
 
-def is_segmenter(source: str | Path) -> bool:
-    """Whether `source` means a segmenter. Raises UserError where it means nothing."""
-    if str(source) in published_segmenters():
-        return True
-    file, _ = _located(source)
-    if file.suffix == ".safetensors" and is_ours(file):
-        return isinstance(read_any_card(file), SegmenterCard)
-    state = read_whole(file)
-    return any(mark in state for mark in _MARKS)
-
-
 def segmenter_of(source: str | Path) -> SegmenterConfig | None:
     """The configuration of the segmenter that `source` means; None where it means something else."""
-    if not is_segmenter(source):
+    if kind_of(source) != "segmenter":
         return None
-    file, row = _located(source)
+    file, row = located(source, PublishedSegmenter)
     return row.config if row else _described(file, None, str(source))[1].model
-
-
-def _located(source: str | Path) -> tuple[Path, PublishedSegmenter | None]:
-    text, rows = str(source), published_segmenters()
-    row = rows.get(text)
-    if row is not None:
-        return download(row.location, sha256=""), row
-    if NAME.fullmatch(text) and not Path(text).exists():
-        raise UserError(
-            f"There are no published weights '{text}'.{nearest(text, rows)} `convnext weights list --segmenters` shows "
-            "them all."
-        )
-    return locate(source).file, None
 
 
 def _described(
@@ -159,7 +131,7 @@ def recognise_segmenter(state: Mapping[str, Tensor], where: str) -> SegmenterCon
         classes = state["decode_head.bias"].shape[0] if state["decode_head.bias"].ndim else 0
         return SegmenterConfig(recognise(layers, where), classes, head="linear", auxiliary_width=0)
     if classifier is None or classifier.ndim != 4:
-        raise UserError(f"{where} holds no segmenter known here (there is no {_MARKS[0]}).")
+        raise UserError(f"{where} holds no segmenter known here (there is no decode_head.conv_seg.weight).")
     upernet = "decode_head.fpn_bottleneck.conv.weight" in state
     auxiliary = state.get("auxiliary_head.conv_seg.weight")
     if not upernet and "decode_head.convs.0.weight" not in state:
@@ -183,9 +155,9 @@ def load_initial_segmenter(model: EncoderDecoder, source: str | Path) -> list[st
     anything else does not fit.
     """
     expected, where = model.state_dict(), str(source)
-    if not is_segmenter(source):
+    if kind_of(source) != "segmenter":
         return load_backbone(model.backbone, source)
-    file, row = _located(source)
+    file, row = located(source, PublishedSegmenter)
     given = _described(file, row, where)[0]
     notes: list[str] = []
     for head, words in (("decode_head.", "the head"), ("auxiliary_head.", "the auxiliary head")):
