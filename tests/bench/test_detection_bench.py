@@ -165,6 +165,9 @@ class _Job:
     def check(self) -> None:
         return None
 
+    def build(self) -> None:
+        return None
+
     def choose(self) -> Choice:
         return Choice("a", {"a": self.seconds}, {})
 

@@ -63,6 +63,7 @@ def test_the_job_runs_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
     job = LimitJob(Cell("convnext_atto", "float32", 2, "forward"), Settings(size=64, seconds=0.01, rounds=1))
     job.check()
+    job.build()
     choice = job.choose()
     assert choice.failed == {}
     job.prepare(choice)

@@ -107,7 +107,9 @@ def test_a_candidate_that_computes_something_else_is_not_timed(monkeypatch: pyte
 
     monkeypatch.setattr(ModelJob, "_inference", mistaken)
     settings = Settings(size=32, seconds=0.01)
-    choice = ModelJob(Cell("convnext_atto", "float32", 1, "forward"), settings, "timm", "eager", tmp_path).choose()
+    contestant = ModelJob(Cell("convnext_atto", "float32", 1, "forward"), settings, "timm", "eager", tmp_path)
+    contestant.build()
+    choice = contestant.choose()
     assert choice.best == "NCHW"
     assert list(choice.tried) == ["NCHW"]
     assert "computes something else" in choice.failed["NHWC"]
@@ -119,6 +121,7 @@ def test_a_candidate_that_computes_something_else_is_not_timed(monkeypatch: pyte
 def test_eager_contestants_run(library: Library, work, dtype, tmp_path: Path) -> None:
     settings = Settings(size=32, seconds=0.01)
     contestant = ModelJob(Cell("convnextv2_atto", dtype, 2, work), settings, library, "eager", tmp_path)
+    contestant.build()
     choice = contestant.choose()
     assert set(choice.tried) == {"NCHW", "NHWC"}
     assert choice.failed == {}
@@ -136,6 +139,7 @@ def test_training_does_all_of_it(tmp_path: Path) -> None:
     original = contestant._module
     contestant._module = lambda: built.append(original()) or built[-1]  # type: ignore[method-assign]
     call = contestant._built(contestants.candidates("eager", "train")[0])
+    call()
     first = [value.grad.clone() for value in built[0].parameters() if value.grad is not None]
     call()
     again = [value.grad for value in built[0].parameters() if value.grad is not None]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext.bench.results import CELLS, CellResult, figures, read_cells, summary, write_cells
+from convnext.bench.results import CELLS, CellResult, figures, joined, read_cells, summary, write_cells
 from convnext.core.errors import UserError
 
 EAGER = [("convnext", "eager"), ("timm", "eager")]
@@ -63,7 +63,7 @@ def test_what_a_result_answers(result: CellResult) -> None:
     assert not result.holds(cell, replace(settings, rounds=3), machine, EAGER)
     assert not result.holds(cell, settings, replace(machine, libraries=("torch 2.16",)), EAGER)
     assert not result.holds(cell, settings, machine, [*EAGER, ("convnext", "aoti")])
-    fewer = result.only([("timm", "eager"), ("convnext", "eager"), ("timm", "aoti")])
+    fewer = joined([result], [("timm", "eager"), ("convnext", "eager"), ("timm", "aoti")])
     assert [(e.library, e.mode) for e in fewer.entries] == [("timm", "eager"), ("convnext", "eager")]
     assert replace(fewer, entries=result.entries) == result
 

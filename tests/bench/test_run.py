@@ -66,9 +66,9 @@ def test_a_cell(here: type[Here]) -> None:
     result = cell()
     orders = [order for _, order in here.asked]
     assert orders[:2] == ["check", "check"]
-    assert orders[2:5] == ["choose"] * 3
-    assert orders[5:] == (["prepare"] * 3 + ["slice"] * 6) * 2
-    for i in range(8, len(orders), 9):  # everybody once a round
+    assert orders[2:8] == ["build", "choose"] * 3
+    assert orders[8:] == (["prepare"] * 3 + ["slice"] * 6) * 2
+    for i in range(11, len(orders), 9):  # everybody once a round
         assert {name for name, _ in here.asked[i : i + 3]} == {"convnext eager", "timm eager", "limit"}
     ours, timm = result.entries
     assert (ours.seconds, timm.seconds, result.limit) == (((2.0,) * 2,) * 2, ((3.0,) * 2,) * 2, ((1.0,) * 2,) * 2)
@@ -79,7 +79,43 @@ def test_a_cell(here: type[Here]) -> None:
     assert versus.ratio == 1.5
 
 
-@pytest.mark.parametrize("when", ["check", "choose", "prepare", "slice"])
+def test_compilers_work_side_by_side_and_packages_have_the_settings_found(here: type[Here], monkeypatch) -> None:
+    """As many are built at a time as there are threads; nothing is timed beside a compiler."""
+    created: list[tuple[str, str, int]] = []
+    real = Here.__init__
+
+    def counting(self: Here, job: Any) -> None:
+        real(self, job)
+        created.append((self.name, getattr(job, "only", ""), Here.alive))
+
+    monkeypatch.setattr(Here, "__init__", counting)
+    asked = replace(ASKED, modes=("eager", "compile", "aoti"), settings=replace(SETTINGS, threads=2))
+    result = cell(asked)
+    assert len(result.measured()) == 6
+    building = [name for name, order in here.asked if order in ("build", "choose")]
+    assert {*building[0:2], *building[2:4]} == {"convnext compile", "timm compile"}
+    orders = [order for name, order in here.asked if "compile" in name and order in ("build", "choose")]
+    assert orders == ["build", "build", "choose", "choose"]
+    assert max(alive for name, _, alive in created[:8]) == 2
+    packages = [only for name, only, _ in created if name.endswith("aoti")]
+    assert set(packages) == {"NHWC"}
+    assert {only for name, only, _ in created if not name.endswith("aoti")} == {""}
+
+
+def test_packages_alone_try_everything(here: type[Here], monkeypatch) -> None:
+    only: list[str] = []
+    real = Here.__init__
+
+    def noting(self: Here, job: Any) -> None:
+        real(self, job)
+        only.append(getattr(job, "only", ""))
+
+    monkeypatch.setattr(Here, "__init__", noting)
+    cell(replace(ASKED, modes=("aoti",)))
+    assert set(only) == {""}
+
+
+@pytest.mark.parametrize("when", ["check", "build", "choose", "prepare", "slice"])
 def test_one_that_fails_leaves_the_others(here: type[Here], when: str) -> None:
     def behave(name: str, order: str) -> None:
         if (name, order) == ("timm eager", when):
@@ -189,8 +225,24 @@ def test_what_is_measured_again(here: type[Here], change: dict, again: bool, tmp
     assert len(read_cells(tmp_path)) == 1 + again
 
 
+def test_modes_measured_one_after_another_are_put_together(here: type[Here], tmp_path: Path) -> None:
+    (eager,) = run_bench(ASKED, tmp_path)
+    here.asked.clear()
+    asked = replace(ASKED, modes=("eager", "compile"))
+    here.behave = lambda name, order: 5.0 if order == "slice" else None
+    (both,) = run_bench(asked, tmp_path)
+    assert {name for name, _ in here.asked} == {"convnext compile", "timm compile", "limit"}
+    assert [(e.library, e.mode) for e in both.entries] == asked.keys(CELL)
+    assert both.entries[:2] == eager.entries
+    assert {seconds for e in both.entries[2:] for start in e.seconds for seconds in start} == {5.0}
+    assert (both.limit, both.date) == (eager.limit, eager.date)
+    here.asked.clear()
+    assert run_bench(asked, tmp_path) == [both]
+    assert here.asked == []
+
+
 def test_estimate_and_machine() -> None:
-    assert run.estimate(ASKED, [CELL]) > 1
+    assert run.estimate({CELL: ASKED}) > 1
     machine = run.this_machine("cpu")
     assert machine.processors >= 1
     assert machine.processor

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from convnext.bench.chart import draw
-from convnext.bench.results import CellResult
+from convnext.bench.results import CellResult, joined
 from convnext.bench.tables import markdown, print_tables, tally
 
 
@@ -40,7 +40,7 @@ def test_tally(result: CellResult, other: CellResult) -> None:
         "Like for like, in 1 pair: ours is faster in 1, slower in 0, and in 0 the interval holds 1."
     )
     assert "in 2 pairs: ours is faster in 1, slower in 1" in tally([result, other])
-    assert tally([result.only([("timm", "eager")])]).startswith("Nothing to compare")
+    assert tally([joined([result], [("timm", "eager")])]).startswith("Nothing to compare")
 
 
 def test_page(result: CellResult, other: CellResult) -> None:

@@ -28,6 +28,9 @@ class Job:
         if self.kind == "user":
             raise UserError("timm differs")
 
+    def build(self) -> None:
+        self.count = 0
+
     def choose(self) -> Choice:
         return Choice(str(os.getpid()), {"a": 0.5}, {})
 

@@ -55,6 +55,7 @@ def alternate(
         try:
             with contextlib.closing(Worker(job)) as worker:
                 checked[name] = worker.ask("check") if check else None
+                worker.ask("build")
                 choices[name] = worker.ask("choose")
         except Failed as error:
             failed[name] = str(error)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from convnext.bench import peers
 from convnext.bench.cells import OURS, Candidate, Cell, Library, Mode, Settings, candidates
-from convnext.bench.trial import Call, Choice, Slices, build_measured, choose, set_up
+from convnext.bench.trial import Built, Call, Choice, Slices, build_all, build_measured, choose, set_up
 from convnext.core.errors import UserError
 from convnext.models.fuse import fuse
 
@@ -26,8 +26,11 @@ _NEAR = {"float32": PARITY, "bfloat16": 0.1}  # what each candidate's own output
 
 @dataclass
 class ModelJob:
-    """One contestant of a cell (see `worker.Job`). `scratch` is a folder for packages; `fold`: ours is folded for
-    inference."""
+    """One contestant of a cell (see `worker.Job`).
+
+    `scratch` is a folder for packages; `fold`: ours is folded for inference; `only`: the name of the one candidate that
+    is tried, "" for all.
+    """
 
     cell: Cell
     settings: Settings
@@ -35,6 +38,9 @@ class ModelJob:
     mode: Mode
     scratch: Path
     fold: bool = True
+    only: str = ""
+    _candidates: Built | None = field(default=None, init=False)
+    _expected: Tensor | None = field(default=None, init=False)
     _slices: Slices | None = field(default=None, init=False)
 
     def check(self) -> None:
@@ -51,10 +57,14 @@ class ModelJob:
                 f"Leave {self.library} out (--libraries), and please report it with the versions."
             )
 
-    def choose(self) -> Choice:
+    def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
-        found = candidates(self.mode, self.cell.work)
-        return choose({candidate.name: partial(self._checked, candidate) for candidate in found}, self.settings)
+        found = [c for c in candidates(self.mode, self.cell.work) if self.only in ("", c.name)]
+        self._candidates = build_all({candidate.name: partial(self._checked, candidate) for candidate in found})
+
+    def choose(self) -> Choice:
+        assert self._candidates is not None
+        return choose(self._candidates, self.settings)
 
     def prepare(self, choice: Choice) -> int | None:
         set_up(self.settings, training=self.cell.work == "train")
@@ -78,37 +88,39 @@ class ModelJob:
         return peers.build(self.library, self.cell.model, ours)
 
     def _checked(self, candidate: Candidate) -> Call:
-        """What is timed with these settings, once its result has been compared with ours in float32."""
+        """What is timed with these settings, run once, its result compared with ours in float32."""
         call = self._built(candidate)
-        result = call()
-        ours = peers.reference(self.cell.model, seed=self.settings.seed)
-        x = images(self.settings, self.cell.batch)
-        with torch.inference_mode():
-            if self.cell.work == "forward":
-                result, expected = result[:1], ours(x[:1])
-            else:
-                ours.train()  # a BatchNorm takes the batch's statistics then
-                expected = F.cross_entropy(ours(x), targets(self.settings, self.cell.batch))
-        off = difference(result, expected)
+        result, expected = call(), self._ours()
+        off = difference(result[:1] if self.cell.work == "forward" else result, expected)
         if not off <= _NEAR[self.cell.dtype]:  # NaN is not within it either
             raise ArithmeticError(f"computes something else: {off:.1e} relative from float32")
         return call
 
+    @torch.inference_mode()
+    def _ours(self) -> Tensor:
+        """What our unfolded model gives in float32: the logits of the first image, or the loss of all."""
+        if self._expected is not None:
+            return self._expected
+        ours = peers.reference(self.cell.model, seed=self.settings.seed)
+        x = images(self.settings, self.cell.batch)
+        if self.cell.work == "forward":
+            expected = ours(x[:1])
+        else:
+            ours.train()  # a BatchNorm takes the batch's statistics then
+            expected = F.cross_entropy(ours(x), targets(self.settings, self.cell.batch))
+        self._expected = expected
+        return expected
+
     def _built(self, candidate: Candidate) -> Call:
-        """What is timed with these settings, compiled and run once."""
+        """What is timed with these settings; in training it is compiled when it first runs."""
         device = torch.device(self.settings.device)
         layout = torch.channels_last if candidate.channels_last else torch.contiguous_format
         dtype = getattr(torch, self.cell.dtype)
         x = images(self.settings, self.cell.batch).to(device, memory_format=layout)
         module = self._module().to(device).to(memory_format=layout)
         if self.cell.work == "train":
-            call = self._training(module, x, dtype)
-        else:
-            call = partial(
-                torch.inference_mode()(self._inference(module.to(dtype), x.to(dtype), candidate)), x.to(dtype)
-            )
-        call()
-        return call
+            return self._training(module, x, dtype)
+        return partial(torch.inference_mode()(self._inference(module.to(dtype), x.to(dtype), candidate)), x.to(dtype))
 
     def _inference(self, module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:
         if self.mode == "eager":

@@ -22,7 +22,7 @@ from convnext.bench.cells import Settings
 from convnext.bench.dense_results import Asked, Contestant, DenseResult, Entry, Work
 from convnext.bench.results import Tried
 from convnext.bench.run import this_machine
-from convnext.bench.trial import Call, Choice, Slices, build_measured, choose, set_up
+from convnext.bench.trial import Built, Call, Choice, Slices, build_all, build_measured, choose, set_up
 from convnext.bench.worker import Job
 from convnext.core.logs import Progress
 
@@ -37,6 +37,7 @@ class DenseJob(ABC):
     contestant: Contestant
     work: Work
     scratch: Path
+    _candidates: Built | None = field(default=None, init=False)
     _slices: Slices | None = field(default=None, init=False)
 
     @abstractmethod
@@ -63,9 +64,13 @@ class DenseJob(ABC):
             seed=asked.seed,
         )
 
-    def choose(self) -> Choice:
+    def build(self) -> None:
         set_up(self.settings, training=self.work == "train")
-        return choose({layout: partial(self._ready, layout) for layout in LAYOUTS}, self.settings)
+        self._candidates = build_all({layout: partial(self._ready, layout) for layout in LAYOUTS})
+
+    def choose(self) -> Choice:
+        assert self._candidates is not None
+        return choose(self._candidates, self.settings)
 
     def prepare(self, choice: Choice) -> int | None:
         set_up(self.settings, training=self.work == "train")
@@ -81,14 +86,12 @@ class DenseJob(ABC):
         return self._slices()
 
     def _ready(self, layout: str) -> Call:
-        """What is timed, run once."""
+        """What is timed."""
         module, x, forward = self.built()
         device = torch.device(self.asked.device)
         module = module.to(device).to(memory_format=LAYOUTS[layout])
         x = x.to(device, memory_format=LAYOUTS[layout])
-        call = self.call(module, forward(module, x), device)
-        call()
-        return call
+        return self.call(module, forward(module, x), device)
 
     def call(self, module: nn.Module, forward: Callable[[], Any], device: torch.device) -> Call:
         """What inference gives, or a step of training. bfloat16 is by autocast over float32 weights."""

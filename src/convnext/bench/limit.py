@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.bench.cells import Cell, Settings, Work
-from convnext.bench.trial import Call, Choice, Slices, choose, seconds_of, set_up
+from convnext.bench.trial import Built, Call, Choice, Slices, build_all, choose, seconds_of, set_up
 from convnext.models.create import create_model
 
 _SIDE = 512  # inner and outer length of the convolutions' one product
@@ -75,14 +75,19 @@ class LimitJob:
 
     cell: Cell
     settings: Settings
+    _candidates: Built | None = field(default=None, init=False)
     _slices: Slices | None = field(default=None, init=False)
 
     def check(self) -> None:
         """There is nobody to compare with."""
 
-    def choose(self) -> Choice:
+    def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
-        return choose({name: partial(self._built, way) for name, way in _WAYS.items()}, self.settings)
+        self._candidates = build_all({name: partial(self._built, way) for name, way in _WAYS.items()})
+
+    def choose(self) -> Choice:
+        assert self._candidates is not None
+        return choose(self._candidates, self.settings)
 
     def prepare(self, choice: Choice) -> int | None:
         set_up(self.settings, training=self.cell.work == "train")

@@ -105,13 +105,18 @@ class CellResult:
         there = {(entry.library, entry.mode) for entry in self.entries}
         return (self.cell, self.settings, self.machine) == (cell, settings, machine) and set(wanted) <= there
 
-    def only(self, wanted: Sequence[tuple[Library, Mode]]) -> CellResult:
-        """The same with the wanted contestants alone, in that order."""
-        entries = {(entry.library, entry.mode): entry for entry in self.entries}
-        return CellResult(
-            *(self.cell, self.settings, self.machine, self.date, self.limit_choice, self.limit),
-            tuple(entries[key] for key in wanted if key in entries),
-        )
+
+def joined(results: Sequence[CellResult], wanted: Sequence[tuple[Library, Mode]]) -> CellResult:
+    """One result of the wanted contestants, in that order, from several of the same cell, settings and machine.
+
+    Contestants are compared within a mode alone, and each mode comes from one run. The limit is the first result's.
+    """
+    first = results[0]
+    entries = {(entry.library, entry.mode): entry for result in reversed(results) for entry in result.entries}
+    return CellResult(
+        *(first.cell, first.settings, first.machine, first.date, first.limit_choice, first.limit),
+        tuple(entries[key] for key in wanted if key in entries),
+    )
 
 
 def _median(starts: Rounds) -> float:

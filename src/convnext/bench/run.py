@@ -11,7 +11,8 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from convnext.bench import limit, peers
 from convnext.bench.cells import LIBRARIES, OURS, Cell, Library, Mode, Settings, modes_of, seconds_for
 from convnext.bench.contestants import ModelJob
-from convnext.bench.results import CellResult, Entry, Machine, Tried, read_cells, write_cells
+from convnext.bench.results import CellResult, Entry, Machine, Tried, joined, read_cells, write_cells
 from convnext.bench.timing import Failed, Slice, play
 from convnext.bench.trial import Choice
 from convnext.bench.worker import Job, Worker, load_once
@@ -57,7 +58,8 @@ def run_bench(asked: Asked, out: Path) -> list[CellResult]:
     machine = this_machine(asked.settings.device)
     kept = read_cells(out)
     found = {cell: _found(kept, cell, asked, machine) for cell in asked.cells}
-    missing = [cell for cell, result in found.items() if result is None]
+    parts = {cell: _missing(found[cell], cell, asked) for cell in asked.cells}
+    missing = {cell: part for cell, part in parts.items() if part is not None}
     for library in asked.libraries:
         if library != OURS and peers.version(library) is None:
             say(f"{library} is absent; to have it compared: {peers.INSTALL[library]}")
@@ -65,18 +67,18 @@ def run_bench(asked: Asked, out: Path) -> list[CellResult]:
     if missing:
         _warn_of_others(asked.settings)
         cells = "1 cell" if len(missing) == 1 else f"{len(missing)} cells"
-        say(f"{cells} to measure{done}, about {duration(estimate(asked, missing))}; results in {out}")
+        say(f"{cells} to measure{done}, about {duration(estimate(missing))}; results in {out}")
     load_once(["convnext.bench.contestants", "convnext.bench.limit", *peers.modules(asked.libraries)])
     with Progress("bench", len(missing), unit="cell") as progress:
-        for number, cell in enumerate(missing):
+        for number, (cell, part) in enumerate(missing.items()):
             result = run_cell(
-                cell, asked, machine, lambda text, n=number, c=cell: progress.update(n, f"{c.title}: {text}")
+                cell, part, machine, lambda text, n=number, c=cell: progress.update(n, f"{c.title}: {text}")
             )
             kept = [*kept, result]
             write_cells(out, kept)
-            found[cell] = result
+            found[cell].append(result)
             progress.update(number + 1)
-    return [result.only(asked.keys(cell)) for cell, result in found.items() if result is not None]
+    return [joined(results, asked.keys(cell)) for cell, results in found.items()]
 
 
 def _warn_of_others(settings: Settings) -> None:
@@ -86,9 +88,22 @@ def _warn_of_others(settings: Settings) -> None:
         say(f"warning: other programs keep {busy:.1f} processors busy (load of the last minute): expect noise")
 
 
-def _found(kept: Sequence[CellResult], cell: Cell, asked: Asked, machine: Machine) -> CellResult | None:
-    fitting = (result for result in reversed(kept) if result.holds(cell, asked.settings, machine, asked.keys(cell)))
-    return next(fitting, None)
+def _found(kept: Sequence[CellResult], cell: Cell, asked: Asked, machine: Machine) -> list[CellResult]:
+    """What is known of a cell already: for each mode the latest result that holds all of its contestants."""
+    found = []
+    for mode in modes_of(cell.work, asked.modes):
+        keys = replace(asked, modes=(mode,)).keys(cell)
+        latest = (result for result in reversed(kept) if result.holds(cell, asked.settings, machine, keys))
+        if (result := next(latest, None)) is not None:
+            found.append(joined([result], keys))
+    return found
+
+
+def _missing(found: Sequence[CellResult], cell: Cell, asked: Asked) -> Asked | None:
+    """What is to be measured of a cell: the modes that were not found; None where there are none."""
+    known = {entry.mode for result in found for entry in result.entries}
+    modes = tuple(mode for mode in modes_of(cell.work, asked.modes) if mode not in known)
+    return replace(asked, cells=(cell,), modes=modes) if modes else None
 
 
 def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResult:
@@ -96,15 +111,15 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
     entries = {" ".join(key): _excused(key, cell) for key in asked.keys(cell)}
     keys = {name: key for name, key in zip(entries, asked.keys(cell), strict=True) if entries[name] is None}
     with tempfile.TemporaryDirectory(prefix="convnext-bench-") as scratch:
-        jobs: dict[str, Job] = {n: ModelJob(cell, asked.settings, *key, Path(scratch)) for n, key in keys.items()}
-        jobs[LIMIT] = limit.LimitJob(cell, asked.settings)
+        models = {name: ModelJob(cell, asked.settings, *key, Path(scratch)) for name, key in keys.items()}
+        jobs: dict[str, Job] = {**models, LIMIT: limit.LimitJob(cell, asked.settings)}
         failed = _check(jobs, heard)
-        choices: dict[str, Choice] = {}
-        for name, job in jobs.items():
-            if name not in failed:
-                heard(f"choosing for {name}")
-                with _noting(failed, name), contextlib.closing(Worker(job)) as worker:
-                    choices[name] = worker.ask("choose")
+        packages = [name for name, (_, mode) in keys.items() if mode == "aoti"]
+        choices = _choose({n: job for n, job in jobs.items() if n not in packages}, asked.settings, failed, heard)
+        for name in packages:  # the same compiler, so the same settings: its slowest part is done once
+            compiled = choices.get(f"{keys[name][0]} compile")
+            jobs[name] = replace(models[name], only="" if compiled is None else compiled.best)
+        choices |= _choose({name: jobs[name] for name in packages}, asked.settings, failed, heard)
         started = []
         for number in range(asked.settings.starts):
             present = {name: (jobs[name], choices[name]) for name in jobs if name not in failed}
@@ -120,6 +135,36 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
         *("", ()) if LIMIT in failed else (choices[LIMIT].best, tuple(start[LIMIT].seconds for start in started)),
         tuple(entry for entry in entries.values() if entry is not None),
     )
+
+
+def _choose(jobs: Mapping[str, Job], settings: Settings, failed: dict[str, str], heard: Say) -> dict[str, Choice]:
+    """The best candidate of each that has not failed.
+
+    What is compiled is built side by side, as many at a time as there are threads, for a compiler keeps one busy;
+    candidates are timed alone.
+    """
+    choices: dict[str, Choice] = {}
+    left = [name for name in jobs if name not in failed]
+    while left:
+        compiled = [name for name in left if not _is_plain(name)][: settings.threads]
+        together = compiled or left[:1]
+        left = [name for name in left if name not in together]
+        with contextlib.ExitStack() as stack:
+            workers = {name: stack.enter_context(contextlib.closing(Worker(jobs[name]))) for name in together}
+            heard(f"building {' and '.join(together)}")
+            with ThreadPoolExecutor(len(together)) as pool:
+                building = {name: pool.submit(workers[name].ask, "build") for name in together}
+            for name in together:
+                heard(f"choosing for {name}")
+                with _noting(failed, name):
+                    building[name].result()
+                    choices[name] = workers[name].ask("choose")
+    return choices
+
+
+def _is_plain(name: str) -> bool:
+    """Whether nothing is compiled for the contestant of that name."""
+    return name == LIMIT or name.endswith(" eager")
 
 
 @dataclass(frozen=True)
@@ -143,13 +188,14 @@ def _start(
     with contextlib.ExitStack() as stack:
         slices: dict[str, Slice] = {}
         memory: dict[str, int | None] = {}
+        heard(f"start {number + 1}")
+        workers = {name: stack.enter_context(contextlib.closing(Worker(contestants[name][0]))) for name in order}
+        with ThreadPoolExecutor(settings.threads) as pool:  # nothing is timed yet
+            preparing = {name: pool.submit(workers[name].ask, "prepare", contestants[name][1]) for name in order}
         for name in order:
-            job, choice = contestants[name]
-            heard(f"start {number + 1}, {name}")
             with _noting(failed, name):
-                worker = stack.enter_context(contextlib.closing(Worker(job)))
-                memory[name] = worker.ask("prepare", choice)
-                slices[name] = partial(worker.ask, "slice")
+                memory[name] = preparing[name].result()
+                slices[name] = partial(workers[name].ask, "slice")
         played = play(
             slices,
             rounds=settings.rounds,
@@ -205,10 +251,10 @@ def _measured(library: str, mode: str, choice: Choice, starts: Sequence[_Started
     )
 
 
-def estimate(asked: Asked, cells: Sequence[Cell]) -> float:
+def estimate(parts: Mapping[Cell, Asked]) -> float:
     """About how many seconds the cells take here, from a matrix product's speed and the compiler's usual time."""
-    speed, total = limit.probe(asked.settings), 0.0
-    for cell in cells:
+    speed, total = limit.probe(next(iter(parts.values())).settings), 0.0
+    for cell, asked in parts.items():
         with torch.device("meta"):
             macs = count_macs(create_model(cell.model), asked.settings.size)
         call = 1.5 * macs * cell.batch * (3 if cell.work == "train" else 1) / speed

@@ -30,41 +30,53 @@ class Choice:
     failed: dict[str, str]
 
 
-def choose(candidates: Mapping[str, Build], settings: Settings) -> Choice:
-    """Builds all of them, and runs them in turn for short slices.
+@dataclass(frozen=True)
+class Built:
+    """Candidates that are ready to run; why the others could not be built."""
 
-    One that cannot be built is left out, whatever its error; if none can, the first one's error is raised.
-    """
-    device = torch.device(settings.device)
-    built: dict[str, Call] = {}
+    calls: dict[str, Call]
+    failed: dict[str, str]
+
+
+def build_all(candidates: Mapping[str, Build]) -> Built:
+    """Builds every candidate. One that cannot be built is left out, whatever its error; if none can, the first one's
+    error is raised."""
+    calls: dict[str, Call] = {}
     errors: dict[str, Exception] = {}
     for name, build in candidates.items():
         try:
-            built[name] = build()
+            calls[name] = build()
         except Exception as error:  # noqa: BLE001 - whatever a compiler raises, other settings may do
             errors[name] = error
-    if not built:
+    if not calls:
         raise next(iter(errors.values()))
-    first = {name: seconds_of(call, 1, device=device) for name, call in built.items()}
-    slices = {
-        name: partial(seconds_of, call, calls_in(settings.seconds / 4, call=first[name]), device=device)
-        for name, call in built.items()
-    }
-    rounds = 1 if min(first.values()) > settings.seconds else _ROUNDS  # a long call averages over the noise by itself
-    played = play(slices, rounds=rounds, seed=settings.seed)
-    tried = {name: statistics.median(seconds) for name, seconds in played.seconds.items()}
-    best = min(tried, key=lambda name: tried[name])
-    return Choice(best, tried, {name: in_a_line(error) for name, error in errors.items()})
+    return Built(calls, {name: in_a_line(error) for name, error in errors.items()})
+
+
+def choose(built: Built, settings: Settings) -> Choice:
+    """Runs the candidates in turn for short slices; those whose call fills a slice by itself, once."""
+    device = torch.device(settings.device)
+    first = {name: seconds_of(call, 1, device=device) for name, call in built.calls.items()}
+    tried = first
+    if min(first.values()) <= settings.seconds:  # a longer call averages over the noise by itself
+        slices = {
+            name: partial(seconds_of, call, calls_in(settings.seconds / 4, call=first[name]), device=device)
+            for name, call in built.calls.items()
+        }
+        played = play(slices, rounds=_ROUNDS, seed=settings.seed)
+        tried = {name: statistics.median(seconds) for name, seconds in played.seconds.items()}
+    return Choice(min(tried, key=lambda name: tried[name]), tried, built.failed)
 
 
 def build_measured(build: Build, *, device: torch.device) -> tuple[Call, int | None]:
-    """What `build` gives, and the bytes that it adds to this process at most while it runs.
+    """What `build` gives, run once, and the bytes that it adds to this process at most while it runs.
 
     Those are weights, packed copies of them and activations, but not what building took for a while. None where a
     peak cannot be measured.
     """
     before = memory.in_use(device)
     call = build()
+    call()  # what compiles at its first call does it now
     memory.in_use(device)  # gives back what building took
     if before is None or not memory.forget_peak(device):
         return call, None

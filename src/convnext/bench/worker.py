@@ -18,7 +18,7 @@ from convnext.bench.timing import Failed, in_a_line
 from convnext.bench.trial import Choice
 from convnext.core.errors import UserError
 
-Order = Literal["check", "choose", "prepare", "slice"]
+Order = Literal["check", "build", "choose", "prepare", "slice"]
 
 
 class Job(Protocol):
@@ -29,8 +29,12 @@ class Job(Protocol):
         it found out."""
         ...
 
+    def build(self) -> None:
+        """Builds all candidates, which may be done beside other processes: nothing is timed."""
+        ...
+
     def choose(self) -> Choice:
-        """Tries all candidates."""
+        """Tries all candidates that were built."""
         ...
 
     def prepare(self, choice: Choice) -> int | None:
@@ -103,6 +107,7 @@ def _serve(connection: Connection, job: Job) -> None:
     logging.disable(logging.WARNING)
     orders: dict[Order, Callable[..., Any]] = {
         "check": job.check,
+        "build": job.build,
         "choose": job.choose,
         "prepare": job.prepare,
         "slice": job.slice,

@@ -31,6 +31,7 @@ from convnext.models.stem import StemKind, build_stem
 from convnext.ops.depthwise import DepthwiseConv2d
 from convnext.ops.grn import GRN
 from convnext.ops.norm import NORMS, NORMS_2D, LayerNorm, NormOf
+from convnext.ops.products import Conv2d, Linear
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,10 @@ class Block(nn.Module):
         padding = kernel_size // 2 * dilation
         self.dwconv = DepthwiseConv2d(dim, kernel_size, padding=padding, dilation=dilation)
         self.norm = norm(dim)
-        self.pwconv1 = nn.Linear(dim, 4 * dim)
+        self.pwconv1 = Linear(dim, 4 * dim)
         self.act = nn.GELU()
         self.grn = GRN(4 * dim) if use_grn else nn.Identity()
-        self.pwconv2 = nn.Linear(4 * dim, dim)
+        self.pwconv2 = Linear(4 * dim, dim)
         self.layer_scale_init_value = layer_scale_init_value
         self.gamma = nn.Parameter(torch.empty(dim)) if layer_scale_init_value > 0 else None
         self.drop_path = DropPath(drop_path)
@@ -306,10 +307,10 @@ def _plan_stages(stem_stride: int, output_stride: int) -> list[_Step]:
 def _downsample(dim: int, out: int, step: _Step, norm: NormOf) -> nn.Sequential:
     """Norm and a 2x2 convolution of stride 2; where the map keeps its size: stride 1, dilated, padded to that size."""
     if step.shrink:
-        return nn.Sequential(norm(dim), nn.Conv2d(dim, out, kernel_size=2, stride=2))
+        return nn.Sequential(norm(dim), Conv2d(dim, out, kernel_size=2, stride=2))
     # As padding="same" would, which warns where the two sides differ. The names stay those of the shrinking layer.
     before = step.dilation_before // 2
     after = step.dilation_before - before
     pad = nn.ZeroPad2d((before, after, before, after))
-    conv = nn.Conv2d(dim, out, kernel_size=2, dilation=step.dilation_before)
+    conv = Conv2d(dim, out, kernel_size=2, dilation=step.dilation_before)
     return nn.Sequential(OrderedDict([("0", norm(dim)), ("pad", pad), ("1", conv)]))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from convnext.models.convnext import Block
 from convnext.models.layers import INIT_STD, depth_groups, depths_by_name, drop_path_rates, init_model, mean_pool
 from convnext.ops.norm import LayerNorm
+from convnext.ops.products import Conv2d
 
 PATCH = 16
 
@@ -65,7 +66,7 @@ class IsotropicConvNeXt(nn.Module):
         self.head_init_scale = head_init_scale
         self.strides = [PATCH]
         scale = size.layer_scale_init_value if layer_scale_init_value is None else layer_scale_init_value
-        self.stem = nn.Conv2d(in_chans, size.dim, kernel_size=PATCH, stride=PATCH)
+        self.stem = Conv2d(in_chans, size.dim, kernel_size=PATCH, stride=PATCH)
         rates = drop_path_rates(drop_path_rate, size.depth)
         self.blocks = nn.Sequential(*(Block(size.dim, drop_path=rate, layer_scale_init_value=scale) for rate in rates))
         self.norm = LayerNorm(size.dim)

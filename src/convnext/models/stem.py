@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from torch import nn
 
 from convnext.ops.norm import NormOf
+from convnext.ops.products import Conv2d
 
 StemKind = Literal["patch", "overlap", "overlap_tiered", "overlap_act"]
 
@@ -26,10 +27,10 @@ def build_stem(kind: StemKind, in_chans: int, dim: int, *, stride: int, norm: No
         raise ValueError(f"A stem is one of {', '.join(get_args(StemKind))}, not {kind}.")
     if kind == "patch":
         kernel, padding = (3, 1) if stride == 1 else (stride, 0)
-        return nn.Sequential(nn.Conv2d(in_chans, dim, kernel, stride=stride, padding=padding), norm(dim))
+        return nn.Sequential(Conv2d(in_chans, dim, kernel, stride=stride, padding=padding), norm(dim))
     width = _half(dim) if kind == "overlap_tiered" else dim
-    first = nn.Conv2d(in_chans, width, kernel_size=3, stride=min(stride, 2), padding=1)
-    second = nn.Conv2d(width, dim, kernel_size=3, stride=max(stride // 2, 1), padding=1)
+    first = Conv2d(in_chans, width, kernel_size=3, stride=min(stride, 2), padding=1)
+    second = Conv2d(width, dim, kernel_size=3, stride=max(stride // 2, 1), padding=1)
     act = [nn.GELU()] if kind == "overlap_act" else []
     return nn.Sequential(first, *act, second, norm(dim))
 

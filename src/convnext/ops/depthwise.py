@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
+from convnext.ops.products import Conv2d, in_float32, is_emulated
+
 # Where torch's own gradient of the filters is slower than `filter_gradient` (docs/results/bench.md): on x86 through
 # oneDNN, for filters of at least 5x5 and maps of these sizes.
 _HERE = platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
 _SMALLEST_FILTER, _SMALLEST_SIDE, _LARGEST_MAP = 5, 4, 32_768
 
 
-class DepthwiseConv2d(nn.Conv2d):
+class DepthwiseConv2d(Conv2d):
     """`nn.Conv2d` with a filter of its own for each channel: (B, C, H, W) to (B, C, H', W').
 
     The same parameters and results. While it is trained on an x86 processor, filters get their gradient from
@@ -36,10 +38,15 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and torch.is_grad_enabled() and self.weight.requires_grad and _is_faster(input, self)):
             return super().forward(input)
+        if is_emulated(input):
+            return in_float32(self._differentiated, input, self.weight, self.bias)
         x, weight, bias = input, self.weight, self.bias
         if torch.is_autocast_enabled("cpu"):  # as autocast does for a convolution, but seen by autograd from outside
             dtype = torch.get_autocast_dtype("cpu")
             x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        return self._differentiated(x, weight, bias)
+
+    def _differentiated(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return _Depthwise.apply(x, weight, bias, self.stride[0], self.padding[0], self.dilation[0])
 
 

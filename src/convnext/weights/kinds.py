@@ -44,7 +44,10 @@ def kind_of(source: str | Path) -> Kind:
     if file.suffix == ".safetensors" and is_ours(file):
         return _CARDS.get(type(read_any_card(file)), "classifier")
     state = read_whole(file)
-    return next((kind for kind, marks in _MARKS.items() if any(mark in state for mark in marks)), "classifier")
+    for kind, marks in _MARKS.items():
+        if any(mark in state for mark in marks):
+            return kind
+    return "classifier"
 
 
 def located(source: str | Path, row: type[Row]) -> tuple[Path, Row | None]:
