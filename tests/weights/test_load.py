@@ -15,9 +15,10 @@ from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.weights import hub, published
-from convnext.weights.catalog import find, imagenet_classes
+from convnext.weights.catalog import find
 from convnext.weights.export import save_as, state_in
 from convnext.weights.files import Card
+from convnext.weights.imagenet import imagenet_classes
 from convnext.weights.load import load_initial, load_model, model_of
 from convnext.weights.published import locate
 
@@ -53,10 +54,10 @@ def test_an_official_training_checkpoint(atto: nn.Module, tmp_path: Path, capsys
     assert not model.training
     assert card.model == ATTO
     assert card.input == InputConfig()
-    assert card.classes == imagenet_classes()[0]
+    assert card.classes == imagenet_classes().names
     said = capsys.readouterr().err
     assert "does not say its preprocessing" in said
-    assert "does not name its 1,000 classes: ImageNet's are taken" in said
+    assert "does not name its 1,000 classes: ImageNet-1K's are taken" in said
 
 
 def test_a_published_files_name_tells_its_preprocessing(atto: nn.Module, tmp_path: Path) -> None:

@@ -123,16 +123,3 @@ def list_weights(*, model: str = "", commercial: bool | None = None) -> list[Che
         for row in catalog().values()
         if model in ("", row.model) and (commercial is None or row.commercial == commercial)
     ]
-
-
-@cache
-def imagenet_classes() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """ImageNet-1K's 1,000 classes in the standard order: names for people, and WordNet ids (the class folders).
-
-    Names are the first of each WordNet synset; the two that name two classes have the id added.
-    """
-    text = resources.files("convnext.weights").joinpath("imagenet.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
-    names = [row["name"] for row in rows]
-    unique = (f"{row['name']} ({row['wnid']})" if names.count(row["name"]) > 1 else row["name"] for row in rows)
-    return tuple(unique), tuple(row["wnid"] for row in rows)

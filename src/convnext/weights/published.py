@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from convnext.core.errors import UserError
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
-from convnext.weights.catalog import Checkpoint, at_location, catalog, find, imagenet_classes
+from convnext.weights.catalog import Checkpoint, at_location, catalog, find
 from convnext.weights.download import download
 from convnext.weights.files import Card
 from convnext.weights.hub import PREFIX, hub_file, hub_weights, parse_hub_id
+from convnext.weights.imagenet import COUNTS, imagenet_classes
 
 BEST = "best.safetensors"
 _FOLDER_FILES = (BEST, "model.safetensors", "pytorch_model.bin")
@@ -110,10 +111,12 @@ def card_of(located: Located, model: ModelConfig) -> tuple[Card, list[str]]:
             image = InputConfig()
             notes.append(f"{located.file} does not say its preprocessing: {image.size} pixels, as ImageNet's, is taken")
     names, class_dirs = _names(located.config, model.num_classes), ()
-    if model.num_classes == 1000 and (row is not None or not names or names[0].startswith("tench")):
+    if model.num_classes in COUNTS:
+        data, ours, ids = imagenet_classes(model.num_classes)
         if row is None and not names:
-            notes.append(f"{located.file} does not name its 1,000 classes: ImageNet's are taken")
-        names, class_dirs = imagenet_classes()
+            notes.append(f"{located.file} does not name its {model.num_classes:,} classes: {data}'s are taken")
+        if row is not None or not names or names[0].split(",")[0] == ours[0]:  # others write all words of a synset
+            names, class_dirs = ours, ids
     return Card(model, image, names, source=source, class_dirs=class_dirs), notes
 
 

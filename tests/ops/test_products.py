@@ -1,0 +1,180 @@
+"""Products of bfloat16 on a processor without arithmetic for it: nearer to float32 than torch's, in the same types.
+
+B batch, C channels, H W space.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from convnext.models.create import create_model
+from convnext.models.fuse import fuse
+from convnext.ops import products
+from convnext.ops.depthwise import DepthwiseConv2d
+from convnext.ops.products import Conv2d, Linear, is_emulated
+
+HALF = torch.bfloat16
+CASES = {  # a layer, torch's own of the same kind and weights, and the shape of an input
+    "linear": (lambda: Linear(24, 10), lambda: nn.Linear(24, 10), (3, 5, 24)),
+    "without bias": (lambda: Linear(24, 10, bias=False), lambda: nn.Linear(24, 10, bias=False), (3, 24)),
+    "patches": (lambda: Conv2d(3, 8, 4, stride=4), lambda: nn.Conv2d(3, 8, 4, stride=4), (2, 3, 16, 16)),
+    "padded": (
+        lambda: Conv2d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2, bias=False),
+        lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2, bias=False),
+        (2, 4, 9, 12),
+    ),
+    "depthwise": (
+        lambda: DepthwiseConv2d(8, 7, padding=3),
+        lambda: nn.Conv2d(8, 8, 7, padding=3, groups=8),
+        (2, 8, 9, 9),
+    ),
+}
+
+
+@pytest.fixture(params=[True, False], ids=["emulated", "own arithmetic"])
+def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """As if the processor were without, or with, arithmetic for bfloat16: both ways are taken on any machine."""
+    monkeypatch.setattr(products, "_EMULATED", request.param)
+    return request.param
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_EMULATED", True)
+
+
+def case(name: str) -> tuple[nn.Module, nn.Module, Tensor]:
+    """The layer and torch's, with the same random weights, and an input, all with values that bfloat16 has."""
+    torch.manual_seed(0)
+    layer, theirs, shape = CASES[name][0](), CASES[name][1](), CASES[name][2]
+    with torch.no_grad():
+        for mine, other in zip(layer.parameters(), theirs.parameters(), strict=True):
+            other.copy_(mine.copy_(torch.randn(mine.shape).to(HALF)))
+    return layer, theirs, torch.randn(shape).to(HALF)
+
+
+def near(given: Tensor, expected: Tensor, ulps: float = 1.0) -> bool:
+    """Within bfloat16's rounding (8 bits) of the largest value."""
+    return bool((given.float() - expected.float()).abs().max() <= ulps * 2.0**-8 * expected.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CASES)
+def test_inference_is_float32s_rounded_once(name: str, without: None) -> None:
+    layer, theirs, x = case(name)
+    given = layer.to(HALF)(x)
+    assert given.dtype == HALF
+    assert torch.equal(given, theirs(x.float()).to(HALF))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_results_and_gradients_in_the_operands_types(name: str, emulated: bool) -> None:
+    layer, theirs, x = case(name)
+    layer = layer.to(HALF).train()
+    given, wide = x.clone().requires_grad_(), x.float().requires_grad_()
+    y, expected = layer(given), theirs(wide)
+    assert (y.dtype, y.shape) == (HALF, expected.shape)
+    assert near(y, expected, ulps=2)
+    above = torch.randn(y.shape).to(HALF)
+    mine = torch.autograd.grad(y, [given, *layer.parameters()], above)
+    others = torch.autograd.grad(expected, [wide, *theirs.parameters()], above.float())
+    for a, b in zip(mine, others, strict=True):
+        assert (a.dtype, a.shape) == (HALF, b.shape)
+        assert near(a, b, ulps=4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_under_autocast(name: str, emulated: bool) -> None:
+    """float32 weights and gradients, results in bfloat16: as torch's layers have it."""
+    layer, theirs, x = case(name)
+    x = x.float().requires_grad_()
+    with torch.autocast("cpu", HALF):
+        y, expected = layer.train()(x), theirs(x)
+    assert y.dtype == expected.dtype == HALF
+    assert near(y, expected, ulps=2)
+    for a, b in zip(
+        torch.autograd.grad(y.float().square().sum(), [x, *layer.parameters()]),
+        torch.autograd.grad(expected.float().square().sum(), [x, *theirs.parameters()]),
+        strict=True,
+    ):
+        assert a.dtype == b.dtype == torch.float32
+        assert near(a, b, ulps=4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_and_float64_are_torchs(name: str, emulated: bool) -> None:
+    layer, theirs, x = case(name)
+    for dtype in (torch.float32, torch.float64):
+        assert torch.equal(layer.to(dtype)(x.to(dtype)), theirs.to(dtype)(x.to(dtype)))
+
+
+def test_when_it_is_emulated(without: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(2)
+    assert is_emulated(x.to(HALF))
+    assert not is_emulated(x)
+    assert not is_emulated(x.half())
+    assert not is_emulated(x.to(HALF).to("meta"))
+    with torch.autocast("cpu", HALF):
+        assert is_emulated(x)
+        assert is_emulated(x.to(HALF))
+        assert not is_emulated(x.double())  # autocast leaves it alone
+    with torch.autocast("cpu", torch.float16):
+        assert not is_emulated(x)
+    monkeypatch.setattr(products, "_EMULATED", False)
+    assert not is_emulated(x.to(HALF))
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "convnext_isotropic_small"])
+def test_no_product_of_a_model_is_left_to_loops(name: str, without: None) -> None:
+    """Every convolution and linear layer but the classifier multiplies float32, forward and backward."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    slow: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if any(word in str(func) for word in ("convolution", "addmm", "aten.mm", "bmm")):
+                rows = [a for a in args if isinstance(a, Tensor) and a.dtype == HALF]
+                if rows and not any(1000 in a.shape for a in args if isinstance(a, Tensor)):
+                    slow.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=1000)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), Watch():
+        fuse(model).to(HALF)(x.to(HALF))
+    assert slow == []
+    with Watch(), torch.autocast("cpu", HALF):
+        loss = model.train()(x).float().square().mean()
+    with Watch():
+        loss.backward()
+    assert slow == []
+
+
+@torch.no_grad()
+def test_a_model_is_nearer_to_float32_than_torchs_layers_are(without: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = create_model("convnext_atto", num_classes=1000).eval()
+    for value in model.parameters():
+        value.normal_(std=0.1)
+    half, x = copy.deepcopy(model).to(HALF), torch.randn(2, 3, 64, 64)
+    model = copy.deepcopy(half).float()  # the same values
+    expected = model(x.to(HALF).float())
+    ours = (half(x.to(HALF)).float() - expected).square().mean()
+    monkeypatch.setattr(products, "_EMULATED", False)
+    theirs = (half(x.to(HALF)).float() - expected).square().mean()
+    assert ours < 1.1 * theirs
+
+
+def test_compiled_and_exported(without: None) -> None:
+    layer, theirs, x = case("depthwise")
+    layer = layer.to(HALF).eval()
+    exported = torch.export.export(layer, (x,)).module()
+    with torch.no_grad():
+        assert torch.equal(exported(x), theirs(x.float()).to(HALF))
+        assert torch.equal(torch.compile(layer, backend="aot_eager")(x), theirs(x.float()).to(HALF))
