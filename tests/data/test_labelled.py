@@ -17,7 +17,7 @@ from PIL import Image
 from convnext.core.errors import UserError
 from convnext.data import label_check
 from convnext.data.decode import BadImage
-from convnext.data.labelled import OpenedPixels, is_labelled, open_all_labelled, open_labelled
+from convnext.data.labelled import OpenedPixels, is_labelled, num_pictures, open_all_labelled, open_labelled
 from convnext.data.pixels import read_codes
 from convnext.ops.pixels import IGNORED
 from labelmaps import labelled, save, scene
@@ -203,8 +203,46 @@ def test_a_saved_split_spares_looking_label_maps_through_again(tmp_path: Path, m
     assert [again.train.name(i) for i in range(len(again.train))] == ["1.png", "4.png", "5.png"]
     assert again.train.classes == ("class 0", "class 1", "class 2", "class 77")
     for broken in ({"values": [1]}, {"values": [1, 2], "pixels": [[1]], "left_out": []}, 7):
-        with pytest.raises(UserError, match="other classes or parts"):
+        with pytest.raises(UserError, match="other classes, pictures or parts"):
             opened(root, split=split | {"looked": broken})
+
+
+@pytest.mark.parametrize("change", ["a class has another name", "a label map is gone", "classes changed places"])
+def test_a_saved_split_is_refused_for_data_that_changed(tmp_path: Path, change: str) -> None:
+    root = labelled(tmp_path)
+    split = json.loads(json.dumps(opened(root).split))
+    opened(root, split=split)
+    if change == "a label map is gone":
+        (root / "annotations" / "train" / "0.png").unlink()
+    else:
+        names = (root / "classes.txt").read_text().split()
+        names = names[::-1] if change == "classes changed places" else ["other", *names[1:]]
+        (root / "classes.txt").write_text("\n".join(names))
+    with pytest.raises(UserError, match="other classes, pictures or parts"):
+        opened(root, split=split)
+
+
+def test_the_number_of_pictures_is_known_before_any_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those to train on: with a label map, and not held out."""
+    given, drawn = labelled(tmp_path / "given", train=5, val=2), tmp_path / "drawn"
+    save(given / "images" / "train" / "without.png", np.zeros((8, 8, 3), dtype=np.uint8))
+    for i in range(10):
+        picture, labels = scene(i)
+        save(drawn / "images" / f"{i}.png", picture)
+        save(drawn / "annotations" / f"{i}.png", labels)
+    expected = len(opened(drawn, val_fraction=0.3).train)
+    monkeypatch.setattr(label_check, "read_codes", None)
+    assert num_pictures(given, labels="", val_fraction=0.3) == 5
+    assert num_pictures(drawn, labels="", val_fraction=0.3) == expected == 7
+
+
+def test_a_depth_map_is_no_label_map(tmp_path: Path) -> None:
+    """Values in their thousands, of which few are kept in memory."""
+    root = labelled(tmp_path, names=False)
+    depth = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    save(root / "annotations" / "train" / "0.png", depth)
+    with pytest.raises(UserError, match="more than 255 different values"):
+        opened(root)
 
 
 def test_pixels_are_counted_beside_any_number_of_other_colours(tmp_path: Path) -> None:

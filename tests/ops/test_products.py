@@ -15,7 +15,7 @@ from convnext.models.create import create_model
 from convnext.models.fuse import fuse
 from convnext.ops import products
 from convnext.ops.depthwise import DepthwiseConv2d
-from convnext.ops.products import Conv2d, Linear, is_emulated
+from convnext.ops.products import Conv2d, Linear, goes_through_float32
 
 HALF = torch.bfloat16
 CASES = {  # a layer, torch's own of the same kind and weights, and the shape of an input
@@ -35,16 +35,16 @@ CASES = {  # a layer, torch's own of the same kind and weights, and the shape of
 }
 
 
-@pytest.fixture(params=[True, False], ids=["emulated", "own arithmetic"])
+@pytest.fixture(params=[True, False], ids=["no kernels", "kernels"])
 def emulated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """As if the processor were without, or with, arithmetic for bfloat16: both ways are taken on any machine."""
-    monkeypatch.setattr(products, "_EMULATED", request.param)
+    """As if the processor were without, or with, kernels for bfloat16: both ways are taken on any machine."""
+    monkeypatch.setattr(products, "_NO_KERNELS", request.param)
     return request.param
 
 
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_EMULATED", True)
+    monkeypatch.setattr(products, "_NO_KERNELS", True)
 
 
 def case(name: str) -> tuple[nn.Module, nn.Module, Tensor]:
@@ -112,20 +112,36 @@ def test_float32_and_float64_are_torchs(name: str, emulated: bool) -> None:
         assert torch.equal(layer.to(dtype)(x.to(dtype)), theirs.to(dtype)(x.to(dtype)))
 
 
-def test_when_it_is_emulated(without: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_it_is_done(without: None, monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(2)
-    assert is_emulated(x.to(HALF))
-    assert not is_emulated(x)
-    assert not is_emulated(x.half())
-    assert not is_emulated(x.to(HALF).to("meta"))
+    half = x.to(HALF)
+    assert goes_through_float32(half, half)
+    assert not goes_through_float32(half, x)  # torch refuses that, and so it does here
+    assert not goes_through_float32(x, x)
+    assert not goes_through_float32(x.half(), x.half())
+    assert not goes_through_float32(half.to("meta"), half.to("meta"))
     with torch.autocast("cpu", HALF):
-        assert is_emulated(x)
-        assert is_emulated(x.to(HALF))
-        assert not is_emulated(x.double())  # autocast leaves it alone
+        assert goes_through_float32(x, x)
+        assert goes_through_float32(half, x)
+        assert not goes_through_float32(x.double(), x.double())  # autocast leaves it alone
     with torch.autocast("cpu", torch.float16):
-        assert not is_emulated(x)
-    monkeypatch.setattr(products, "_EMULATED", False)
-    assert not is_emulated(x.to(HALF))
+        assert not goes_through_float32(x, x)
+    monkeypatch.setattr(products, "_NO_KERNELS", False)
+    assert not goes_through_float32(half, half)
+
+
+def test_types_that_differ_are_refused(emulated: bool) -> None:
+    with pytest.raises(RuntimeError, match="same dtype"):
+        Linear(4, 2)(torch.zeros(1, 4, dtype=HALF))
+
+
+def test_padding_of_any_mode(emulated: bool) -> None:
+    torch.manual_seed(0)
+    layer = Conv2d(3, 4, 3, padding=1, padding_mode="circular").to(HALF)
+    theirs = nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")
+    theirs.load_state_dict(layer.state_dict())
+    x = torch.randn(1, 3, 5, 6).to(HALF)
+    assert near(layer(x), theirs(x.float()), ulps=2)
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "convnext_isotropic_small"])
@@ -157,7 +173,9 @@ def test_no_product_of_a_model_is_left_to_loops(name: str, without: None) -> Non
 
 
 @torch.no_grad()
-def test_a_model_is_nearer_to_float32_than_torchs_layers_are(without: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_no_farther_from_float32_than_with_torchs_layers(
+    without: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     model = create_model("convnext_atto", num_classes=1000).eval()
     for value in model.parameters():
@@ -166,7 +184,7 @@ def test_a_model_is_nearer_to_float32_than_torchs_layers_are(without: None, monk
     model = copy.deepcopy(half).float()  # the same values
     expected = model(x.to(HALF).float())
     ours = (half(x.to(HALF)).float() - expected).square().mean()
-    monkeypatch.setattr(products, "_EMULATED", False)
+    monkeypatch.setattr(products, "_NO_KERNELS", False)
     theirs = (half(x.to(HALF)).float() - expected).square().mean()
     assert ours < 1.1 * theirs
 

@@ -95,18 +95,18 @@ def seconds_for(cell: Cell, settings: Settings, modes: Sequence[Mode], libraries
     The rounds can be reckoned. What building and compiling takes is a guess: two cores of 2024 and ConvNeXt-T.
     """
     slice_ = max(call, settings.seconds)
-    trial = 2 * call + (0.0 if call > settings.seconds else _TRIAL * settings.seconds)
+    trial = 3 * call + (0.0 if call > settings.seconds else _TRIAL * settings.seconds)
+    beside = min(settings.threads, libraries)  # so many are built at a time
     total = 0.0
     for mode in modes_of(cell.work, modes):
         building = {"eager": 0.0, "compile": _COMPILE, "aoti": _PACKAGE}[mode]
         again = _LOAD + (building / 4 if mode == "compile" else 0.0)  # the compiler keeps what it has compiled
-        tried = 1 if mode == "aoti" and "compile" in modes else len(candidates(mode, cell.work))
-        trying = tried * (building / settings.threads + trial)
+        trying = len(candidates(mode, cell.work)) * (building / beside + trial)
         total += _LOAD + trying + settings.starts * (again + 2 * call + 1.3 * settings.rounds * slice_)
     return libraries * total + settings.starts * (settings.rounds + 2) * slice_
 
 
-_TRIAL = 0.75  # slices: three rounds, a quarter of a slice each
+_TRIAL = 2.5  # slices: five rounds, half a slice each
 _LOAD = 3.0  # seconds until a process has its model
 _COMPILE = 20.0  # seconds that torch.compile takes for a candidate, its C++ compiler included
 _PACKAGE = 30.0  # the same for export and an AOTInductor package

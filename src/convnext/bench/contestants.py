@@ -28,8 +28,7 @@ _NEAR = {"float32": PARITY, "bfloat16": 0.1}  # what each candidate's own output
 class ModelJob:
     """One contestant of a cell (see `worker.Job`).
 
-    `scratch` is a folder for packages; `fold`: ours is folded for inference; `only`: the name of the one candidate that
-    is tried, "" for all.
+    `scratch` is a folder for packages; `fold`: ours is folded for inference.
     """
 
     cell: Cell
@@ -38,7 +37,6 @@ class ModelJob:
     mode: Mode
     scratch: Path
     fold: bool = True
-    only: str = ""
     _candidates: Built | None = field(default=None, init=False)
     _expected: Tensor | None = field(default=None, init=False)
     _slices: Slices | None = field(default=None, init=False)
@@ -59,7 +57,7 @@ class ModelJob:
 
     def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
-        found = [c for c in candidates(self.mode, self.cell.work) if self.only in ("", c.name)]
+        found = candidates(self.mode, self.cell.work)
         self._candidates = build_all({candidate.name: partial(self._checked, candidate) for candidate in found})
 
     def choose(self) -> Choice:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.bench.cells import Cell, Settings, Work
-from convnext.bench.trial import Built, Call, Choice, Slices, build_all, choose, seconds_of, set_up
+from convnext.bench.trial import Built, Call, Choice, Slices, build_all, choose, seconds_of, set_up, warmed
 from convnext.models.create import create_model
 
 _SIDE = 512  # inner and outer length of the convolutions' one product
@@ -83,7 +83,7 @@ class LimitJob:
 
     def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
-        self._candidates = build_all({name: partial(self._built, way) for name, way in _WAYS.items()})
+        self._candidates = build_all({name: partial(warmed, partial(self._built, way)) for name, way in _WAYS.items()})
 
     def choose(self) -> Choice:
         assert self._candidates is not None
@@ -91,7 +91,8 @@ class LimitJob:
 
     def prepare(self, choice: Choice) -> int | None:
         set_up(self.settings, training=self.cell.work == "train")
-        self._slices = Slices(self._built(_WAYS[choice.best]), self.settings, seconds=choice.tried[choice.best])
+        call = warmed(partial(self._built, _WAYS[choice.best]))
+        self._slices = Slices(call, self.settings, seconds=choice.tried[choice.best])
         return None
 
     def slice(self) -> float:
@@ -121,7 +122,6 @@ class LimitJob:
             for product in runs:
                 product()
 
-        run()
         return run
 
 

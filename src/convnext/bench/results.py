@@ -109,12 +109,14 @@ class CellResult:
 def joined(results: Sequence[CellResult], wanted: Sequence[tuple[Library, Mode]]) -> CellResult:
     """One result of the wanted contestants, in that order, from several of the same cell, settings and machine.
 
-    Contestants are compared within a mode alone, and each mode comes from one run. The limit is the first result's.
+    Contestants are compared within a mode alone, and each mode comes from one run. The limit is that of the first run
+    that has one; the date is the last.
     """
-    first = results[0]
-    entries = {(entry.library, entry.mode): entry for result in reversed(results) for entry in result.entries}
+    first = next((result for result in results if result.limit), results[0])
+    entries = {(entry.library, entry.mode): entry for result in results for entry in result.entries}
+    date = max(result.date for result in results)
     return CellResult(
-        *(first.cell, first.settings, first.machine, first.date, first.limit_choice, first.limit),
+        *(first.cell, first.settings, first.machine, date, first.limit_choice, first.limit),
         tuple(entries[key] for key in wanted if key in entries),
     )
 

@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -103,7 +103,7 @@ def _missing(found: Sequence[CellResult], cell: Cell, asked: Asked) -> Asked | N
     """What is to be measured of a cell: the modes that were not found; None where there are none."""
     known = {entry.mode for result in found for entry in result.entries}
     modes = tuple(mode for mode in modes_of(cell.work, asked.modes) if mode not in known)
-    return replace(asked, cells=(cell,), modes=modes) if modes else None
+    return replace(asked, modes=modes) if modes else None
 
 
 def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResult:
@@ -111,15 +111,11 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
     entries = {" ".join(key): _excused(key, cell) for key in asked.keys(cell)}
     keys = {name: key for name, key in zip(entries, asked.keys(cell), strict=True) if entries[name] is None}
     with tempfile.TemporaryDirectory(prefix="convnext-bench-") as scratch:
-        models = {name: ModelJob(cell, asked.settings, *key, Path(scratch)) for name, key in keys.items()}
-        jobs: dict[str, Job] = {**models, LIMIT: limit.LimitJob(cell, asked.settings)}
+        jobs: dict[str, Job] = {n: ModelJob(cell, asked.settings, *key, Path(scratch)) for n, key in keys.items()}
+        jobs[LIMIT] = limit.LimitJob(cell, asked.settings)
         failed = _check(jobs, heard)
-        packages = [name for name, (_, mode) in keys.items() if mode == "aoti"]
-        choices = _choose({n: job for n, job in jobs.items() if n not in packages}, asked.settings, failed, heard)
-        for name in packages:  # the same compiler, so the same settings: its slowest part is done once
-            compiled = choices.get(f"{keys[name][0]} compile")
-            jobs[name] = replace(models[name], only="" if compiled is None else compiled.best)
-        choices |= _choose({name: jobs[name] for name in packages}, asked.settings, failed, heard)
+        compiled = {name for name, (_, mode) in keys.items() if mode != "eager"}
+        choices = _choose(jobs, compiled, asked.settings, failed, heard)
         started = []
         for number in range(asked.settings.starts):
             present = {name: (jobs[name], choices[name]) for name in jobs if name not in failed}
@@ -137,17 +133,18 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
     )
 
 
-def _choose(jobs: Mapping[str, Job], settings: Settings, failed: dict[str, str], heard: Say) -> dict[str, Choice]:
+def _choose(
+    jobs: Mapping[str, Job], compiled: Collection[str], settings: Settings, failed: dict[str, str], heard: Say
+) -> dict[str, Choice]:
     """The best candidate of each that has not failed.
 
-    What is compiled is built side by side, as many at a time as there are threads, for a compiler keeps one busy;
-    candidates are timed alone.
+    `compiled` names those that a compiler works on. They are built side by side, as many at a time as there are
+    threads, for a compiler keeps one busy; candidates are timed alone.
     """
     choices: dict[str, Choice] = {}
     left = [name for name in jobs if name not in failed]
     while left:
-        compiled = [name for name in left if not _is_plain(name)][: settings.threads]
-        together = compiled or left[:1]
+        together = [name for name in left if name in compiled][: settings.threads] or left[:1]
         left = [name for name in left if name not in together]
         with contextlib.ExitStack() as stack:
             workers = {name: stack.enter_context(contextlib.closing(Worker(jobs[name]))) for name in together}
@@ -160,11 +157,6 @@ def _choose(jobs: Mapping[str, Job], settings: Settings, failed: dict[str, str],
                     building[name].result()
                     choices[name] = workers[name].ask("choose")
     return choices
-
-
-def _is_plain(name: str) -> bool:
-    """Whether nothing is compiled for the contestant of that name."""
-    return name == LIMIT or name.endswith(" eager")
 
 
 @dataclass(frozen=True)

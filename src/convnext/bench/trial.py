@@ -18,7 +18,7 @@ from convnext.core.memory import keep_freed_memory
 Call = Callable[[], Any]
 Build = Callable[[], Call]
 
-_ROUNDS = 3  # of a trial, in slices of a quarter
+_ROUNDS, _PART = 5, 2  # of a trial, in slices of a half
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Built:
-    """Candidates that are ready to run; why the others could not be built."""
+    """Candidates that have run once; why the others could not."""
 
     calls: dict[str, Call]
     failed: dict[str, str]
 
 
 def build_all(candidates: Mapping[str, Build]) -> Built:
-    """Builds every candidate. One that cannot be built is left out, whatever its error; if none can, the first one's
-    error is raised."""
+    """Builds every candidate by a function that also runs it once (`warmed`). One that cannot is left out, whatever its
+    error; if none can, the first one's error is raised."""
     calls: dict[str, Call] = {}
     errors: dict[str, Exception] = {}
     for name, build in candidates.items():
@@ -53,18 +53,24 @@ def build_all(candidates: Mapping[str, Build]) -> Built:
     return Built(calls, {name: in_a_line(error) for name, error in errors.items()})
 
 
+def warmed(build: Build) -> Call:
+    """What `build` gives, run once: what compiles at its first call has done so, and one that cannot run says it."""
+    call = build()
+    call()
+    return call
+
+
 def choose(built: Built, settings: Settings) -> Choice:
-    """Runs the candidates in turn for short slices; those whose call fills a slice by itself, once."""
+    """Runs the candidates in turn for short slices, or only twice where the fastest one's call fills a slice."""
     device = torch.device(settings.device)
     first = {name: seconds_of(call, 1, device=device) for name, call in built.calls.items()}
-    tried = first
-    if min(first.values()) <= settings.seconds:  # a longer call averages over the noise by itself
-        slices = {
-            name: partial(seconds_of, call, calls_in(settings.seconds / 4, call=first[name]), device=device)
-            for name, call in built.calls.items()
-        }
-        played = play(slices, rounds=_ROUNDS, seed=settings.seed)
-        tried = {name: statistics.median(seconds) for name, seconds in played.seconds.items()}
+    slices = {
+        name: partial(seconds_of, call, calls_in(settings.seconds / _PART, call=first[name]), device=device)
+        for name, call in built.calls.items()
+    }
+    long = min(first.values()) > settings.seconds  # such a call averages over the noise by itself
+    played = play(slices, rounds=1 if long else _ROUNDS, seed=settings.seed).seconds
+    tried = {name: statistics.median([first[name], *seconds] if long else seconds) for name, seconds in played.items()}
     return Choice(min(tried, key=lambda name: tried[name]), tried, built.failed)
 
 
@@ -75,8 +81,7 @@ def build_measured(build: Build, *, device: torch.device) -> tuple[Call, int | N
     peak cannot be measured.
     """
     before = memory.in_use(device)
-    call = build()
-    call()  # what compiles at its first call does it now
+    call = warmed(build)
     memory.in_use(device)  # gives back what building took
     if before is None or not memory.forget_peak(device):
         return call, None

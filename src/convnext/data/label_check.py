@@ -61,7 +61,8 @@ class Checked(NamedTuple):
     notes: list[str]
     """What was left out."""
     record: dict[str, Any]
-    """{"values", "pixels", "left_out"}: what looking through them told, to be saved as JSON (`as_recorded`)."""
+    """{"values", "classes", "codes", "pairs", "pixels", "left_out"}: what looking through them told, to be saved as
+    JSON (`as_recorded`)."""
 
 
 def checked(
@@ -73,7 +74,7 @@ def checked(
     a note says which. Raises UserError with a summary of all that is wrong.
     """
     problems = Problems(where)
-    pairs = [_matched(part, problems) for part in parts]
+    pairs = [matched(part, problems) for part in parts]
     if not all(pairs):  # none of its pictures has a label map: whatever else is wrong, that says why
         raise UserError(problems.text(0))
     seen = _looked_through(list(zip(parts, pairs, strict=True)), palette, max_pixels=max_pixels)
@@ -89,7 +90,12 @@ def checked(
         raise UserError(problems.text(0))
     sources = _sources(parts, good, palette, counts, max_pixels)
     left_out = [sorted({a for a, _ in all_} - {a for a, _ in kept}) for all_, kept in zip(pairs, good, strict=True)]
-    record = {"values": values, "pixels": counts.tolist(), "left_out": left_out}
+    record = {
+        "values": values,
+        **_facts(palette, pairs),
+        "pixels": counts.tolist(),
+        "left_out": left_out,
+    }
     notes = [problems.note(0).rstrip()] if problems.found else []
     return Checked(sources, _words(sources[0], counts[0]), notes, record)
 
@@ -103,17 +109,23 @@ def as_recorded(
         palette = palette or numbered([int(value) for value in record["values"]])
         counts = np.array(record["pixels"], dtype=np.int64).reshape(len(parts), len(palette.classes))
         left_out = [set(names) for names in record["left_out"]]
-        pairs = [
-            [pair for pair in _matched(part, Problems(where)) if pair[0] not in left]
-            for part, left in zip(parts, left_out, strict=True)
-        ]
+        pairs = [matched(part, Problems(where)) for part in parts]
+        if any(record[name] != fact for name, fact in _facts(palette, pairs).items()):
+            raise ValueError
+        kept = [[pair for pair in found if pair[0] not in left] for found, left in zip(pairs, left_out, strict=True)]
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{where} has other classes or parts than when the run was started. Put it back as it was, or start a new "
-            "run."
+            f"{where} has other classes, pictures or parts than when the run was started. Put it back as it was, or "
+            "start a new run."
         ) from None
-    sources = _sources(parts, pairs, palette, counts, max_pixels)
+    sources = _sources(parts, kept, palette, counts, max_pixels)
     return Checked(sources, _words(sources[0], counts[0]), [], dict(record))
+
+
+def _facts(palette: Palette, pairs: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """What must be the same for a record to hold: classes, what stands for them, how many pairs each part has."""
+    codes = [[int(code) for code in one] for one in palette.codes]
+    return {"classes": list(palette.classes), "codes": codes, "pairs": [len(found) for found in pairs]}
 
 
 def _sources(
@@ -137,11 +149,11 @@ def _sources(
     ]
 
 
-def _matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
+def matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
     """Pictures and label maps that belong together: paths below their folders."""
-    labels = {str(path.with_suffix("")): path for path in files_in(part.labels, LABEL_SUFFIXES)}
+    labels = {str(path.with_suffix("")): path for path in _files(part.labels, LABEL_SUFFIXES)}
     pairs, taken = [], set()
-    for picture in files_in(part.images, IMAGE_SUFFIXES):
+    for picture in _files(part.images, IMAGE_SUFFIXES):
         key = str(picture.with_suffix("")) + part.suffix
         if key not in labels:
             problems.add(f"pictures without a label map in {part.labels}", printable(str(picture)))
@@ -155,7 +167,7 @@ def _matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
     return pairs
 
 
-def files_in(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
     """Files with such endings, below the folder, in the order of their names."""
     for where, folders, names in os.walk(folder):
         folders.sort()
@@ -201,6 +213,8 @@ def _look(pair: tuple[str, str], *, part: Pairs, palette: Palette | None, max_pi
         classes, unknown = palette.decoded(values)
         kept = (classes != IGNORED) | np.isin(values, unknown[:_KEPT])
         values, counts = values[kept], counts[kept]
+    else:  # more would be too many for classes anyway
+        values, counts = values[: MOST_CLASSES + 2], counts[: MOST_CLASSES + 2]
     height, width = codes.shape
     return _Seen(header_size(part.images / pair[0]), (height, width), values, counts)
 
@@ -209,8 +223,9 @@ def _occurring(seen: Sequence[_Seen], where: Path) -> list[int]:
     """The values that occur. Raises UserError where those are no classes."""
     values = sorted({int(code) for one in seen for code in one.codes} - {IGNORED})
     if not 2 <= len(values) <= MOST_CLASSES:
+        many = f"more than {MOST_CLASSES}" if len(values) > MOST_CLASSES else len(values)
         raise UserError(
-            f"The label maps in {where} have {len(values)} different values, and 2 to {MOST_CLASSES} classes can be "
+            f"The label maps in {where} have {many} different values, and 2 to {MOST_CLASSES} classes can be "
             "told apart. Say what the values mean: classes.txt, a name a line, or a mapping file (--labels)."
         )
     return values

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.decode import IMAGE_SUFFIXES
-from convnext.data.label_check import Pairs, as_recorded, checked, files_in
+from convnext.data.label_check import Pairs, as_recorded, checked, matched
 from convnext.data.palette import Palette, ade20k, read_mapping, read_names
 from convnext.data.parted import Parted, drawn_parts, given_parts
 from convnext.data.pixels import LABEL_SUFFIXES, PixelSource
+from convnext.data.problems import Problems
+from convnext.data.split import random_split
 
 OpenedPixels = Parted[PixelSource]
 """Pictures with label maps, ready for training."""
@@ -127,12 +128,15 @@ def open_all_labelled(data: str | Path, *, labels: str, max_pixels: int, skip_ba
     return checked(pairs, layout.palette, where=Path(data), max_pixels=max_pixels, skip_bad=skip_bad).sources[0]
 
 
-def num_pictures(data: str | Path, *, labels: str) -> int:
-    """How many pictures there are to train on, before anything of them is read. Raises UserError as above."""
+def num_pictures(data: str | Path, *, labels: str, val_fraction: float) -> int:
+    """How many pictures there are to train on, by their names alone: none is read. Raises UserError as above."""
     layout = _layout(data, labels)
     part = layout.train or layout.val
     assert part is not None
-    return sum(1 for _ in files_in(part.images, IMAGE_SUFFIXES))
+    pairs = matched(Pairs(part.images, part.labels, part.suffix), Problems(Path(data)))
+    if layout.val is not None:
+        return len(pairs)
+    return len(random_split(len(pairs), fraction=val_fraction, seed=0)[0])
 
 
 def _layout(data: str | Path, labels: str) -> _Layout:

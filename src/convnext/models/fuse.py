@@ -20,6 +20,7 @@ from convnext.ops.products import Conv2d, Linear
 
 Model = TypeVar("Model", bound=nn.Module)
 
+_LINEAR, _CONVOLUTIONS = (nn.Linear, Linear), (nn.Conv2d, Conv2d)  # and no other kinds of them: quantised ones, say
 _NORMS = (nn.LayerNorm, nn.RMSNorm, SimpleNorm, SimpleNorm2d)  # each ends with: times weight, and perhaps plus bias
 
 
@@ -71,7 +72,7 @@ def _fold_block(block: Block) -> None:
     if type(block.act) is nn.GELU and block.act.approximate == "none":
         block.act = _GELUInPlace()  # type: ignore[assignment]
     _fold_norm(block.norm, block.pwconv1)
-    if block.gamma is not None and _is_plain(block.pwconv2):
+    if block.gamma is not None and type(block.pwconv2) in _LINEAR:
         gamma = _wide(block.gamma)
         bias = None if block.pwconv2.bias is None else gamma * _wide(block.pwconv2.bias)
         _replace(block.pwconv2, gamma[:, None] * _wide(block.pwconv2.weight), bias)
@@ -82,7 +83,9 @@ def _fold_norm(norm: nn.Module, layer: nn.Module) -> None:
     """Moves the affine part of `norm` into `layer`, where both are of a known kind and that is exact."""
     if not isinstance(norm, _NORMS) or norm.weight is None:
         return
-    if not isinstance(layer, (nn.Linear, nn.Conv2d)) or not _is_plain(layer):
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)) or type(layer) not in (*_LINEAR, *_CONVOLUTIONS):
+        return
+    if isinstance(layer, nn.Conv2d) and (layer.groups > 1 or layer.padding != (0, 0)):
         return
     weight, bias = _wide(layer.weight), layer.bias
     shift = getattr(norm, "bias", None)  # LayerNorm alone has one
@@ -93,13 +96,6 @@ def _fold_norm(norm: nn.Module, layer: nn.Module) -> None:
     # (out, in) or (out, in, kernel, kernel): the channels of the input are the second dimension of both
     _replace(layer, weight * _wide(norm.weight).view(1, -1, *(1,) * (weight.ndim - 2)), bias)
     nn.init.ones_(norm.weight)
-
-
-def _is_plain(layer: nn.Linear | nn.Conv2d) -> bool:
-    """Whether it is one of the known kinds (not a quantised one, say), and mixes all channels without padding."""
-    if isinstance(layer, nn.Conv2d):
-        return type(layer) in (nn.Conv2d, Conv2d) and layer.groups == 1 and layer.padding == (0, 0)
-    return type(layer) in (nn.Linear, Linear)
 
 
 def _replace(layer: nn.Linear | nn.Conv2d, weight: Tensor, bias: Tensor | None) -> None:

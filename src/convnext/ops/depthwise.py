@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from convnext.ops.products import Conv2d, in_float32, is_emulated
+from convnext.ops.products import Conv2d, goes_through_float32, in_float32
 
 # Where torch's own gradient of the filters is slower than `filter_gradient` (docs/results/bench.md): on x86 through
 # oneDNN, for filters of at least 5x5 and maps of these sizes.
@@ -38,7 +38,7 @@ class DepthwiseConv2d(Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         if not (self.training and torch.is_grad_enabled() and self.weight.requires_grad and _is_faster(input, self)):
             return super().forward(input)
-        if is_emulated(input):
+        if goes_through_float32(input, self.weight):
             return in_float32(self._differentiated, input, self.weight, self.bias)
         x, weight, bias = input, self.weight, self.bias
         if torch.is_autocast_enabled("cpu"):  # as autocast does for a convolution, but seen by autograd from outside

@@ -1,9 +1,9 @@
 """Linear layers and convolutions whose bfloat16 is not slow on a processor that has no arithmetic for it.
 
-B batch, C channels, H W space. Where oneDNN has no bfloat16 kernels (x86 without AVX-512), torch multiplies in plain
-loops and convolves group by group: ConvNeXt-T takes 13 times as long as in float32 (docs/results/bench.md). There the
-layers here compute in float32 and round once, at the end; elsewhere they are torch's own. Same parameters, same types
-in and out; results differ by less than bfloat16's own rounding, for the products are more exact.
+B batch, C channels, H W space. Where oneDNN has no bfloat16 kernels (x86 without AVX-512, for one), torch multiplies in
+plain loops and convolves group by group: ConvNeXt-T takes some ten times as long as in float32
+(docs/results/bench-avx2.md). There the layers here compute in float32 and round once, at the end; elsewhere they are
+torch's own. Same parameters, same types in and out; results are within bfloat16's own rounding.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_EMULATED = not torch.ops.mkldnn._is_mkldnn_bf16_supported()  # an operator of torch, though its name is private
+# The operator is torch's own, though its name is private; it is there where torch was built with oneDNN.
+_NO_KERNELS = torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def is_emulated(x: Tensor) -> bool:
-    """Whether a product with `x` would be one of bfloat16 without arithmetic for it: by its type, or by autocast's."""
-    if not _EMULATED or x.device.type != "cpu":
+def goes_through_float32(x: Tensor, weight: Tensor) -> bool:
+    """Whether their product would be one of bfloat16 without kernels for it: by their types, or by autocast's."""
+    if not _NO_KERNELS or x.device.type != "cpu":
         return False
     if torch.is_autocast_enabled("cpu"):
         return torch.get_autocast_dtype("cpu") == torch.bfloat16 and x.dtype in (torch.float32, torch.bfloat16)
-    return x.dtype == torch.bfloat16
+    return x.dtype == weight.dtype == torch.bfloat16
 
 
 def in_float32(product: Callable[..., Tensor], *operands: Tensor | None) -> Tensor:
@@ -36,19 +37,15 @@ class Linear(nn.Linear):
     """`nn.Linear`: (..., in_features) to (..., out_features)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if is_emulated(input):
+        if goes_through_float32(input, self.weight):
             return in_float32(F.linear, input, self.weight, self.bias)
         return super().forward(input)
 
 
 class Conv2d(nn.Conv2d):
-    """`nn.Conv2d`, padded with zeros alone: (B, C, H, W) to (B, C', H', W')."""
+    """`nn.Conv2d`: (B, C, H, W) to (B, C', H', W')."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if is_emulated(input):
-            return in_float32(self.convolve, input, self.weight, self.bias)
+        if goes_through_float32(input, self.weight):
+            return in_float32(self._conv_forward, input, self.weight, self.bias)
         return super().forward(input)
-
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution with other operands, in the type that they have."""
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)

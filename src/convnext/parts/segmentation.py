@@ -11,6 +11,7 @@ from torch import nn
 from convnext.core import distributed
 from convnext.core.device import pick_device
 from convnext.core.errors import UserError
+from convnext.data.config import LoaderConfig
 from convnext.data.labelled import OpenedPixels, num_pictures, open_labelled
 from convnext.data.loader import BadImages
 from convnext.data.pixels import PixelSource
@@ -133,7 +134,8 @@ def choose_segmentation_recipe(
     if not init:
         recipe = replace(small_segmenter(), data=data, labels=labels)
         return recipe, ("a small segmenter from random weights; with --init a trained one learns from fewer pictures",)
-    images, accelerator = num_pictures(data, labels=labels), pick_device().type != "cpu"
+    images = num_pictures(data, labels=labels, val_fraction=LoaderConfig().val_fraction)
+    accelerator = pick_device().type != "cpu"
     model = segmenter_of(init)
     if model is None:  # a classifier's layers
         model = head_for(replace(model_of(init), num_classes=0), accelerator=accelerator)

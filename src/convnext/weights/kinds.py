@@ -18,11 +18,11 @@ from convnext.weights.segmenters import PublishedSegmenter, published_segmenters
 Kind = Literal["classifier", "detector", "segmenter"]
 Dense = Literal["detector", "segmenter"]
 Row = TypeVar("Row", PublishedDetector, PublishedSegmenter)
-_MARKS: dict[Dense, tuple[str, ...]] = {
+MARKS: dict[Dense, tuple[str, ...]] = {
     "detector": ("rpn_head.rpn_conv.weight",),
     "segmenter": ("decode_head.conv_seg.weight", "decode_head.classifier.weight", "decode_head.bias"),
 }
-"""Tensors of which every file of that sort has one."""
+"""Tensors of which every file of that sort holds one."""
 _CARDS: dict[type, Dense] = {DetectorCard: "detector", SegmenterCard: "segmenter"}
 _NAMES: dict[Dense, re.Pattern[str]] = {  # of published ones, and not of files
     "detector": re.compile(rf"({'|'.join(KINDS)})_\w+(\.\w+_\w+)?"),
@@ -44,20 +44,20 @@ def kind_of(source: str | Path) -> Kind:
     if file.suffix == ".safetensors" and is_ours(file):
         return _CARDS.get(type(read_any_card(file)), "classifier")
     state = read_whole(file)
-    for kind, marks in _MARKS.items():
+    for kind, marks in MARKS.items():
         if any(mark in state for mark in marks):
             return kind
     return "classifier"
 
 
-def located(source: str | Path, row: type[Row]) -> tuple[Path, Row | None]:
+def located(source: str | Path, published: type[Row]) -> tuple[Path, Row | None]:
     """The file that `source` means, and what is published of it, where it is the name of such a detector or segmenter.
 
     Raises UserError where it means none, with the nearest names, and for the name of another sort.
     """
     for kind, rows in _published().items():
         found = rows.get(str(source))
-        if isinstance(found, row):
+        if isinstance(found, published):
             return download(found.location, sha256=""), found
         if found is not None:
             raise UserError(f"'{source}' is a published {kind}: `convnext.load_{kind}` loads it.")

@@ -29,7 +29,7 @@ from convnext.weights.files import (
     read_whole,
 )
 from convnext.weights.formats import official
-from convnext.weights.kinds import kind_of, located
+from convnext.weights.kinds import MARKS, kind_of, located
 from convnext.weights.published import locate
 from convnext.weights.recognise import recognise
 
@@ -89,8 +89,9 @@ def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfi
     Settings that weights do not show (thresholds, samples) are those of the official configurations. Raises UserError
     where it is no detector known here.
     """
-    if "rpn_head.rpn_conv.weight" not in state:
-        raise UserError(f"{where} holds no Mask R-CNN or Cascade Mask R-CNN (there is no rpn_head.rpn_conv.weight).")
+    (mark,) = MARKS["detector"]
+    if mark not in state:
+        raise UserError(f"{where} holds no Mask R-CNN or Cascade Mask R-CNN (there is no {mark}).")
     cascade = "roi_head.bbox_head.0.fc_cls.weight" in state
     head = "roi_head.bbox_head.0." if cascade else "roi_head.bbox_head."
     drawn = "roi_head.mask_head.0." if cascade else "roi_head.mask_head."
@@ -124,7 +125,7 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def detector_of(source: str | Path) -> DetectorConfig | None:
-    """The configuration of the detector that `source` means; None where it means a classifier."""
+    """The configuration of the detector that `source` means; None where it means something else."""
     if kind_of(source) != "detector":
         return None
     file, row = located(source, PublishedDetector)

@@ -26,7 +26,7 @@ from convnext.weights.files import (
     read_whole,
 )
 from convnext.weights.formats import official
-from convnext.weights.kinds import kind_of, located
+from convnext.weights.kinds import MARKS, kind_of, located
 from convnext.weights.load_detector import load_backbone
 from convnext.weights.recognise import recognise
 from convnext.weights.segmenters import NUM_CLASSES, PublishedSegmenter
@@ -131,7 +131,7 @@ def recognise_segmenter(state: Mapping[str, Tensor], where: str) -> SegmenterCon
         classes = state["decode_head.bias"].shape[0] if state["decode_head.bias"].ndim else 0
         return SegmenterConfig(recognise(layers, where), classes, head="linear", auxiliary_width=0)
     if classifier is None or classifier.ndim != 4:
-        raise UserError(f"{where} holds no segmenter known here (there is no decode_head.conv_seg.weight).")
+        raise UserError(f"{where} holds no segmenter known here (there is no {MARKS['segmenter'][0]}).")
     upernet = "decode_head.fpn_bottleneck.conv.weight" in state
     auxiliary = state.get("auxiliary_head.conv_seg.weight")
     if not upernet and "decode_head.convs.0.weight" not in state:
