@@ -101,8 +101,8 @@ def seconds_for(cell: Cell, settings: Settings, modes: Sequence[Mode], libraries
     for mode in modes_of(cell.work, modes):
         building = {"eager": 0.0, "compile": _COMPILE, "aoti": _PACKAGE}[mode]
         again = _LOAD + (building / 4 if mode == "compile" else 0.0)  # the compiler keeps what it has compiled
-        trying = len(candidates(mode, cell.work)) * (building / beside + trial)
-        total += _LOAD + trying + settings.starts * (again + 2 * call + 1.3 * settings.rounds * slice_)
+        trying = len(candidates(mode, cell.work)) * (1.25 * building / beside + 2 * trial)
+        total += 2 * _LOAD + trying + settings.starts * (again + 2 * call + 1.3 * settings.rounds * slice_)
     return libraries * total + settings.starts * (settings.rounds + 2) * slice_
 
 

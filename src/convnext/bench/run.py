@@ -31,6 +31,7 @@ from convnext.core.logs import Progress, duration, say
 from convnext.models.create import count_macs, create_model
 
 LIMIT = "limit"
+_TRIALS = 2  # processes in which a contestant tries its candidates
 Key = tuple[Library, Mode]
 Say = Callable[[str], None]
 
@@ -139,23 +140,34 @@ def _choose(
     """The best candidate of each that has not failed.
 
     `compiled` names those that a compiler works on. They are built side by side, as many at a time as there are
-    threads, for a compiler keeps one busy; candidates are timed alone.
+    threads, for a compiler keeps one busy; candidates are timed alone. Each is tried in several processes, and its best
+    time counts: in one, a candidate may be slow by where its memory happens to lie.
     """
     choices: dict[str, Choice] = {}
     left = [name for name in jobs if name not in failed]
     while left:
         together = [name for name in left if name in compiled][: settings.threads] or left[:1]
         left = [name for name in left if name not in together]
-        with contextlib.ExitStack() as stack:
-            workers = {name: stack.enter_context(contextlib.closing(Worker(jobs[name]))) for name in together}
-            heard(f"building {' and '.join(together)}")
-            with ThreadPoolExecutor(len(together)) as pool:
-                building = {name: pool.submit(workers[name].ask, "build") for name in together}
-            for name in together:
-                heard(f"choosing for {name}")
-                with _noting(failed, name):
-                    building[name].result()
-                    choices[name] = workers[name].ask("choose")
+        for _ in range(_TRIALS):
+            present = {name: jobs[name] for name in together if name not in failed}
+            for name, choice in _tried(present, failed, heard).items():
+                choices[name] = choice if name not in choices else choices[name].with_best_of(choice)
+    return choices
+
+
+def _tried(jobs: Mapping[str, Job], failed: dict[str, str], heard: Say) -> dict[str, Choice]:
+    """What each chooses in a process of its own, all built side by side."""
+    choices: dict[str, Choice] = {}
+    with contextlib.ExitStack() as stack:
+        workers = {name: stack.enter_context(contextlib.closing(Worker(job))) for name, job in jobs.items()}
+        heard(f"building {' and '.join(jobs)}")
+        with ThreadPoolExecutor(len(jobs) or 1) as pool:
+            building = {name: pool.submit(worker.ask, "build") for name, worker in workers.items()}
+        for name, worker in workers.items():
+            heard(f"choosing for {name}")
+            with _noting(failed, name):
+                building[name].result()
+                choices[name] = worker.ask("choose")
     return choices
 
 

@@ -23,7 +23,7 @@ METHOD = """All contestants of a cell have the same weights (every tensor drawn 
 has a process of its own. Before anything is timed, every library's float32 logits are compared with ours (at most 1e-4
 relative), and afterwards every candidate's result in its own mode and type. Each contestant is run with its best
 settings: weights and images NCHW or NHWC (channels_last), and compiled for inference with Inductor's freezing or
-without, whichever was fastest in a trial of all of them. Ours is folded for inference (`convnext.models.fuse`). Then,
+without, whichever was fastest in two trials of all. Ours is folded for inference (`convnext.models.fuse`). Then,
 several times, all processes are started afresh (the same program can run faster or slower for good, by where its memory
 happens to lie), and in every round each runs once for a time slice, in an order drawn anew.
 
