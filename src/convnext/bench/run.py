@@ -150,6 +150,8 @@ def _choose(
         left = [name for name in left if name not in together]
         for _ in range(_TRIALS):
             present = {name: jobs[name] for name in together if name not in failed}
+            if not present:
+                break
             for name, choice in _tried(present, failed, heard).items():
                 choices[name] = choice if name not in choices else choices[name].with_best_of(choice)
     return choices
@@ -161,7 +163,7 @@ def _tried(jobs: Mapping[str, Job], failed: dict[str, str], heard: Say) -> dict[
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(contextlib.closing(Worker(job))) for name, job in jobs.items()}
         heard(f"building {' and '.join(jobs)}")
-        with ThreadPoolExecutor(len(jobs) or 1) as pool:
+        with ThreadPoolExecutor(len(jobs)) as pool:
             building = {name: pool.submit(worker.ask, "build") for name, worker in workers.items()}
         for name, worker in workers.items():
             heard(f"choosing for {name}")

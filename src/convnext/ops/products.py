@@ -1,7 +1,7 @@
 """Linear layers and convolutions whose bfloat16 is not slow on a processor that has no arithmetic for it.
 
 B batch, C channels, H W space. Where oneDNN has no bfloat16 kernels (x86 without AVX-512, for one), torch multiplies in
-plain loops and convolves group by group: ConvNeXt-T takes some ten times as long as in float32
+plain loops and convolves group by group: ConvNeXt-T takes 13 times as long as in float32
 (docs/results/bench-avx2.md). There the layers here compute in float32 and round once, at the end; elsewhere they are
 torch's own. Same parameters, same types in and out; results are within bfloat16's own rounding.
 """
