@@ -6,11 +6,14 @@ B batch, C channels, H W space, k kernel size.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from functorch.compile import make_boxed_func
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 
 from convnext.ops import depthwise
 from convnext.ops.depthwise import DepthwiseConv2d, filter_gradient
@@ -123,6 +126,33 @@ def test_gradient_lies_as_the_filters_do(layout):
     conv(x.detach().contiguous(memory_format=layout)).sum().backward()
     assert conv.weight.grad is not None
     assert conv.weight.grad.stride() == conv.weight.stride() == (49, 49, 7, 1)
+
+
+@x86
+def test_a_compiler_leaves_it_as_it_is():
+    """One operator in the compiled backward pass, whose convolution no compiler lays out anew; the same gradients."""
+    conv, x = case(7, 1, 1, (8, 8))
+    found: list[str] = []
+
+    def compiled(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        found.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return make_boxed_func(graph.forward)
+
+    run = torch.compile(conv, backend=aot_autograd(fw_compiler=compiled, bw_compiler=compiled))
+    for given, theirs in zip(gradients(run(x), x, conv), gradients(conv(x), x, conv), strict=True):
+        assert torch.equal(given, theirs)
+    assert found.count("convnext.depthwise_filter_gradient.default") == 1
+    assert sum("convolution" in name for name in found) == 2  # the layer itself, and the gradient of its input
+
+
+def test_what_a_compiler_is_told_of_it_is_true():
+    x = torch.randn(2, 3, 9, 9).to(memory_format=torch.channels_last)
+    above = torch.randn(2, 3, 5, 5)
+    torch.library.opcheck(
+        torch.ops.convnext.depthwise_filter_gradient.default,
+        (x, above, 7),
+        {"stride": 2, "padding": 3, "dilation": 1},
+    )
 
 
 @x86
