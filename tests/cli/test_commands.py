@@ -78,6 +78,21 @@ def test_predict_files_folders_and_pictures(convnext: Convnext, trained: Path, s
     assert answer.status == 0
 
 
+def test_predict_takes_the_pictures_of_a_folder_that_training_would(
+    convnext: Convnext, trained: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    for name in ("b.png", "below/a.PNG", ".venv/icon.png", "below/.thumbnails/a.png", "__MACOSX/b.png", ".hidden.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        draw(photos / name, "circle", 1)
+    (photos / "below" / "circle").symlink_to(photos)
+    answer = convnext("predict", photos, "--model", trained, "--json")
+    assert [entry["name"] for entry in json.loads(answer.out)] == [
+        str(photos / "b.png"),
+        str(photos / "below" / "a.PNG"),
+    ]
+
+
 def test_predict_from_standard_input(
     convnext: Convnext, trained: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +183,7 @@ def test_models_and_recipes_are_listed(convnext: Convnext) -> None:
         (["evaluate", "no/run"], "There is no model at no/run"),
         (["report", "no/run"], "no/run"),
         (["predict"], "convnext predict FILE_OR_FOLDER"),
+        (["predict", "photo.jpg", ""], "One of the paths is empty"),
         (["models", "convnext_hug"], "Did you mean"),
         (["recipes", "democ"], "Did you mean 'demo'?"),
     ],

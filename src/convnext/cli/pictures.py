@@ -23,8 +23,11 @@ class Picture(NamedTuple):
 
 
 def find_pictures(paths: tuple[str, ...], model: str) -> Iterator[Picture]:
-    """Every picture that the arguments mean, in order. Raises UserError for a path that is not there."""
-    from convnext.data.decode import IMAGE_SUFFIXES
+    """Every picture that the arguments mean, in order; in a folder all but the hidden ones, as training takes them.
+
+    Raises UserError for a path that is not there.
+    """
+    from convnext.data.folder import images_below
 
     for path in paths:
         if path == "-":
@@ -35,8 +38,8 @@ def find_pictures(paths: tuple[str, ...], model: str) -> Iterator[Picture]:
             source = reopen(Path(model)).val
             yield from (Picture(source.name(i), partial(source.read, i)) for i in range(len(source)))
         elif Path(path).is_dir():
-            files = (file for file in sorted(Path(path).rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES)
-            yield from (Picture(str(file), partial(_read, file)) for file in files if file.is_file())
+            files = sorted(Path(path, name) for name in images_below(Path(path)))
+            yield from (Picture(str(file), partial(_read, file)) for file in files)
         elif Path(path).is_file():
             yield Picture(path, partial(_read, Path(path)))
         else:

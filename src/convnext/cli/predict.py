@@ -98,6 +98,8 @@ def run(argv: list[str]) -> int:
     args = parse(Predict, argv, command="predict")
     if not args.paths:
         raise UserError("Which pictures? convnext predict FILE_OR_FOLDER ...")
+    if not all(args.paths):  # to pathlib an empty one is the current folder
+        raise UserError("One of the paths is empty (a shell variable that is not set?): name a picture or a folder.")
     if args.top < 1:
         raise UserError(f"--top names at least 1 class, not {args.top}.")
     if not 0 <= args.score <= 1:

@@ -6,6 +6,7 @@ Shapes: a picture is uint8 (3, H, W); N images, K classes.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -92,7 +93,8 @@ def scan(root: Path, *, missing_allowed: bool = False) -> dict[str, list[str]]:
     if not folders:
         raise UserError(_no_classes(root))
     title = f"Looking through {root.name or root}"
-    found = {folder: sorted(_images(root, folder)) for folder in track(folders, title, len(folders), unit="folders")}
+    looked = track(folders, title, len(folders), unit="folders")
+    found = {folder: sorted(images_below(root, folder)) for folder in looked}
     empty = [folder for folder, images in found.items() if not images]
     if len(empty) == len(folders):
         raise UserError(f"No folder in {root} holds an image ({_others(root, folders)}). {LAYOUT.format(root=root)}")
@@ -106,11 +108,12 @@ def scan(root: Path, *, missing_allowed: bool = False) -> dict[str, list[str]]:
 
 def holds_images(root: Path, folder: str) -> bool:
     """Whether there is an image at any depth below root/folder."""
-    return next(_images(root, folder), None) is not None
+    return next(images_below(root, folder), None) is not None
 
 
-def _images(root: Path, folder: str) -> Iterator[str]:
-    """Paths below `root` of the images below root/folder."""
+def images_below(root: Path, folder: str = "") -> Iterator[str]:
+    """Paths below `root` of the images at any depth below root/folder, as `scan` finds them: none that is hidden, each
+    folder entered once. Raises UserError for a folder that cannot be opened."""
     entered: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
@@ -127,9 +130,10 @@ def _images(root: Path, folder: str) -> Iterator[str]:
             if _hidden(entry.name):
                 continue
             if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.is_dir():
-                yield f"{place}/{entry.name}"  # a dangling link too: better a bad image that is named than silence
+                # a dangling link too: better a bad image that is named than silence
+                yield posixpath.join(place, entry.name)
             elif entry.is_dir():
-                waiting.append(f"{place}/{entry.name}")
+                waiting.append(posixpath.join(place, entry.name))
 
 
 def _hidden(name: str) -> bool:
