@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,26 @@ def test_predict_takes_the_pictures_of_a_folder_that_training_would(
         str(photos / "b.png"),
         str(photos / "below" / "a.PNG"),
     ]
+
+
+def test_predict_names_a_folder_that_it_cannot_open_and_goes_on(
+    convnext: Convnext, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = tmp_path / "photos" / "lost+found"
+    locked.mkdir(parents=True)
+    draw(tmp_path / "photos" / "a.png", "circle", 1)
+    scandir = os.scandir
+
+    def refused(path: Path) -> Any:
+        if Path(path) == locked:  # permissions would not keep the superuser out
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    answer = convnext("predict", tmp_path / "photos", "--model", trained)
+    assert answer.status == 1
+    assert "a.png" in answer.out
+    assert f"skipped {locked}" in answer.err
 
 
 def test_predict_from_standard_input(

@@ -38,8 +38,9 @@ def find_pictures(paths: tuple[str, ...], model: str) -> Iterator[Picture]:
             source = reopen(Path(model)).val
             yield from (Picture(source.name(i), partial(source.read, i)) for i in range(len(source)))
         elif Path(path).is_dir():
-            files = sorted(Path(path, name) for name in images_below(Path(path)))
-            yield from (Picture(str(file), partial(_read, file)) for file in files)
+            closed: list[str] = []  # folders: named as what cannot be read, like a bad picture, and the others go on
+            files = [*images_below(Path(path), closed=closed), *closed]
+            yield from (Picture(str(file), partial(_read, file)) for file in sorted(Path(path, name) for name in files))
         elif Path(path).is_file():
             yield Picture(path, partial(_read, Path(path)))
         else:

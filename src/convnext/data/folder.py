@@ -111,9 +111,12 @@ def holds_images(root: Path, folder: str) -> bool:
     return next(images_below(root, folder), None) is not None
 
 
-def images_below(root: Path, folder: str = "") -> Iterator[str]:
+def images_below(root: Path, folder: str = "", *, closed: list[str] | None = None) -> Iterator[str]:
     """Paths below `root` of the images at any depth below root/folder, as `scan` finds them: none that is hidden, each
-    folder entered once. Raises UserError for a folder that cannot be opened."""
+    folder entered once.
+
+    Folders that cannot be opened are added to `closed`; without it, the first one raises UserError.
+    """
     entered: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
@@ -125,7 +128,10 @@ def images_below(root: Path, folder: str = "") -> Iterator[str]:
             entered.add((status.st_dev, status.st_ino))
             entries = list(os.scandir(root / place))
         except OSError as error:
-            raise UserError(f"{root / place} cannot be opened: {error.strerror}.") from None
+            if closed is None:
+                raise UserError(f"{root / place} cannot be opened: {error.strerror}.") from None
+            closed.append(place)
+            continue
         for entry in entries:
             if _hidden(entry.name):
                 continue
