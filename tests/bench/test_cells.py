@@ -37,18 +37,25 @@ def test_a_package_cannot_train() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "work", "names"),
+    ("device", "mode", "work", "names"),
     [
-        ("eager", "forward", ["NCHW", "NHWC"]),
-        ("compile", "forward", ["NCHW", "NCHW frozen", "NHWC", "NHWC frozen"]),
-        ("aoti", "forward", ["NCHW", "NCHW frozen", "NHWC", "NHWC frozen"]),
-        ("eager", "train", ["NCHW", "NHWC"]),
-        ("compile", "train", ["NCHW", "NHWC"]),
+        ("cpu", "eager", "forward", ["NCHW", "NHWC"]),
+        ("cpu", "compile", "forward", ["NCHW", "NCHW frozen", "NHWC", "NHWC frozen"]),
+        ("cpu", "aoti", "forward", ["NCHW", "NCHW frozen", "NHWC", "NHWC frozen"]),
+        ("cpu", "eager", "train", ["NCHW", "NHWC"]),
+        ("cpu", "compile", "train", ["NCHW", "NHWC"]),
+        ("cuda", "eager", "forward", ["NCHW", "NHWC"]),
+        ("cuda:1", "compile", "forward", ["NCHW", "NCHW graphs", "NHWC", "NHWC graphs"]),
+        ("cuda", "aoti", "forward", ["NCHW", "NHWC"]),
+        ("cuda", "eager", "train", ["NCHW", "NHWC"]),
+        ("cuda", "compile", "train", ["NCHW", "NCHW graphs", "NHWC", "NHWC graphs"]),
     ],
 )
-def test_what_is_tried(mode, work, names) -> None:
-    assert [candidate.name for candidate in candidates(mode, work)] == names
-    assert candidates(mode, work)[-1] == Candidate(channels_last=True, frozen=names[-1].endswith("frozen"))
+def test_what_is_tried(device, mode, work, names) -> None:
+    found = candidates(mode, work, device)
+    assert [candidate.name for candidate in found] == names
+    ends = names[-1].split()[1:]
+    assert found[-1] == Candidate(channels_last=True, frozen=ends == ["frozen"], graphs=ends == ["graphs"])
 
 
 def test_estimate_grows_with_what_is_asked() -> None:

@@ -138,7 +138,7 @@ def test_training_does_all_of_it(tmp_path: Path) -> None:
     )
     original = contestant._module
     contestant._module = lambda: built.append(original()) or built[-1]  # type: ignore[method-assign]
-    call = contestant._built(contestants.candidates("eager", "train")[0])
+    call = contestant._built(contestants.candidates("eager", "train", "cpu")[0])
     call()
     first = [value.grad.clone() for value in built[0].parameters() if value.grad is not None]
     call()

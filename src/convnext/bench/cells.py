@@ -57,17 +57,19 @@ class Settings:
 class Candidate:
     """One of the settings that a contestant may be run with; the fastest of them stands for the contestant.
 
-    Legal for every library: the memory layout of weights and images, and Inductor's freezing (weights as constants,
-    for inference).
+    Legal for every library: the memory layout of weights and images; on a processor Inductor's freezing (weights as
+    constants, packed for its kernels; for inference); on CUDA its CUDA graphs (all kernels launched as one).
     """
 
     channels_last: bool = False
     frozen: bool = False
+    graphs: bool = False
 
     @property
     def name(self) -> str:
-        """NHWC (what torch calls channels_last) or NCHW, and whether it is frozen."""
-        return ("NHWC" if self.channels_last else "NCHW") + (" frozen" if self.frozen else "")
+        """NHWC (what torch calls channels_last) or NCHW, and whether it is frozen or runs as CUDA graphs."""
+        layout = "NHWC" if self.channels_last else "NCHW"
+        return layout + (" frozen" if self.frozen else "") + (" graphs" if self.graphs else "")
 
 
 def plan(
@@ -83,10 +85,15 @@ def modes_of(work: Work, modes: Sequence[Mode]) -> tuple[Mode, ...]:
     return tuple(mode for mode in modes if work == "forward" or mode != "aoti")
 
 
-def candidates(mode: Mode, work: Work) -> tuple[Candidate, ...]:
-    """What is tried for a contestant: both layouts, each frozen or not where Inductor compiles for inference."""
-    freezing = (False, True) if mode != "eager" and work == "forward" else (False,)
-    return tuple(Candidate(channels_last, frozen) for channels_last, frozen in product((False, True), freezing))
+def candidates(mode: Mode, work: Work, device: str) -> tuple[Candidate, ...]:
+    """What is tried for a contestant: both layouts, each with and without what Inductor offers on that device.
+
+    On CUDA those are graphs, which a package cannot have; elsewhere freezing, which training cannot have.
+    """
+    cuda = device.startswith("cuda")
+    freezing = (False, True) if mode != "eager" and work == "forward" and not cuda else (False,)
+    graphs = (False, True) if mode == "compile" and cuda else (False,)
+    return tuple(Candidate(*chosen) for chosen in product((False, True), freezing, graphs))
 
 
 def seconds_for(cell: Cell, settings: Settings, modes: Sequence[Mode], libraries: int, *, call: float) -> float:
@@ -101,7 +108,7 @@ def seconds_for(cell: Cell, settings: Settings, modes: Sequence[Mode], libraries
     for mode in modes_of(cell.work, modes):
         building = {"eager": 0.0, "compile": _COMPILE, "aoti": _PACKAGE}[mode]
         again = _LOAD + (building / 4 if mode == "compile" else 0.0)  # the compiler keeps what it has compiled
-        trying = len(candidates(mode, cell.work)) * (1.25 * building / beside + 2 * trial)
+        trying = len(candidates(mode, cell.work, settings.device)) * (1.25 * building / beside + 2 * trial)
         total += 2 * _LOAD + trying + settings.starts * (again + 2 * call + 1.3 * settings.rounds * slice_)
     return libraries * total + settings.starts * (settings.rounds + 2) * slice_
 

@@ -57,7 +57,7 @@ class ModelJob:
 
     def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
-        found = candidates(self.mode, self.cell.work)
+        found = candidates(self.mode, self.cell.work, self.settings.device)
         self._candidates = build_all({candidate.name: partial(self._checked, candidate) for candidate in found})
 
     def choose(self) -> Choice:
@@ -68,7 +68,8 @@ class ModelJob:
         set_up(self.settings, training=self.cell.work == "train")
         if self.mode != "eager":
             import_module("torch._inductor.compile_fx")  # the compiler itself is no part of the model's memory
-        candidate = next(c for c in candidates(self.mode, self.cell.work) if c.name == choice.best)
+        found = candidates(self.mode, self.cell.work, self.settings.device)
+        candidate = next(c for c in found if c.name == choice.best)
         build = partial(self._built, candidate)
         call, most = build_measured(build, device=torch.device(self.settings.device))
         self._slices = Slices(call, self.settings, seconds=choice.tried[choice.best])
@@ -117,7 +118,7 @@ class ModelJob:
         x = images(self.settings, self.cell.batch).to(device, memory_format=layout)
         module = self._module().to(device).to(memory_format=layout)
         if self.cell.work == "train":
-            return self._training(module, x, dtype)
+            return self._training(module, x, dtype, candidate)
         return partial(torch.inference_mode()(self._inference(module.to(dtype), x.to(dtype), candidate)), x.to(dtype))
 
     def _inference(self, module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:
@@ -127,11 +128,13 @@ class ModelJob:
             return self._packaged(module, x, candidate)
         return _compiled(module, x, candidate)
 
-    def _training(self, module: nn.Module, x: Tensor, dtype: torch.dtype) -> Call:
+    def _training(self, module: nn.Module, x: Tensor, dtype: torch.dtype, candidate: Candidate) -> Call:
         """Forward, cross-entropy and backward; bfloat16 by autocast over float32 weights, as one trains."""
         module.train().requires_grad_(True)
         labels = targets(self.settings, self.cell.batch).to(x.device)
-        run = torch.compile(module, dynamic=False) if self.mode == "compile" else module
+        run = module
+        if self.mode == "compile":
+            run = torch.compile(module, dynamic=False, options={"triton.cudagraphs": candidate.graphs})
         parameters = list(module.parameters())
 
         def step() -> Tensor:
@@ -168,7 +171,8 @@ def _compiled(module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[T
     """Compiled for inference at this shape; the first call is what compiles, so it is made here."""
     from torch._inductor import config  # takes seconds: for who compiles alone
 
-    run = torch.compile(module, dynamic=False, options={"freezing": candidate.frozen})
+    options = {"freezing": candidate.frozen, "triton.cudagraphs": candidate.graphs}
+    run = torch.compile(module, dynamic=False, options=options)
     with config.patch(freezing=candidate.frozen), torch.inference_mode():
         run(x)
     return run
