@@ -115,8 +115,9 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
         jobs: dict[str, Job] = {n: ModelJob(cell, asked.settings, *key, Path(scratch)) for n, key in keys.items()}
         jobs[LIMIT] = limit.LimitJob(cell, asked.settings)
         failed = _check(jobs, heard)
-        compiled = {name for name, (_, mode) in keys.items() if mode != "eager"}
-        choices = _choose(jobs, compiled, asked.settings, failed, heard)
+        idle = asked.settings.device != "cpu"  # the processors, while anything is built
+        beside = {name for name, (_, mode) in keys.items() if mode != "eager" or idle}
+        choices = _choose(jobs, beside, asked.settings, failed, heard)
         started = []
         for number in range(asked.settings.starts):
             present = {name: (jobs[name], choices[name]) for name in jobs if name not in failed}
@@ -135,18 +136,18 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
 
 
 def _choose(
-    jobs: Mapping[str, Job], compiled: Collection[str], settings: Settings, failed: dict[str, str], heard: Say
+    jobs: Mapping[str, Job], beside: Collection[str], settings: Settings, failed: dict[str, str], heard: Say
 ) -> dict[str, Choice]:
     """The best candidate of each that has not failed.
 
-    `compiled` names those that a compiler works on. They are built side by side, as many at a time as there are
-    threads, for a compiler keeps one busy; candidates are timed alone. Each is tried in several processes, and its best
-    time counts: in one, a candidate may be slow by where its memory happens to lie.
+    `beside` names those that are built side by side, as many at a time as there are threads, since building keeps one
+    busy: a compiler's, or that of a program for another device. Candidates are timed alone. Each is tried in several
+    processes, and its best time counts: in one, a candidate may be slow by where its memory happens to lie.
     """
     choices: dict[str, Choice] = {}
     left = [name for name in jobs if name not in failed]
     while left:
-        together = [name for name in left if name in compiled][: settings.threads] or left[:1]
+        together = [name for name in left if name in beside][: settings.threads] or left[:1]
         left = [name for name in left if name not in together]
         for _ in range(_TRIALS):
             present = {name: jobs[name] for name in together if name not in failed}

@@ -136,11 +136,11 @@ def seconds_of(call: Call, calls: int, *, device: torch.device) -> float:
 def set_up(settings: Settings, *, training: bool = False) -> None:
     """Threads; float32 that is float32 (TF32 would be another precision); in training, memory that is kept.
 
-    On CUDA cuDNN tries its algorithms and keeps the fastest: every call has the same shapes.
+    cuDNN chooses by its rules and not by trial: processes that are prepared side by side would spoil each other's.
     """
     if training and torch.device(settings.device).type == "cpu":
         keep_freed_memory()
     torch.set_num_threads(settings.threads)
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
