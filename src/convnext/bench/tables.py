@@ -23,19 +23,20 @@ METHOD = """All contestants of a cell have the same weights (every tensor drawn 
 has a process of its own. Before anything is timed, every library's float32 logits are compared with ours (at most 1e-4
 relative), and afterwards every candidate's result in its own mode and type. Each contestant is run with its best
 settings: weights and images NCHW or NHWC (channels_last), and compiled for inference with Inductor's freezing or
-without, whichever was fastest in two trials of all. Ours is folded for inference (`convnext.models.fuse`). Then,
-several times, all processes are started afresh (the same program can run faster or slower for good, by where its memory
-happens to lie), and in every round each runs once for a time slice, in an order drawn anew.
+without (on CUDA: compiled for either work, with its CUDA graphs or without), whichever was fastest in two trials of
+all. Ours is folded for inference (`convnext.models.fuse`). Then, several times, all processes are started afresh (the
+same program can run faster or slower for good, by where its memory happens to lie), and in every round each runs once
+for a time slice, in an order drawn anew.
 
 **ours is** compares like with like, round by round: the median of their time over ours (above 1: ours is faster), with
 its 95 % interval (bootstrap over starts and rounds). **images/s** is from the median over rounds. **limit** is the time
-of the model's multiply-accumulates as plain matrix products, measured in the same rounds (where modes were measured one
-after another: in those of the first), as a share of the contestant's time; **noise** is how far those products' own
-rounds lie apart (their quartiles). **memory** is what the contestant adds to its process at most while it runs:
-weights, packed copies, activations. Training is forward, cross-entropy and backward, without an optimizer; in bfloat16
-by autocast over float32 weights, while inference has weights in bfloat16. On a processor, every contestant's process
-keeps the memory that training frees, as that of `convnext train` does: page faults are otherwise up to a third of
-anybody's step, and differ from start to start."""
+of the model's multiply-accumulates as plain matrix products (on CUDA: launched as one graph), measured in the same
+rounds (where modes were measured one after another: in those of the first), as a share of the contestant's time;
+**noise** is how far those products' own rounds lie apart (their quartiles). **memory** is what the contestant adds to
+its process at most while it runs: weights, packed copies, activations; of CUDA graphs it cannot be told. Training is
+forward, cross-entropy and backward, without an optimizer; in bfloat16 by autocast over float32 weights, while inference
+has weights in bfloat16. On a processor, every contestant's process keeps the memory that training frees, as that of
+`convnext train` does: page faults are otherwise up to a third of anybody's step, and differ from start to start."""
 
 
 def tally(results: Sequence[CellResult]) -> str:
