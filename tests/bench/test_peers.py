@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from convnext.bench import contestants, peers
-from convnext.bench.cells import LIBRARIES, Cell, Library, Settings
+from convnext.bench.cells import LIBRARIES, Candidate, Cell, Library, Settings
 from convnext.bench.contestants import ModelJob, difference
+from convnext.bench.trial import Choice
 from convnext.core.errors import UserError
 from convnext.models.create import count_parameters
 
@@ -128,6 +129,15 @@ def test_eager_contestants_run(library: Library, work, dtype, tmp_path: Path) ->
     assert choice.best == min(choice.tried, key=choice.tried.__getitem__)
     contestant.prepare(choice)
     assert contestant.slice() > 0
+
+
+def test_the_memory_of_graphs_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A graph keeps memory that torch's account of a device leaves out."""
+    monkeypatch.setattr(contestants, "build_measured", lambda *_, **__: (lambda: None, 7))
+    monkeypatch.setattr(contestants, "candidates", lambda *_: (Candidate(), Candidate(graphs=True)))
+    contestant = job("convnext", "convnext_atto", tmp_path)
+    assert contestant.prepare(Choice("NCHW", {"NCHW": 1.0}, {})) == 7
+    assert contestant.prepare(Choice("NCHW graphs", {"NCHW graphs": 1.0}, {})) is None
 
 
 def test_training_does_all_of_it(tmp_path: Path) -> None:

@@ -114,6 +114,12 @@ def test_compilers_work_side_by_side(here: type[Here], monkeypatch: pytest.Monke
     assert sorted(alive) == [1] * 12 + [2] * 16  # eager ones and the limit are alone, compilers are two
 
 
+def test_what_runs_on_another_device_is_built_side_by_side(here: type[Here]) -> None:
+    cell(replace(ASKED, settings=replace(SETTINGS, threads=2, device="cuda")))
+    orders = [order for name, order in here.asked if name.endswith("eager") and order in ("build", "choose")]
+    assert orders == ["build", "build", "choose", "choose"] * 2
+
+
 @pytest.mark.parametrize("when", ["check", "build", "choose", "prepare", "slice"])
 def test_one_that_fails_leaves_the_others(here: type[Here], when: str) -> None:
     def behave(name: str, order: str) -> None:
