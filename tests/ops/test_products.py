@@ -6,10 +6,13 @@ B batch, C channels, H W space.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 
 from convnext.models.create import create_model
 from convnext.models.fuse import fuse
@@ -170,6 +173,37 @@ def test_no_product_of_a_model_is_left_to_loops(name: str, without: None) -> Non
     with Watch():
         loss.backward()
     assert slow == []
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "convnext_isotropic_small"])
+def test_a_compiler_leaves_no_product_to_loops(name: str, without: None) -> None:
+    """Under autocast, whose state a compiler takes along into the backward pass; gradients as without a compiler."""
+    slow: list[str] = []
+    graphs: list[torch.fx.GraphModule] = []
+
+    def compiled(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        graphs.append(graph)
+        for node in graph.graph.nodes:
+            if any(word in str(node.target) for word in ("convolution", "addmm", "aten.mm", "bmm")):
+                given = [n.meta["val"] for n in node.all_input_nodes]
+                if any(value.dtype == HALF for value in given) and not any(1000 in value.shape for value in given):
+                    slow.append(str(node.target))
+        return make_boxed_func(graph.forward)
+
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=1000).train()
+    with torch.no_grad():
+        for value in model.parameters():
+            value.normal_(std=0.1)
+    x = torch.randn(1, 3, 64, 64)
+    found = []
+    for run in (model, torch.compile(model, backend=aot_autograd(fw_compiler=compiled, bw_compiler=compiled))):
+        with torch.autocast("cpu", HALF):
+            loss = run(x).float().square().mean()
+        found.append(torch.autograd.grad(loss, list(model.parameters())))
+    assert len(graphs) == 2
+    assert slow == []
+    assert all(near(a, b, ulps=8) for a, b in zip(*found, strict=True))
 
 
 @torch.no_grad()
