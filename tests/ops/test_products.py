@@ -206,6 +206,22 @@ def test_a_compiler_leaves_no_product_to_loops(name: str, without: None) -> None
     assert all(near(a, b, ulps=8) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(24,), (3, 24), (2, 3, 5, 24)])
+def test_compiled_gradients_of_a_linear_layer(shape: tuple[int, ...], bias: bool, without: None) -> None:
+    """Of any number of dimensions, as without a compiler."""
+    torch.manual_seed(0)
+    layer, x = Linear(24, 10, bias=bias), torch.randn(shape, requires_grad=True)
+    found = []
+    for run in (layer, torch.compile(layer, backend="aot_eager")):
+        with torch.autocast("cpu", HALF):
+            y = run(x)
+        found.append((y, *torch.autograd.grad(y.float().square().sum(), [x, *layer.parameters()])))
+    for a, b in zip(*found, strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert near(a, b)
+
+
 @torch.no_grad()
 def test_a_model_is_no_farther_from_float32_than_with_torchs_layers(
     without: None, monkeypatch: pytest.MonkeyPatch

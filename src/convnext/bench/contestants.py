@@ -132,9 +132,9 @@ class ModelJob:
         """Forward, cross-entropy and backward; bfloat16 by autocast over float32 weights, as one trains."""
         module.train().requires_grad_(True)
         labels = targets(self.settings, self.cell.batch).to(x.device)
-        run = module
+        run: Callable[[Tensor], Tensor] = module
         if self.mode == "compile":
-            run = torch.compile(module, dynamic=False, options={"triton.cudagraphs": candidate.graphs})
+            run = _compile(module, candidate)
         parameters = list(module.parameters())
 
         def step() -> Tensor:
@@ -171,11 +171,19 @@ def _compiled(module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[T
     """Compiled for inference at this shape; the first call is what compiles, so it is made here."""
     from torch._inductor import config  # takes seconds: for who compiles alone
 
-    options = {"freezing": candidate.frozen, "triton.cudagraphs": candidate.graphs}
-    run = torch.compile(module, dynamic=False, options=options)
+    run = _compile(module, candidate)
     with config.patch(freezing=candidate.frozen), torch.inference_mode():
         run(x)
     return run
+
+
+def _compile(module: nn.Module, candidate: Candidate) -> Callable[[Tensor], Tensor]:
+    """With the candidate's options of Inductor; compiled when it first runs."""
+    options: dict[str, str | int | bool | Callable[..., Any]] = {
+        "freezing": candidate.frozen,
+        "triton.cudagraphs": candidate.graphs,
+    }
+    return torch.compile(module, dynamic=False, options=options)
 
 
 def images(settings: Settings, batch: int) -> Tensor:

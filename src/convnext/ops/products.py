@@ -65,11 +65,11 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (gradient,), (x, weight) = gradients, ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
-        rows = gradient.flatten(0, -2)  # (..., O) -> (rows, O)
+        rows = gradient.reshape(-1, gradient.shape[-1])  # (..., O) -> (rows, O)
         with torch.autocast("cpu", enabled=False):
             return (
                 gradient @ weight if of_x else None,
-                rows.t() @ x.flatten(0, -2) if of_weight else None,
+                rows.t() @ x.reshape(-1, x.shape[-1]) if of_weight else None,
                 rows.sum(0) if of_bias else None,
             )
 
