@@ -21,6 +21,7 @@ from convnext.ops.depthwise import DepthwiseConv2d
 from convnext.ops.products import Conv2d, Linear, goes_through_float32
 
 HALF = torch.bfloat16
+PRODUCTS = ("convolution", "addmm", "aten.mm", "bmm")  # in the names of the operators that multiply
 CASES = {  # a layer, torch's own of the same kind and weights, and the shape of an input
     "linear": (lambda: Linear(24, 10), lambda: nn.Linear(24, 10), (3, 5, 24)),
     "without bias": (lambda: Linear(24, 10, bias=False), lambda: nn.Linear(24, 10, bias=False), (3, 24)),
@@ -156,7 +157,7 @@ def test_no_product_of_a_model_is_left_to_loops(name: str, without: None) -> Non
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            if any(word in str(func) for word in ("convolution", "addmm", "aten.mm", "bmm")):
+            if any(word in str(func) for word in PRODUCTS):
                 rows = [a for a in args if isinstance(a, Tensor) and a.dtype == HALF]
                 if rows and not any(1000 in a.shape for a in args if isinstance(a, Tensor)):
                     slow.append(str(func))
@@ -184,7 +185,7 @@ def test_a_compiler_leaves_no_product_to_loops(name: str, without: None) -> None
     def compiled(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
         graphs.append(graph)
         for node in graph.graph.nodes:
-            if any(word in str(node.target) for word in ("convolution", "addmm", "aten.mm", "bmm")):
+            if any(word in str(node.target) for word in PRODUCTS):
                 given = [n.meta["val"] for n in node.all_input_nodes]
                 if any(value.dtype == HALF for value in given) and not any(1000 in value.shape for value in given):
                     slow.append(str(node.target))

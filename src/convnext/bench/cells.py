@@ -58,7 +58,8 @@ class Candidate:
     """One of the settings that a contestant may be run with; the fastest of them stands for the contestant.
 
     Legal for every library: the memory layout of weights and images; on a processor Inductor's freezing (weights as
-    constants, packed for its kernels; for inference); on CUDA its CUDA graphs (all kernels launched as one).
+    constants, packed for its kernels; for inference; not tried on CUDA, which has no such packing); on CUDA its CUDA
+    graphs (all kernels launched as one).
     """
 
     channels_last: bool = False
@@ -86,7 +87,7 @@ def modes_of(work: Work, modes: Sequence[Mode]) -> tuple[Mode, ...]:
 
 
 def candidates(mode: Mode, work: Work, device: str) -> tuple[Candidate, ...]:
-    """What is tried for a contestant: both layouts, each with and without what Inductor offers on that device.
+    """What is tried for a contestant: both layouts, each with and without what pays most under Inductor on that device.
 
     On CUDA those are graphs, which a package cannot have; elsewhere freezing, which training cannot have.
     """

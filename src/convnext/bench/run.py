@@ -115,8 +115,8 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
         jobs: dict[str, Job] = {n: ModelJob(cell, asked.settings, *key, Path(scratch)) for n, key in keys.items()}
         jobs[LIMIT] = limit.LimitJob(cell, asked.settings)
         failed = _check(jobs, heard)
-        idle = asked.settings.device != "cpu"  # the processors, while anything is built
-        beside = {name for name, (_, mode) in keys.items() if mode != "eager" or idle}
+        elsewhere = asked.settings.device != "cpu"
+        beside = {name for name, (_, mode) in keys.items() if mode != "eager" or elsewhere}
         choices = _choose(jobs, beside, asked.settings, failed, heard)
         started = []
         for number in range(asked.settings.starts):

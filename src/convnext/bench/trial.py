@@ -136,10 +136,14 @@ def seconds_of(call: Call, calls: int, *, device: torch.device) -> float:
 def set_up(settings: Settings, *, training: bool = False) -> None:
     """Threads; float32 that is float32 (TF32 would be another precision); in training, memory that is kept.
 
-    cuDNN chooses by its rules and not by trial: processes that are prepared side by side would spoil each other's.
+    A CUDA device that is named by its number becomes the current one: events and graphs are the current one's. cuDNN
+    chooses by its rules and not by trial: processes that are prepared side by side would spoil each other's.
     """
-    if training and torch.device(settings.device).type == "cpu":
+    device = torch.device(settings.device)
+    if training and device.type == "cpu":
         keep_freed_memory()
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     torch.set_num_threads(settings.threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
