@@ -63,6 +63,8 @@ def test_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--seconds", "nan"), "--seconds takes numbers above 0, not nan"),
         (("--size", "16"), "--size is at least 32 pixels"),
         (("--threads", "-1"), "--threads takes 0"),
+        (("--give-up", "1"), "--give-up takes 0 (everybody is waited for) or at least 2"),
+        (("--give-up", "nan"), "--give-up takes 0"),
         (("--modes",), "--modes needs at least one value"),
         (("--works", "train", "--modes", "aoti"), "nothing to measure"),
         (("--device", "cuda:99"), "not on this machine"),
@@ -79,5 +81,5 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         main(["bench", "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--models", "--libraries", "--modes", "--dtypes", "--batches", "--works", "--size", "--seconds"):
+    for option in ("--models", "--libraries", "--modes", "--dtypes", "--batches", "--works", "--size", "--give-up"):
         assert option in text

@@ -8,6 +8,7 @@ from torch import nn
 
 from convnext.bench.cells import Cell, Settings
 from convnext.bench.limit import LimitJob, Product, _plain, probe, products
+from convnext.bench.timing import GivenUp
 from convnext.models.create import count_macs, create_model
 
 
@@ -55,6 +56,13 @@ def test_training_is_three_times_inference_but_for_the_first_layer() -> None:
     train = sum(p.macs for p in products(model, batch=2, size=96, work="train"))
     stem = 2 * 24 * 24 * 96 * 48
     assert train == pytest.approx(3 * forward - stem, abs=4 * 512**2)
+
+
+def test_a_limit_that_takes_too_long_is_given_up() -> None:
+    job = LimitJob(Cell("convnext_atto", "float32", 1, "forward"), Settings(size=32), most=1e-6)
+    job.build()
+    with pytest.raises(GivenUp):
+        job.choose()
 
 
 def test_the_job_runs_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 from torch import nn
 
 from convnext.bench import contestants, peers
-from convnext.bench.cells import LIBRARIES, Candidate, Cell, Library, Settings
+from convnext.bench.cells import LIBRARIES, Candidate, Cell, Library, Mode, Settings
 from convnext.bench.contestants import ModelJob, difference
+from convnext.bench.timing import GivenUp
 from convnext.bench.trial import Choice
 from convnext.core.errors import UserError
 from convnext.models.create import count_parameters
@@ -129,6 +132,33 @@ def test_eager_contestants_run(library: Library, work, dtype, tmp_path: Path) ->
     assert choice.best == min(choice.tried, key=choice.tried.__getitem__)
     contestant.prepare(choice)
     assert contestant.slice() > 0
+
+
+@pytest.mark.parametrize("work", ["forward", "train"])
+def test_a_contestant_that_takes_too_long_is_given_up(work, tmp_path: Path) -> None:
+    cell, settings = Cell("convnext_atto", "float32", 2, work), Settings(size=32, seconds=0.01)
+    contestant = ModelJob(cell, settings, "timm", "eager", tmp_path, most=1e-5)
+    contestant.build()  # a first call may take longer
+    with pytest.raises(GivenUp) as error:
+        contestant.choose()
+    assert error.value.seconds == 1e-5
+    patient = replace(contestant, most=600.0)
+    patient.build()
+    assert set(patient.choose().tried) == {"NCHW", "NHWC"}
+
+
+@pytest.mark.parametrize(("mode", "beside"), [("eager", False), ("compile", True)])
+def test_a_first_call_that_compiles_is_waited_for(
+    mode: Mode, beside: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It takes as long as the compiler does; and so may one beside a compiler."""
+    monkeypatch.setattr(contestants, "COLD", 0.0)
+    monkeypatch.setattr(contestants, "_compile", lambda module, _candidate: module)
+    cell, settings = Cell("convnext_atto", "float32", 2, "train"), Settings(size=32, seconds=0.01)
+    contestant = ModelJob(cell, settings, "timm", mode, tmp_path, most=1e-5)
+    assert contestant.beside == beside
+    with contextlib.nullcontext() if beside else pytest.raises(GivenUp):
+        contestant.build()
 
 
 def test_the_memory_of_graphs_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext.bench.results import CELLS, CellResult, figures, joined, read_cells, summary, write_cells
+from convnext.bench.results import CELLS, CellResult, Entry, figures, joined, read_cells, summary, write_cells
 from convnext.core.errors import UserError
 
 EAGER = [("convnext", "eager"), ("timm", "eager")]
@@ -31,6 +31,24 @@ def test_like_is_compared_with_like_alone(result: CellResult) -> None:
     assert {name for name, versus in by_name.items() if versus} == {("timm", "eager")}
     without_ours = replace(result, entries=result.entries[1:4])
     assert not any(without_ours.against(entry) for entry in without_ours.entries)
+
+
+def test_one_that_was_given_up(result: CellResult) -> None:
+    """After 1.25 s, where ours takes 0.5 s: at least 2.5 times, at most 1.6 images a second."""
+    slow = Entry("timm", "eager", "given up", note="a call takes more than 1.25 s", least=1.25)
+    hurried = replace(result, entries=(result.entries[0], slow, *result.entries[2:]))
+    versus = hurried.against(slow)
+    assert versus is not None
+    assert (versus.ratio, versus.low, versus.verdict) == (2.5, 2.5, "faster")
+    assert hurried.most_images_per_second(slow) == 1.6
+    assert hurried.most_images_per_second(result.entries[0]) is None
+    assert [(e.library, e.mode) for e in hurried.seen()] == [
+        *[("convnext", "eager"), ("timm", "eager"), ("convnext", "compile")]
+    ]
+    text = json.dumps(summary([hurried], command="convnext bench"), allow_nan=False)  # no infinity: not JSON
+    entry = json.loads(text)["cells"][0]["entries"][1]
+    assert (entry["ours_is_times_as_fast"], entry["interval"], entry["least"]) == (None, [2.5, None], 1.25)
+    assert replace(hurried, entries=hurried.entries[1:]).against(slow) is None  # without ours
 
 
 def test_without_a_limit(other: CellResult) -> None:

@@ -16,7 +16,7 @@ from convnext.bench.cells import plan
 from convnext.bench.contestants import ModelJob
 from convnext.bench.results import CellResult, read_cells
 from convnext.bench.run import Asked, run_bench, run_cell
-from convnext.bench.timing import Failed
+from convnext.bench.timing import Failed, GivenUp
 from convnext.bench.trial import Choice
 from convnext.core.errors import UserError
 
@@ -29,13 +29,18 @@ class Here:
     asked: list[tuple[str, str]]
     behave: Callable[[str, str], Any]
     alive: int
+    given: dict[str, float | None]
+    """Seconds that a call of each may take, as the process was told that chose."""
 
     def __init__(self, job: Any) -> None:
         self.name = f"{job.library} {job.mode}" if isinstance(job, ModelJob) else "limit"
+        self.most = job.most
         Here.alive += 1
 
     def ask(self, order: str, *given: Any) -> Any:
         Here.asked.append((self.name, order))
+        if order == "choose":
+            Here.given[self.name] = self.most
         told = Here.behave(self.name, order)
         if told is not None:
             return told
@@ -51,7 +56,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Here]]:
     monkeypatch.setattr(run, "Worker", Here)
-    Here.asked, Here.behave, Here.alive = [], lambda _name, _order: None, 0
+    Here.asked, Here.behave, Here.alive, Here.given = [], lambda _name, _order: None, 0, {}
     yield Here
     assert Here.alive == 0  # whatever happened, nobody is left
 
@@ -108,16 +113,86 @@ def test_compilers_work_side_by_side(here: type[Here], monkeypatch: pytest.Monke
     monkeypatch.setattr(Here, "ask", counting)
     asked = replace(ASKED, modes=("eager", "compile", "aoti"), settings=replace(SETTINGS, threads=2))
     assert len(cell(asked).measured()) == 6
-    for mode in ("compile", "aoti"):
-        orders = [order for name, order in here.asked if name.endswith(mode) and order in ("build", "choose")]
+    for library in ("convnext", "timm"):
+        compiled = (f"{library} compile", f"{library} aoti")
+        orders = [order for name, order in here.asked if name in compiled and order in ("build", "choose")]
         assert orders == ["build", "build", "choose", "choose"] * 2
     assert sorted(alive) == [1] * 12 + [2] * 16  # eager ones and the limit are alone, compilers are two
 
 
 def test_what_runs_on_another_device_is_built_side_by_side(here: type[Here]) -> None:
-    cell(replace(ASKED, settings=replace(SETTINGS, threads=2, device="cuda")))
+    asked = replace(ASKED, libraries=("timm", "transformers"), settings=replace(SETTINGS, threads=2, device="cuda"))
+    cell(asked)
     orders = [order for name, order in here.asked if name.endswith("eager") and order in ("build", "choose")]
     assert orders == ["build", "build", "choose", "choose"] * 2
+
+
+HURRIED = replace(ASKED, modes=("eager", "compile"), settings=replace(SETTINGS, give_up=3.0))
+
+
+def test_nobody_is_waited_for_longer_than_so_many_times_ours(here: type[Here]) -> None:
+    """Ours is tried first; in each mode the others have a multiple of its better time, the limit of its best mode's."""
+    trials = {"convnext eager": iter([2.0, 1.5]), "convnext compile": iter([0.5, 0.75])}
+
+    def behave(name: str, order: str) -> Any:
+        if order == "choose" and name == "limit":
+            raise GivenUp(1.5)
+        if (name, order) == ("timm eager", "choose"):
+            raise GivenUp(4.5)
+        if order == "choose" and name in trials:
+            return Choice("NHWC", {"NHWC": next(trials[name])}, {})
+        return 7 if order == "prepare" else None
+
+    here.behave = behave
+    result = cell(HURRIED)
+    assert here.given == {
+        "convnext eager": None,
+        "convnext compile": None,
+        "timm eager": 4.5,
+        "timm compile": 1.5,
+        "limit": 1.5,
+    }
+    chosen = [name for name, order in here.asked if order == "choose"]
+    assert [name for name in chosen if name in trials] == chosen[:4]
+    assert sorted(chosen[4:]) == ["limit", "timm compile", "timm compile", "timm eager"]
+    assert [(e.library, e.mode, e.status, e.least) for e in result.entries] == [
+        ("convnext", "eager", "measured", None),
+        ("timm", "eager", "given up", 4.5),
+        ("convnext", "compile", "measured", None),
+        ("timm", "compile", "measured", None),
+    ]
+    assert result.entries[1].note == "a call takes more than 4.5 s"
+    assert result.limit == ()
+    assert ("timm eager", "prepare") not in here.asked
+
+
+def test_one_that_was_fast_enough_once_is_measured(here: type[Here]) -> None:
+    trials = iter([Choice("NHWC", {"NHWC": 2.9}, {}), GivenUp(3.0)])
+
+    def behave(name: str, order: str) -> Any:
+        if (name, order) != ("timm eager", "choose"):
+            return 7 if order == "prepare" else None
+        found = next(trials)
+        if isinstance(found, GivenUp):
+            raise found
+        return found
+
+    here.behave = behave
+    entry = cell(replace(HURRIED, modes=("eager",))).entries[1]
+    assert (entry.status, entry.tried[0].seconds) == ("measured", 2.9)
+
+
+@pytest.mark.parametrize("why", ["ours failed", "ours is left out", "everybody is waited for"])
+def test_who_is_waited_for_without_end(here: type[Here], why: str) -> None:
+    def behave(name: str, order: str) -> None:
+        if why == "ours failed" and (name, order) == ("convnext eager", "build"):
+            raise Failed("no memory")
+
+    here.behave = behave
+    settings = SETTINGS if why == "everybody is waited for" else HURRIED.settings
+    libraries = ("timm",) if why == "ours is left out" else ASKED.libraries
+    cell(replace(ASKED, settings=settings, libraries=libraries))
+    assert (here.given["timm eager"], here.given["limit"]) == (None, None)
 
 
 @pytest.mark.parametrize("when", ["check", "build", "choose", "prepare", "slice"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from convnext.bench.chart import draw
-from convnext.bench.results import CellResult, joined
+from convnext.bench.results import CellResult, Entry, joined
 from convnext.bench.tables import markdown, print_tables, tally
 
 
@@ -61,6 +62,45 @@ def test_page(result: CellResult, other: CellResult) -> None:
         assert part in page, part
     widths = [line.count("|") for line in page.splitlines() if line.startswith("|")]
     assert set(widths) == {6, 8}  # at a glance (one peer in one mode), and the cells; a bar in a message breaks nothing
+
+
+@pytest.fixture
+def hurried(result: CellResult) -> CellResult:
+    slow = Entry("timm", "eager", "given up", note="a call takes more than 1.49 s", least=1.49)
+    settings = replace(result.settings, give_up=3.0)
+    return replace(result, settings=settings, entries=(result.entries[0], slow, *result.entries[2:]))
+
+
+def test_one_that_was_given_up(hurried: CellResult) -> None:
+    """2.98 times, of which no more is told than is known."""
+    text = printed([hurried], 80)
+    assert any(
+        line.split()[:3] == ["timm", "given", "up"] and line.rstrip().endswith("over 2.9x")
+        for line in text.splitlines()
+    )
+    assert "timm eager: a call takes more than 1.49 s" in text
+    assert tally([hurried]).startswith("Like for like, in 1 pair: ours is faster in 1,")
+    page = markdown([hurried], command="convnext bench", chart="bench.png")
+    for part in (
+        "of 0.01 s after each; given up beyond 3 times ours",
+        "| convnext_atto | forward | float32 | 2 | **over 2.9x** |",
+        "| eager | timm | given up |  |  |  | over 2.9x |",
+    ):
+        assert part in page, part
+
+
+def test_picture_of_one_that_was_given_up(hurried: CellResult, tmp_path: Path) -> None:
+    """An outline in its library's colour, of which no pixel is filled."""
+    draw([hurried], tmp_path / "one.png")
+    draw([replace(hurried, entries=hurried.entries[:1])], tmp_path / "alone.png")
+    with Image.open(tmp_path / "one.png") as picture, Image.open(tmp_path / "alone.png") as alone:
+        counts = [
+            sum(n for n, colour in image.convert("RGB").getcolors(1 << 24) or [] if colour == (0xE8, 0xA3, 0x3D))
+            for image in (picture, alone)
+        ]
+        assert picture.size == alone.size
+    assert counts[1] == 0
+    assert 0 < counts[0] < 1500  # the legend's patch and dots; a bar has tens of thousands
 
 
 def test_picture(result: CellResult, other: CellResult, tmp_path: Path) -> None:

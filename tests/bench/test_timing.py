@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -10,6 +12,9 @@ import pytest
 
 from convnext.bench.timing import (
     Failed,
+    GivenUp,
+    at_least,
+    at_most,
     bootstrap_interval,
     calls_in,
     compare,
@@ -185,3 +190,49 @@ def test_an_error_in_a_line() -> None:
     assert in_a_line(ValueError("\n  first\nsecond")) == "ValueError: first"
     assert in_a_line(RuntimeError()) == "RuntimeError: "
     assert len(in_a_line(RuntimeError("x" * 1000))) == 200
+
+
+def test_a_call_that_takes_too_long_is_interrupted() -> None:
+    usual, left, begun = signal.getsignal(signal.SIGALRM), alarm(), time.monotonic()
+    with pytest.raises(GivenUp, match=r"^a call takes more than 0.05 s$") as error, at_most(0.05, cold=0.1):
+        time.sleep(60)
+    assert error.value.seconds == 0.05  # without what a first call may take beyond
+    assert 0.15 <= time.monotonic() - begun < 30
+    assert signal.getsignal(signal.SIGALRM) == usual
+    assert alarm() == pytest.approx(left, abs=60)
+
+
+def alarm() -> float:
+    """Seconds until the process is woken, as one that watches over a test may have asked for; 0: it is not."""
+    return signal.getitimer(signal.ITIMER_REAL)[0]
+
+
+@pytest.mark.parametrize(("seconds", "within"), [(None, None), (6000.0, 6010.0)])
+def test_a_call_that_is_fast_enough_leaves_no_alarm(seconds: float | None, within: float | None) -> None:
+    before = alarm()
+    with at_most(seconds, cold=10.0):
+        assert alarm() == pytest.approx(before if within is None else within, abs=60)
+    assert alarm() == pytest.approx(before, abs=60)
+    with pytest.raises(KeyError), at_most(seconds):  # its own errors are its own
+        raise KeyError
+    assert alarm() == pytest.approx(before, abs=60)
+
+
+def test_without_timers_a_call_ends_before_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "setitimer")
+    ended = []
+
+    def call() -> None:
+        with at_most(0.01):
+            time.sleep(0.02)
+            ended.append(True)
+
+    with pytest.raises(GivenUp):
+        call()
+    assert ended == [True]
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(3.0, "faster"), (0.9, "even")])
+def test_what_is_known_of_one_that_was_given_up(ratio: float, verdict: str) -> None:
+    found = at_least(ratio)
+    assert (found.ratio, found.low, found.verdict) == (ratio, ratio, verdict)

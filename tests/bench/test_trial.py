@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
 from convnext.bench.cells import Settings
-from convnext.bench.trial import Built, choose, set_up
+from convnext.bench.timing import GivenUp
+from convnext.bench.trial import Built, build_all, choose, set_up, warmed
 
 
 @pytest.mark.parametrize(("device", "chosen"), [("cpu", []), ("cuda", []), ("cuda:1", [torch.device("cuda:1")])])
@@ -30,3 +33,33 @@ def test_what_later_calls_build_is_not_timed(device: str, first: list[int], monk
     choose(Built({"NCHW": lambda: None, "NHWC": lambda: None}, {}), Settings(device=device, seconds=0.5))
     assert made[: len(first)] == first
     assert len(made) == len(first) + 2  # a call fills a slice: one round more
+
+
+def slow() -> None:
+    time.sleep(60)
+
+
+def test_a_candidate_that_takes_too_long_is_out() -> None:
+    built = Built({"NCHW": slow, "NHWC": lambda: None}, {"odd": "RuntimeError: x"})
+    choice = choose(built, Settings(seconds=0.01), most=0.05)
+    assert (choice.best, set(choice.tried)) == ("NHWC", {"NHWC"})
+    assert choice.failed == {"odd": "RuntimeError: x", "NCHW": "GivenUp: a call takes more than 0.05 s"}
+
+
+def test_a_contestant_whose_candidates_all_take_too_long_is_given_up() -> None:
+    with pytest.raises(GivenUp) as error:
+        choose(Built({"NCHW": slow, "NHWC": slow}, {}), Settings(seconds=0.01), most=0.05)
+    assert error.value.seconds == 0.05
+
+
+def test_a_first_call_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what it is given for being cold; beyond, the contestant is given up without a second one."""
+    assert warmed(lambda: lambda: time.sleep(0.1), most=0.01)
+    monkeypatch.setattr("convnext.bench.trial.COLD", 0.05)
+
+    def broken() -> None:
+        raise RuntimeError("no such layout")
+
+    with pytest.raises(GivenUp) as error:
+        build_all({"NCHW": broken, "NHWC": lambda: warmed(lambda: slow, most=0.01)})
+    assert error.value.seconds == 0.01

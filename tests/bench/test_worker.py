@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from convnext.bench.timing import Failed
+from convnext.bench.timing import Failed, GivenUp
 from convnext.bench.trial import Choice
 from convnext.bench.worker import Worker
 from convnext.core.errors import UserError
@@ -32,6 +32,8 @@ class Job:
         self.count = 0
 
     def choose(self) -> Choice:
+        if self.kind == "given up":
+            raise GivenUp(2.5)
         return Choice(str(os.getpid()), {"a": 0.5}, {})
 
     def prepare(self, choice: str) -> int | None:
@@ -75,6 +77,13 @@ def test_an_error_fails_the_contestant_in_one_line(worker: Worker) -> None:
     with pytest.raises(Failed, match=r"^RuntimeError: no compiler$"):
         worker.ask("prepare", "x")
     assert worker.ask("slice") == 1.0  # the process lives
+
+
+@pytest.mark.parametrize("worker", ["given up"], indirect=True)
+def test_how_long_one_was_waited_for_is_told(worker: Worker) -> None:
+    with pytest.raises(GivenUp) as error:
+        worker.ask("choose")
+    assert error.value.seconds == 2.5
 
 
 @pytest.mark.parametrize("worker", ["dies"], indirect=True)

@@ -51,6 +51,8 @@ class Settings:
     device: str = "cpu"
     seed: int = 0
     """Of the weights, the images and the order of contestants in each round."""
+    give_up: float = 0.0
+    """A contestant is given up where a call of it takes more than so many times ours; 0: nobody is."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from convnext.core.atomic import replacing
 _INK, _MUTED, _RULE, _PAPER = "#20232a", "#6b7079", "#dfe1e5", "#ffffff"
 _COLOURS = {"convnext": "#12657f", "timm": "#e8a33d", "torchvision": "#c3c8d0", "transformers": "#8e7cc3"}
 _DASHES = (0, (4, 3))
+_OUTLINE = {"fill": False, "linewidth": 0.9, "linestyle": ":"}
 _BARS = 0.84  # the width of a group of bars, where groups are 1 apart
 
 # inches: of a panel, of the gaps between panels, and around them all
@@ -23,14 +24,15 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 1.05, 0.2, 1.5, 0.4
 def draw(results: Sequence[CellResult], path: Path) -> None:
     """Writes a PNG: a column for each model, a row for each work, type and batch; every panel has a scale of its own.
 
-    Bars begin at 0 and bear their figure. The dashed line is the limit: the model's matrix products alone.
+    Bars begin at 0 and bear their figure; of who was given up, an outline ends where the bar would end at most. The
+    dashed line is the limit: the model's matrix products alone.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display is needed, nor global state changed
     from matplotlib.figure import Figure
 
     models = list(dict.fromkeys(result.cell.model for result in results))
     kinds = list(dict.fromkeys(_kind(result) for result in results))
-    libraries = [name for name in LIBRARIES if any(e.library == name for r in results for e in r.measured())]
+    libraries = [name for name in LIBRARIES if any(e.library == name for r in results for e in r.seen())]
     # One model alone would be too narrow for the heading.
     wide = max(_PANEL_WIDTH, (7.4 - _LEFT - _RIGHT) / len(models))
     width = _LEFT + len(models) * (wide + _ACROSS) - _ACROSS + _RIGHT
@@ -71,18 +73,22 @@ def _panel(panel: Any, result: CellResult, libraries: Sequence[str], modes: Sequ
     panel.set_xticks(range(len(modes)), modes)
     limit = None if result.limit_median is None else result.cell.batch / result.limit_median
     rates = {(e.mode, e.library): result.images_per_second(e) for e in result.measured()}
-    top = max([*rates.values(), limit or 0.0])
+    bounds = {(e.mode, e.library): most for e in result.seen() if (most := result.most_images_per_second(e))}
+    top = max([*rates.values(), *bounds.values(), limit or 0.0])
     panel.set_ylim(0, 1.1 * top)
     bar = _BARS / len(libraries)
     for place, mode in enumerate(modes):
-        present = [library for library in libraries if (mode, library) in rates]
+        present = [library for library in libraries if (mode, library) in rates or (mode, library) in bounds]
         for number, library in enumerate(present):
             x = place + (number - (len(present) - 1) / 2) * bar
-            rate, ours = rates[mode, library], library == OURS
-            panel.bar(x, rate, 0.92 * bar, color=_COLOURS[library])
+            bound, ours = bounds.get((mode, library)), library == OURS
+            rate = rates[mode, library] if bound is None else bound
+            look = {"color": _COLOURS[library]} if bound is None else _OUTLINE | {"edgecolor": _COLOURS[library]}
+            panel.bar(x, rate, 0.92 * bar, **look)
+            text = figures(rate) if bound is None else f"<{figures(rate)}"
             ink = {"color": _INK if ours else _MUTED, "fontweight": "bold" if ours else "normal"}
             paper = {"facecolor": _PAPER, "edgecolor": "none", "pad": 0.5}  # the limit's line stops at a figure
-            panel.text(x, rate + 0.02 * top, figures(rate), ha="center", va="bottom", fontsize=6.5, bbox=paper, **ink)
+            panel.text(x, rate + 0.02 * top, text, ha="center", va="bottom", fontsize=6.5, bbox=paper, **ink)
     if limit is not None:
         panel.axhline(limit, color=_INK, linewidth=0.9, linestyle=_DASHES, zorder=0)
         panel.text(

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from convnext.bench import peers
 from convnext.bench.cells import OURS, Candidate, Cell, Library, Mode, Settings, candidates
-from convnext.bench.trial import Built, Call, Choice, Slices, build_all, build_measured, choose, set_up
+from convnext.bench.timing import at_most
+from convnext.bench.trial import COLD, Built, Call, Choice, Slices, build_all, build_measured, choose, set_up
 from convnext.core.errors import UserError
 from convnext.models.fuse import fuse
 
@@ -28,7 +29,8 @@ _NEAR = {"float32": PARITY, "bfloat16": 0.1}  # what each candidate's own output
 class ModelJob:
     """One contestant of a cell (see `worker.Job`).
 
-    `scratch` is a folder for packages; `fold`: ours is folded for inference.
+    `scratch` is a folder for packages; `fold`: ours is folded for inference; `most`: seconds of a call beyond which it
+    is given up, if there are any.
     """
 
     cell: Cell
@@ -37,9 +39,16 @@ class ModelJob:
     mode: Mode
     scratch: Path
     fold: bool = True
+    most: float | None = None
     _candidates: Built | None = field(default=None, init=False)
     _expected: Tensor | None = field(default=None, init=False)
     _slices: Slices | None = field(default=None, init=False)
+
+    @property
+    def beside(self) -> bool:
+        """Whether it is built beside others: building keeps one thread busy, a compiler's, or that of a program for
+        another device."""
+        return self.mode != "eager" or self.settings.device != "cpu"
 
     def check(self) -> None:
         """Its float32 logits of one image are ours, or UserError; ours are folded where they will be timed so."""
@@ -62,7 +71,7 @@ class ModelJob:
 
     def choose(self) -> Choice:
         assert self._candidates is not None
-        return choose(self._candidates, self.settings)
+        return choose(self._candidates, self.settings, most=self.most)
 
     def prepare(self, choice: Choice) -> int | None:
         set_up(self.settings, training=self.cell.work == "train")
@@ -87,9 +96,14 @@ class ModelJob:
         return peers.build(self.library, self.cell.model, ours)
 
     def _checked(self, candidate: Candidate) -> Call:
-        """What is timed with these settings, run once, its result compared with ours in float32."""
+        """What is timed with these settings, run once, its result compared with ours in float32.
+
+        It is given up here already where it runs alone and is not compiled by its first call.
+        """
         call = self._built(candidate)
-        result, expected = call(), self._ours()
+        with at_most(None if self.beside else self.most, cold=COLD):
+            result = call()
+        expected = self._ours()
         off = difference(result[:1] if self.cell.work == "forward" else result, expected)
         if not off <= _NEAR[self.cell.dtype]:  # NaN is not within it either
             raise ArithmeticError(f"computes something else: {off:.1e} relative from float32")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +75,9 @@ class LimitJob:
 
     cell: Cell
     settings: Settings
+    most: float | None = None
+    """Seconds of a call beyond which it is given up."""
+    beside: ClassVar[bool] = False
     _candidates: Built | None = field(default=None, init=False)
     _slices: Slices | None = field(default=None, init=False)
 
@@ -83,11 +86,13 @@ class LimitJob:
 
     def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
-        self._candidates = build_all({name: partial(warmed, partial(self._built, way)) for name, way in _WAYS.items()})
+        self._candidates = build_all(
+            {name: partial(warmed, partial(self._built, way), most=self.most) for name, way in _WAYS.items()}
+        )
 
     def choose(self) -> Choice:
         assert self._candidates is not None
-        return choose(self._candidates, self.settings)
+        return choose(self._candidates, self.settings, most=self.most)
 
     def prepare(self, choice: Choice) -> int | None:
         set_up(self.settings, training=self.cell.work == "train")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convnext.bench.cells import OURS, Cell, Library, Mode, Settings
-from convnext.bench.timing import Comparison, Rounds, compare, spread
+from convnext.bench.timing import Comparison, Rounds, at_least, compare, spread
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
 from convnext.core.logs import read_log
@@ -46,16 +46,20 @@ class Tried:
 
 @dataclass(frozen=True)
 class Entry:
-    """One contestant of a cell. `seconds`: of one call, for each start, round by round (empty unless measured)."""
+    """One contestant of a cell. `seconds`: of one call, for each start, round by round (empty unless measured).
+
+    `least`: what a call takes at least, of one that was given up.
+    """
 
     library: str
     mode: str
-    status: Literal["measured", "absent", "not offered", "failed"]
+    status: Literal["measured", "given up", "absent", "not offered", "failed"]
     note: str = ""
     choice: str = ""
     tried: tuple[Tried, ...] = ()
     seconds: tuple[tuple[float, ...], ...] = ()
     memory: int | None = None
+    least: float | None = None
 
     @property
     def median(self) -> float:
@@ -86,19 +90,32 @@ class CellResult:
     def measured(self) -> list[Entry]:
         return [entry for entry in self.entries if entry.status == "measured"]
 
+    def seen(self) -> list[Entry]:
+        """Those of whose speed something is known: measured or given up."""
+        return [entry for entry in self.entries if entry.status in ("measured", "given up")]
+
     def images_per_second(self, entry: Entry) -> float:
         return self.cell.batch / entry.median
+
+    def most_images_per_second(self, entry: Entry) -> float | None:
+        """What one that was given up reaches at most; None for others."""
+        return None if entry.least is None else self.cell.batch / entry.least
 
     def share(self, entry: Entry) -> float | None:
         """The limit's time as a share of the entry's: 1 where only the matrix products take time."""
         return None if self.limit_median is None else self.limit_median / entry.median
 
     def against(self, entry: Entry) -> Comparison | None:
-        """How many times as fast as `entry` ours is in the same mode; None for ours, or where ours was not measured."""
+        """How many times as fast as `entry` ours is in the same mode; None for ours, or where ours was not measured.
+
+        Of one that was given up, at least how many times: what it had taken by then over ours's median.
+        """
         ours = [e for e in self.measured() if e.library == OURS and e.mode == entry.mode]
-        if entry.library == OURS or entry.status != "measured" or not ours:
+        if entry.library == OURS or not ours:
             return None
-        return compare(ours[0].seconds, entry.seconds)
+        if entry.status == "given up" and entry.least is not None:
+            return at_least(entry.least / ours[0].median)
+        return compare(ours[0].seconds, entry.seconds) if entry.status == "measured" else None
 
     def holds(self, cell: Cell, settings: Settings, machine: Machine, wanted: Sequence[tuple[Library, Mode]]) -> bool:
         """Whether it answers what is asked: the same cell, settings and machine, with all of the wanted contestants."""
@@ -166,5 +183,7 @@ def _figures(result: CellResult) -> dict[str, Any]:
                 "ours_is_times_as_fast": None if versus is None else versus.ratio,
                 "interval": None if versus is None else [versus.low, versus.high],
             }
+        elif (bound := result.against(entry)) is not None:
+            plain |= {"ours_is_times_as_fast": None, "interval": [bound.low, None]}
         entries.append(plain)
     return to_dict(result) | {"limit_median": result.limit_median, "noise": result.noise, "entries": entries}

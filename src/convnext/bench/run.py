@@ -10,7 +10,7 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,18 +20,19 @@ from pathlib import Path
 import torch
 
 from convnext.bench import limit, peers
-from convnext.bench.cells import LIBRARIES, OURS, Cell, Library, Mode, Settings, modes_of, seconds_for
+from convnext.bench.cells import LIBRARIES, MODES, OURS, Cell, Library, Mode, Settings, modes_of, seconds_for
 from convnext.bench.contestants import ModelJob
 from convnext.bench.results import CellResult, Entry, Machine, Tried, joined, read_cells, write_cells
-from convnext.bench.timing import Failed, Slice, play
+from convnext.bench.timing import Failed, GivenUp, Slice, play
 from convnext.bench.trial import Choice
-from convnext.bench.worker import Job, Worker, load_once
+from convnext.bench.worker import Worker, load_once
 from convnext.core import device
 from convnext.core.logs import Progress, duration, say
 from convnext.models.create import count_macs, create_model
 
 LIMIT = "limit"
 _TRIALS = 2  # processes in which a contestant tries its candidates
+Job = ModelJob | limit.LimitJob
 Key = tuple[Library, Mode]
 Say = Callable[[str], None]
 
@@ -115,9 +116,10 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
         jobs: dict[str, Job] = {n: ModelJob(cell, asked.settings, *key, Path(scratch)) for n, key in keys.items()}
         jobs[LIMIT] = limit.LimitJob(cell, asked.settings)
         failed = _check(jobs, heard)
-        elsewhere = asked.settings.device != "cpu"
-        beside = {name for name, (_, mode) in keys.items() if mode != "eager" or elsewhere}
-        choices = _choose(jobs, beside, asked.settings, failed, heard)
+        ours = {name: job for name, job in jobs.items() if name.split()[0] == OURS}
+        choices = _choose(ours, asked.settings, failed, heard)
+        others = {name: _hurried(job, choices) for name, job in jobs.items() if name not in ours}
+        choices |= _choose(others, asked.settings, failed, heard)
         started = []
         for number in range(asked.settings.starts):
             present = {name: (jobs[name], choices[name]) for name in jobs if name not in failed}
@@ -125,7 +127,7 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
     for name, entry in entries.items():
         library, mode = name.split()
         if name in failed:
-            entries[name] = Entry(library, mode, "failed", note=failed[name])
+            entries[name] = _out(library, mode, failed[name])
         elif entry is None:
             entries[name] = _measured(library, mode, choices[name], [start[name] for start in started])
     return CellResult(
@@ -135,19 +137,24 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
     )
 
 
-def _choose(
-    jobs: Mapping[str, Job], beside: Collection[str], settings: Settings, failed: dict[str, str], heard: Say
-) -> dict[str, Choice]:
+def _hurried(job: Job, choices: Mapping[str, Choice]) -> Job:
+    """The job with the time that a call of it may take: as the settings say, beside ours in the same mode, where ours
+    did not fail. The limit's is beside the fastest mode."""
+    modes = (job.mode,) if isinstance(job, ModelJob) else MODES
+    ours = [choice.tried[choice.best] for mode in modes if (choice := choices.get(f"{OURS} {mode}")) is not None]
+    return replace(job, most=job.settings.give_up * min(ours)) if ours and job.settings.give_up else job
+
+
+def _choose(jobs: Mapping[str, Job], settings: Settings, failed: dict[str, Failed], heard: Say) -> dict[str, Choice]:
     """The best candidate of each that has not failed.
 
-    `beside` names those that are built side by side, as many at a time as there are threads, since building keeps one
-    busy: a compiler's, or that of a program for another device. Candidates are timed alone. Each is tried in several
-    processes, and its best time counts: in one, a candidate may be slow by where its memory happens to lie.
+    As many as there are threads are built side by side, where they can be. Candidates are timed alone. Each is tried in
+    several processes, and its best time counts: in one, a candidate may be slow by where its memory happens to lie.
     """
     choices: dict[str, Choice] = {}
     left = [name for name in jobs if name not in failed]
     while left:
-        together = [name for name in left if name in beside][: settings.threads] or left[:1]
+        together = [name for name in left if jobs[name].beside][: settings.threads] or left[:1]
         left = [name for name in left if name not in together]
         for _ in range(_TRIALS):
             present = {name: jobs[name] for name in together if name not in failed}
@@ -155,10 +162,13 @@ def _choose(
                 break
             for name, choice in _tried(present, failed, heard).items():
                 choices[name] = choice if name not in choices else choices[name].with_best_of(choice)
+            for name in present:
+                if name in choices and isinstance(failed.get(name), GivenUp):
+                    del failed[name]  # another time it was fast enough
     return choices
 
 
-def _tried(jobs: Mapping[str, Job], failed: dict[str, str], heard: Say) -> dict[str, Choice]:
+def _tried(jobs: Mapping[str, Job], failed: dict[str, Failed], heard: Say) -> dict[str, Choice]:
     """What each chooses in a process of its own, all built side by side."""
     choices: dict[str, Choice] = {}
     with contextlib.ExitStack() as stack:
@@ -186,7 +196,7 @@ def _start(
     number: int,
     contestants: Mapping[str, tuple[Job, Choice]],
     settings: Settings,
-    failed: dict[str, str],
+    failed: dict[str, Failed],
     heard: Say,
 ) -> dict[str, _Started]:
     """Starts everybody, in an order of its own, and plays the rounds. Who fails is noted in `failed`."""
@@ -209,22 +219,22 @@ def _start(
             seed=settings.seed + number,
             heard=lambda r, name: heard(f"start {number + 1}, round {r + 1}, {name}"),
         )
-    failed |= played.failed
+    failed |= {name: Failed(why) for name, why in played.failed.items()}
     return {name: _Started(tuple(seconds), memory[name]) for name, seconds in played.seconds.items()}
 
 
 @contextlib.contextmanager
-def _noting(failed: dict[str, str], name: str) -> Iterator[None]:
+def _noting(failed: dict[str, Failed], name: str) -> Iterator[None]:
     """Notes why a contestant failed; the others go on."""
     try:
         yield
     except Failed as error:
-        failed[name] = str(error)
+        failed[name] = error
 
 
-def _check(jobs: Mapping[str, Job], heard: Say) -> dict[str, str]:
+def _check(jobs: Mapping[str, Job], heard: Say) -> dict[str, Failed]:
     """Has one process of each library compare its model with ours; who cannot even build it has failed, and why."""
-    failed: dict[str, str] = {}
+    failed: dict[str, Failed] = {}
     for library in dict.fromkeys(name.split()[0] for name in jobs if name != LIMIT):
         names = [name for name in jobs if name.split()[0] == library]
         heard(f"checking {library}")
@@ -243,6 +253,13 @@ def _excused(key: Key, cell: Cell) -> Entry | None:
     if not peers.offers(library, cell.model):
         return Entry(library, mode, "not offered", note=f"{library} has no {cell.model}")
     return None
+
+
+def _out(library: str, mode: str, why: Failed) -> Entry:
+    """Of a contestant that was given up, or failed."""
+    if isinstance(why, GivenUp):
+        return Entry(library, mode, "given up", note=str(why), least=why.seconds)
+    return Entry(library, mode, "failed", note=str(why))
 
 
 def _measured(library: str, mode: str, choice: Choice, starts: Sequence[_Started]) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -26,7 +27,9 @@ settings: weights and images NCHW or NHWC (channels_last), and compiled for infe
 without (on CUDA: compiled for either work, with its CUDA graphs or without), whichever was fastest in two trials of
 all. Ours is folded for inference (`convnext.models.fuse`). Then, several times, all processes are started afresh (the
 same program can run faster or slower for good, by where its memory happens to lie), and in every round each runs once
-for a time slice, in an order drawn anew.
+for a time slice, in an order drawn anew. One whose call takes far longer than ours (`--give-up`) with every candidate
+is **given up**, and ours is at least as many times as fast as the time that it was given over the median of ours. The
+limit is left out likewise.
 
 **ours is** compares like with like, round by round: the median of their time over ours (above 1: ours is faster), with
 its 95 % interval (bootstrap over starts and rounds). **images/s** is from the median over rounds. **limit** is the time
@@ -85,6 +88,7 @@ def markdown(results: Sequence[CellResult], *, command: str, chart: str) -> str:
     first = results[0]
     machine, settings = first.machine, first.settings
     dates = sorted(result.date[:10] for result in results)
+    given_up = f"; given up beyond {settings.give_up:g} times ours" if settings.give_up else ""
     lines = [
         "# ConvNeXt in four libraries",
         "",
@@ -97,7 +101,7 @@ def markdown(results: Sequence[CellResult], *, command: str, chart: str) -> str:
         f"- machine: {machine.processor}, {machine.processors} processors, {machine.memory_gb} GB; {machine.system}",
         f"- versions: Python {machine.python}, {', '.join(machine.libraries)}",
         f"- threads: {settings.threads}; device: {settings.device}; images of {settings.size} x {settings.size}; "
-        f"{settings.starts} starts, {settings.rounds} rounds of {settings.seconds:g} s after each",
+        f"{settings.starts} starts, {settings.rounds} rounds of {settings.seconds:g} s after each{given_up}",
         "",
         "## At a glance: how many times as fast ours is",
         "",
@@ -126,9 +130,10 @@ def _title(result: CellResult) -> str:
 
 def _cells(result: CellResult, entry: Entry) -> tuple[str, ...]:
     """Library, settings, images a second, share of the limit, memory and comparison; or that there are none."""
+    versus = result.against(entry)
     if entry.status != "measured":
-        return (entry.library, entry.status, "", "", "", "")
-    share, versus = result.share(entry), result.against(entry)
+        return (entry.library, entry.status, "", "", "", "" if versus is None else _times(versus))
+    share = result.share(entry)
     return (
         entry.library,
         entry.choice,
@@ -140,9 +145,10 @@ def _cells(result: CellResult, entry: Entry) -> tuple[str, ...]:
 
 
 def _notes(result: CellResult) -> list[str]:
-    """How to have what is absent, and why what failed did."""
+    """How to have what is absent, and why others were not measured."""
     absent = {f"{e.library} is absent: {e.note}" for e in result.entries if e.status == "absent"}
-    return sorted(absent) + [f"{e.library} {e.mode}: {e.note}" for e in result.entries if e.status == "failed"]
+    told = ("failed", "given up")
+    return sorted(absent) + [f"{e.library} {e.mode}: {e.note}" for e in result.entries if e.status in told]
 
 
 def _detail(result: CellResult) -> list[Sequence[str]]:
@@ -174,6 +180,8 @@ def _marked(versus: Comparison) -> str:
 
 
 def _times(versus: Comparison) -> str:
+    if math.isinf(versus.high):
+        return f"over {math.floor(10 * versus.ratio) / 10:.1f}x"
     return f"{versus.ratio:.2f}x"
 
 

@@ -8,10 +8,13 @@ lie in memory speeds it up or slows it down for good, so all are started afresh 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import random
+import signal
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Slice = Callable[[], float]
@@ -21,6 +24,14 @@ Rounds = Sequence[Sequence[float]]
 
 class Failed(Exception):
     """A contestant that cannot go on; the others do."""
+
+
+class GivenUp(Failed):
+    """A contestant that is not waited for: a call of it takes longer than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"a call takes more than {seconds:.3g} s")
+        self.seconds = seconds
 
 
 def in_a_line(error: Exception) -> str:
@@ -39,7 +50,10 @@ class Played:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times as fast as another one contestant is: the median over rounds, and its 95 % interval."""
+    """How many times as fast as another one contestant is: the median over rounds, and its 95 % interval.
+
+    Where the other was given up, all that is known is the interval's lower end, which the ratio is then, too.
+    """
 
     ratio: float
     low: float
@@ -88,6 +102,43 @@ def timed(call: Callable[[], object], calls: int, *, clock: Callable[[], float] 
     return (clock() - begun) / calls
 
 
+@contextlib.contextmanager
+def at_most(seconds: float | None, *, cold: float = 0.0) -> Iterator[None]:
+    """Raises GivenUp where the block, a call, takes more than `seconds`; None: it may take any time.
+
+    `cold`: what it may take beyond them for being the first. It is interrupted between two of Python's instructions
+    (an operator of torch is not); where the system has no timers, it ends first.
+    """
+    if seconds is None:
+        yield
+        return
+    begun, late = time.perf_counter(), GivenUp(seconds)
+    with _alarm(seconds + cold, late):
+        yield
+    if time.perf_counter() - begun > seconds + cold:
+        raise late
+
+
+@contextlib.contextmanager
+def _alarm(seconds: float, error: Exception) -> Iterator[None]:
+    """Raises `error` within the block after so many seconds, in the main thread of systems that have such timers."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(_number: int, _frame: object) -> None:
+        raise error
+
+    usual = signal.signal(signal.SIGALRM, ring)
+    others = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual)
+        signal.setitimer(signal.ITIMER_REAL, *others)  # whoever had set it goes on
+
+
 def calls_in(seconds: float, *, call: float) -> int:
     """How many calls of `call` seconds fill a slice; at least one."""
     return max(1, round(seconds / max(call, 1e-9)))
@@ -107,6 +158,11 @@ def compare(ours: Rounds, theirs: Rounds) -> Comparison:
     ratios = [[b / a for a, b in zip(*start, strict=True)] for start in zip(ours, theirs, strict=True)]
     low, high = bootstrap_interval(ratios)
     return Comparison(statistics.median(value for rounds in ratios for value in rounds), low, high)
+
+
+def at_least(ratio: float) -> Comparison:
+    """Of a contestant that was given up: ours is that many times as fast, or more."""
+    return Comparison(ratio, ratio, math.inf)
 
 
 def bootstrap_interval(groups: Rounds, *, level: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple[float, float]:

@@ -12,8 +12,11 @@ import torch
 
 from convnext.bench import memory
 from convnext.bench.cells import Settings
-from convnext.bench.timing import calls_in, in_a_line, play, timed
+from convnext.bench.timing import GivenUp, at_most, calls_in, in_a_line, play, timed
 from convnext.core.memory import keep_freed_memory
+
+COLD = 10.0
+"""Seconds that a first call may take beyond later ones: it finds neither memory nor kernels ready."""
 
 Call = Callable[[], Any]
 Build = Callable[[], Call]
@@ -47,7 +50,7 @@ class Built:
 
 def build_all(candidates: Mapping[str, Build]) -> Built:
     """Builds every candidate by a function that also runs it once (`warmed`). One that cannot is left out, whatever its
-    error; if none can, the first one's error is raised."""
+    error; if none can, the first one's error is raised, or `GivenUp` where that is any one's."""
     calls: dict[str, Call] = {}
     errors: dict[str, Exception] = {}
     for name, build in candidates.items():
@@ -56,14 +59,18 @@ def build_all(candidates: Mapping[str, Build]) -> Built:
         except Exception as error:  # noqa: BLE001 - whatever a compiler raises, other settings may do
             errors[name] = error
     if not calls:
-        raise next(iter(errors.values()))
+        raise min(errors.values(), key=lambda error: not isinstance(error, GivenUp))
     return Built(calls, {name: in_a_line(error) for name, error in errors.items()})
 
 
-def warmed(build: Build) -> Call:
-    """What `build` gives, run once: what compiles at its first call has done so, and one that cannot run says it."""
+def warmed(build: Build, *, most: float | None = None) -> Call:
+    """What `build` gives, run once: what compiles at its first call has done so, and one that cannot run says it.
+
+    Raises GivenUp where that call takes much longer than the later ones may, `most` seconds.
+    """
     call = build()
-    call()
+    with at_most(most, cold=COLD):
+        call()
     return call
 
 
@@ -73,20 +80,33 @@ def _settle(call: Call, device: torch.device) -> None:
         seconds_of(call, 2, device=device)
 
 
-def choose(built: Built, settings: Settings) -> Choice:
-    """Runs the candidates in turn for short slices, or only twice where the fastest one's call fills a slice."""
+def choose(built: Built, settings: Settings, *, most: float | None = None) -> Choice:
+    """Runs the candidates in turn for short slices, or only twice where the fastest one's call fills a slice.
+
+    One whose call takes more than `most` seconds is out; raises GivenUp where that is all of them.
+    """
     device = torch.device(settings.device)
     for call in built.calls.values():
         _settle(call, device)
-    first = {name: seconds_of(call, 1, device=device) for name, call in built.calls.items()}
+    first: dict[str, float] = {}
+    slow: dict[str, GivenUp] = {}
+    for name, call in built.calls.items():
+        try:
+            with at_most(most):
+                first[name] = seconds_of(call, 1, device=device)
+        except GivenUp as error:
+            slow[name] = error
+    if not first:
+        raise next(iter(slow.values()))
     slices = {
-        name: partial(seconds_of, call, calls_in(settings.seconds / _PART, call=first[name]), device=device)
-        for name, call in built.calls.items()
+        name: partial(seconds_of, built.calls[name], calls_in(settings.seconds / _PART, call=seconds), device=device)
+        for name, seconds in first.items()
     }
     long = min(first.values()) > settings.seconds  # such a call averages over the noise by itself
     played = play(slices, rounds=1 if long else _ROUNDS, seed=settings.seed).seconds
     tried = {name: statistics.median([first[name], *seconds] if long else seconds) for name, seconds in played.items()}
-    return Choice(min(tried, key=lambda name: tried[name]), tried, built.failed)
+    failed = built.failed | {name: in_a_line(error) for name, error in slow.items()}
+    return Choice(min(tried, key=lambda name: tried[name]), tried, failed)
 
 
 def build_measured(build: Build, *, device: torch.device) -> tuple[Call, int | None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Literal, Protocol
 
-from convnext.bench.timing import Failed, in_a_line
+from convnext.bench.timing import Failed, GivenUp, in_a_line
 from convnext.bench.trial import Choice
 from convnext.core.errors import UserError
 
@@ -30,11 +30,11 @@ class Job(Protocol):
         ...
 
     def build(self) -> None:
-        """Builds all candidates, which may be done beside other processes: nothing is timed."""
+        """Builds all candidates, which may be done beside other processes: nothing is timed. May raise GivenUp."""
         ...
 
     def choose(self) -> Choice:
-        """Tries all candidates that were built."""
+        """Tries all candidates that were built. May raise GivenUp."""
         ...
 
     def prepare(self, choice: Choice) -> int | None:
@@ -61,6 +61,7 @@ class Worker:
 
         Raises:
             UserError: what the job raised as one.
+            GivenUp: where it took too long.
             Failed: for any other error in the process, or if it died.
         """
         try:
@@ -73,6 +74,8 @@ class Worker:
             raise Failed(f"its process ended ({why})") from None
         if kind == "user":
             raise UserError(value)
+        if kind == "given up":
+            raise GivenUp(value)
         if kind == "failed":
             raise Failed(value)
         return value
@@ -121,6 +124,8 @@ def _serve(connection: Connection, job: Job) -> None:
             answer = ("done", orders[order](*given))
         except UserError as error:
             answer = ("user", str(error))
+        except GivenUp as error:
+            answer = ("given up", error.seconds)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the others go on
             answer = ("failed", in_a_line(error))
         try:

@@ -44,6 +44,8 @@ class Bench:
     """How often everybody is started afresh; the same program runs faster or slower by where its memory lies."""
     rounds: int = 5
     """Rounds after each start; in each, everybody runs once, in an order drawn anew."""
+    give_up: float = 5.0
+    """Who takes more than so many times our time is not waited for, and told as such; 0: everybody is waited for."""
     threads: int = 0
     """Threads of each contestant; 0: as many as this machine has processors."""
     device: str = "cpu"
@@ -153,6 +155,7 @@ def run(argv: list[str]) -> None:
         rounds=args.rounds,
         threads=args.threads or available_cpus(),
         device=str(pick_device(args.device)),
+        give_up=args.give_up,
     )
     cells = tuple(c for c in plan(args.models, args.dtypes, args.batches, args.works) if modes_of(c.work, args.modes))
     if not cells:
@@ -184,6 +187,8 @@ def _check(args: Bench) -> None:
             raise UserError(f"{name} takes numbers above 0, not {value}.")
     if args.threads < 0:
         raise UserError(f"--threads takes 0 (as many as there are processors) or more, not {args.threads}.")
+    if args.give_up and not args.give_up >= 2:
+        raise UserError(f"--give-up takes 0 (everybody is waited for) or at least 2, times ours, not {args.give_up}.")
     if args.size < 32:
         raise UserError(f"--size is at least 32 pixels, the stride of the last stage, not {args.size}.")
 
