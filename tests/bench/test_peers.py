@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.callback import callback_handler
 
 from convnext.bench import contestants, peers
-from convnext.bench.cells import LIBRARIES, Candidate, Cell, Library, Mode, Settings
+from convnext.bench.cells import LIBRARIES, Candidate, Cell, Library, Settings
 from convnext.bench.contestants import ModelJob, difference
 from convnext.bench.timing import GivenUp
 from convnext.bench.trial import Choice
@@ -147,18 +148,41 @@ def test_a_contestant_that_takes_too_long_is_given_up(work, tmp_path: Path) -> N
     assert set(patient.choose().tried) == {"NCHW", "NHWC"}
 
 
-@pytest.mark.parametrize(("mode", "beside"), [("eager", False), ("compile", True)])
-def test_a_first_call_that_compiles_is_waited_for(
-    mode: Mode, beside: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """It takes as long as the compiler does; and so may one beside a compiler."""
-    monkeypatch.setattr(contestants, "COLD", 0.0)
-    monkeypatch.setattr(contestants, "_compile", lambda module, _candidate: module)
-    cell, settings = Cell("convnext_atto", "float32", 2, "train"), Settings(size=32, seconds=0.01)
-    contestant = ModelJob(cell, settings, "timm", mode, tmp_path, most=1e-5)
-    assert contestant.beside == beside
-    with contextlib.nullcontext() if beside else pytest.raises(GivenUp):
+@pytest.mark.parametrize("work", ["forward", "train"])
+def test_a_compiler_is_waited_for(work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However little time a call has: what took it was not the call. What is compiled then takes too long by itself."""
+    finished: list[str] = []
+    compiled: list[str] = []
+    monkeypatch.setattr(contestants, "candidates", lambda *_: (Candidate(),))
+    monkeypatch.setattr(contestants, "COLD", 3.0)
+    small = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1000))
+    monkeypatch.setattr(ModelJob, "_module", lambda _: small)
+    cell, settings = Cell("convnext_atto", "float32", 2, work), Settings(size=32, seconds=0.01)
+    contestant = ModelJob(cell, settings, "convnext", "compile", tmp_path, most=0.02)
+    real = contestants._compile
+
+    def slow(module: nn.Module, candidate: Candidate):
+        run = real(module, candidate)
+        callback_handler.register_end_callback(lambda _: compiled.append("a graph"))
+
+        def call(x: torch.Tensor) -> torch.Tensor:
+            out = run(x)
+            time.sleep(60)
+            finished.append("a call")
+            return out
+
+        return call
+
+    monkeypatch.setattr(contestants, "_compile", slow)
+    torch._dynamo.reset()
+    try:
         contestant.build()
+        assert (compiled, finished) == (["a graph"], [])  # the backward pass is compiled when it runs
+        with pytest.raises(GivenUp) as error:
+            contestant.choose()
+    finally:
+        callback_handler.clear()
+    assert error.value.seconds == 0.02
 
 
 def test_the_memory_of_graphs_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

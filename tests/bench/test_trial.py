@@ -9,7 +9,7 @@ import torch
 
 from convnext.bench.cells import Settings
 from convnext.bench.timing import GivenUp
-from convnext.bench.trial import Built, build_all, choose, set_up, warmed
+from convnext.bench.trial import Built, build_all, choose, first_call, set_up
 
 
 @pytest.mark.parametrize(("device", "chosen"), [("cpu", []), ("cuda", []), ("cuda:1", [torch.device("cuda:1")])])
@@ -20,7 +20,7 @@ def test_a_numbered_device_becomes_the_current_one(device: str, chosen: list, mo
     assert found == chosen
 
 
-@pytest.mark.parametrize(("device", "first"), [("cpu", [1, 1]), ("cuda", [2, 2, 1, 1])])
+@pytest.mark.parametrize(("device", "first"), [("cpu", [1, 1]), ("cuda", [2, 1, 2, 1])])
 def test_what_later_calls_build_is_not_timed(device: str, first: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody on CUDA has recorded a graph, in a second call, before a call is timed."""
     made: list[int] = []
@@ -41,25 +41,40 @@ def slow() -> None:
 
 def test_a_candidate_that_takes_too_long_is_out() -> None:
     built = Built({"NCHW": slow, "NHWC": lambda: None}, {"odd": "RuntimeError: x"})
-    choice = choose(built, Settings(seconds=0.01), most=0.05)
+    choice = choose(built, Settings(seconds=0.01), most=0.05, first=lambda _call: None)
     assert (choice.best, set(choice.tried)) == ("NHWC", {"NHWC"})
     assert choice.failed == {"odd": "RuntimeError: x", "NCHW": "GivenUp: a call takes more than 0.05 s"}
 
 
 def test_a_contestant_whose_candidates_all_take_too_long_is_given_up() -> None:
     with pytest.raises(GivenUp) as error:
-        choose(Built({"NCHW": slow, "NHWC": slow}, {}), Settings(seconds=0.01), most=0.05)
+        choose(Built({"NCHW": slow, "NHWC": slow}, {}), Settings(seconds=0.01), most=0.05, first=lambda _call: None)
     assert error.value.seconds == 0.05
 
 
 def test_a_first_call_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what it is given for being cold; beyond, the contestant is given up without a second one."""
-    assert warmed(lambda: lambda: time.sleep(0.1), most=0.01)
+    assert first_call(lambda: time.sleep(0.1) or 7, most=0.01) == 7
     monkeypatch.setattr("convnext.bench.trial.COLD", 0.05)
-
-    def broken() -> None:
-        raise RuntimeError("no such layout")
-
     with pytest.raises(GivenUp) as error:
-        build_all({"NCHW": broken, "NHWC": lambda: warmed(lambda: slow, most=0.01)})
+        first_call(slow, most=0.01)
     assert error.value.seconds == 0.01
+
+
+def broken() -> None:
+    raise RuntimeError("no such layout")
+
+
+def test_one_candidate_in_order_is_enough() -> None:
+    built = build_all({"NCHW": broken, "NHWC": lambda: lambda: None, "odd": lambda: broken})  # type: ignore[dict-item]
+    assert (list(built.calls), built.failed) == (["NHWC", "odd"], {"NCHW": "RuntimeError: no such layout"})
+    choice = choose(built, Settings(seconds=0.01))
+    assert (choice.best, set(choice.failed)) == ("NHWC", {"NCHW", "odd"})
+    with pytest.raises(RuntimeError, match="no such layout"):
+        build_all({"NCHW": broken})  # type: ignore[dict-item]
+    with pytest.raises(RuntimeError, match="no such layout"):
+        choose(Built({"NCHW": broken}, {}), Settings(seconds=0.01))
+
+
+def test_given_up_is_said_of_a_contestant_with_one_candidate_that_runs() -> None:
+    with pytest.raises(GivenUp):
+        choose(Built({"NCHW": broken, "NHWC": slow}, {}), Settings(seconds=0.01), most=0.01, first=lambda _call: None)

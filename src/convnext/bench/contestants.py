@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 from convnext.bench import peers
 from convnext.bench.cells import OURS, Candidate, Cell, Library, Mode, Settings, candidates
-from convnext.bench.timing import at_most
+from convnext.bench.timing import GivenUp, Patience, at_most
 from convnext.bench.trial import COLD, Built, Call, Choice, Slices, build_all, build_measured, choose, set_up
 from convnext.core.errors import UserError
 from convnext.models.fuse import fuse
 
 PARITY = 1e-4  # the largest difference in float32, relative to the largest value
+_IN_ORDER = 2.0  # seconds in which a compiler that has ended is certainly out of its own code
 _NEAR = {"float32": PARITY, "bfloat16": 0.1}  # what each candidate's own output may differ by: bfloat16 has 8 bits
 
 
@@ -67,11 +69,11 @@ class ModelJob:
     def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
         found = candidates(self.mode, self.cell.work, self.settings.device)
-        self._candidates = build_all({candidate.name: partial(self._checked, candidate) for candidate in found})
+        self._candidates = build_all({candidate.name: partial(self._ahead, candidate) for candidate in found})
 
     def choose(self) -> Choice:
         assert self._candidates is not None
-        return choose(self._candidates, self.settings, most=self.most)
+        return choose(self._candidates, self.settings, most=self.most, first=self._checked)
 
     def prepare(self, choice: Choice) -> int | None:
         set_up(self.settings, training=self.cell.work == "train")
@@ -95,19 +97,37 @@ class ModelJob:
             return fuse(ours)
         return peers.build(self.library, self.cell.model, ours)
 
-    def _checked(self, candidate: Candidate) -> Call:
-        """What is timed with these settings, run once, its result compared with ours in float32.
-
-        It is given up here already where it runs alone and is not compiled by its first call.
-        """
+    def _ahead(self, candidate: Candidate) -> Call:
+        """What is timed with these settings, compiled where it is to be."""
         call = self._built(candidate)
-        with at_most(None if self.beside else self.most, cold=COLD):
+        if self.mode == "compile" and self.cell.work == "train":
+            self._compiled_by(call)
+        return call
+
+    def _compiled_by(self, call: Call) -> None:
+        """Runs it for the first time, which compiles it. One that is slow goes on no longer than it must: this may be
+        beside others, so it is `choose` that gives it up."""
+        with contextlib.suppress(GivenUp), self._patience():
+            call()
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Waits for a first call as long as it may take, to which a compiler's time is not counted."""
+        with at_most(self.most, cold=COLD) as patience:
+            if self.mode == "compile" and patience is not None:
+                with _compiler_apart(patience):
+                    yield
+            else:
+                yield
+
+    def _checked(self, call: Call) -> None:
+        """Runs what is timed for the first time alone; ArithmeticError where its result is not ours in float32."""
+        with self._patience():
             result = call()
         expected = self._ours()
         off = difference(result[:1] if self.cell.work == "forward" else result, expected)
         if not off <= _NEAR[self.cell.dtype]:  # NaN is not within it either
             raise ArithmeticError(f"computes something else: {off:.1e} relative from float32")
-        return call
 
     @torch.inference_mode()
     def _ours(self) -> Tensor:
@@ -140,7 +160,16 @@ class ModelJob:
             return module
         if self.mode == "aoti":
             return self._packaged(module, x, candidate)
-        return _compiled(module, x, candidate)
+        return self._compiled(module, x, candidate)
+
+    def _compiled(self, module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:
+        """Compiled for inference at this shape; the first call is what compiles, so it is made here."""
+        from torch._inductor import config  # takes seconds: for who compiles alone
+
+        run = _compile(module, candidate)
+        with config.patch(freezing=candidate.frozen), torch.inference_mode():
+            self._compiled_by(partial(run, x))
+        return run
 
     def _training(self, module: nn.Module, x: Tensor, dtype: torch.dtype, candidate: Candidate) -> Call:
         """Forward, cross-entropy and backward; bfloat16 by autocast over float32 weights, as one trains."""
@@ -181,14 +210,21 @@ class ModelJob:
                 os.environ["TMPDIR"] = usual
 
 
-def _compiled(module: nn.Module, x: Tensor, candidate: Candidate) -> Callable[[Tensor], Any]:
-    """Compiled for inference at this shape; the first call is what compiles, so it is made here."""
-    from torch._inductor import config  # takes seconds: for who compiles alone
+@contextlib.contextmanager
+def _compiler_apart(patience: Patience) -> Iterator[None]:
+    """Has patience stand still while torch's compiler works, at the first call and again at the first backward pass.
 
-    run = _compile(module, candidate)
-    with config.patch(freezing=candidate.frozen), torch.inference_mode():
-        run(x)
-    return run
+    When it says that it has ended, it still puts things in order for a moment, where nothing may interrupt it.
+    """
+    from torch._dynamo.callback import callback_handler
+
+    begun = callback_handler.register_start_callback(lambda _: patience.pause())
+    ended = callback_handler.register_end_callback(lambda _: patience.resume(soon=_IN_ORDER))
+    try:
+        yield
+    finally:
+        callback_handler.remove_start_callback(begun)
+        callback_handler.remove_end_callback(ended)
 
 
 def _compile(module: nn.Module, candidate: Candidate) -> Callable[[Tensor], Tensor]:

@@ -22,7 +22,7 @@ from convnext.bench.cells import Settings
 from convnext.bench.dense_results import Asked, Contestant, DenseResult, Entry, Work
 from convnext.bench.results import Tried
 from convnext.bench.run import this_machine
-from convnext.bench.trial import Built, Call, Choice, Slices, build_all, build_measured, choose, set_up, warmed
+from convnext.bench.trial import Built, Call, Choice, Slices, build_all, build_measured, choose, set_up
 from convnext.bench.worker import Job
 from convnext.core.logs import Progress
 
@@ -66,7 +66,7 @@ class DenseJob(ABC):
 
     def build(self) -> None:
         set_up(self.settings, training=self.work == "train")
-        self._candidates = build_all({layout: partial(warmed, partial(self._ready, layout)) for layout in LAYOUTS})
+        self._candidates = build_all({layout: partial(self._ready, layout) for layout in LAYOUTS})
 
     def choose(self) -> Choice:
         assert self._candidates is not None

@@ -86,9 +86,7 @@ class LimitJob:
 
     def build(self) -> None:
         set_up(self.settings, training=self.cell.work == "train")
-        self._candidates = build_all(
-            {name: partial(warmed, partial(self._built, way), most=self.most) for name, way in _WAYS.items()}
-        )
+        self._candidates = build_all({name: partial(self._built, way) for name, way in _WAYS.items()})
 
     def choose(self) -> Choice:
         assert self._candidates is not None

@@ -14,8 +14,9 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Slice = Callable[[], float]
 Rounds = Sequence[Sequence[float]]
@@ -102,41 +103,53 @@ def timed(call: Callable[[], object], calls: int, *, clock: Callable[[], float] 
     return (clock() - begun) / calls
 
 
-@contextlib.contextmanager
-def at_most(seconds: float | None, *, cold: float = 0.0) -> Iterator[None]:
+class Patience:
+    """The time that is left to a call: while it runs, none of it is lost between `pause` and `resume`."""
+
+    def __init__(self, seconds: float, error: Exception) -> None:
+        self._left, self._error, self._since = seconds, error, 0.0
+        self._timers = hasattr(signal, "setitimer")  # not on Windows
+        self._others: tuple[Any, tuple[float, float]] | None = None
+
+    def __enter__(self) -> Patience:
+        if self._timers:
+            self._others = signal.signal(signal.SIGALRM, self._ring), signal.getitimer(signal.ITIMER_REAL)
+        self.resume()
+        return self
+
+    def __exit__(self, kind: object, _error: object, _where: object) -> None:
+        self.pause()
+        if self._others is not None:  # whoever had set an alarm has it again
+            signal.signal(signal.SIGALRM, self._others[0])
+            signal.setitimer(signal.ITIMER_REAL, *self._others[1])
+        if self._left <= 0 and kind is None:
+            raise self._error
+
+    def pause(self) -> None:
+        """What comes is not the call's own work."""
+        self._wake(0.0)
+        self._left -= time.perf_counter() - self._since
+
+    def resume(self, *, soon: float = 0.001) -> None:
+        """The call goes on, for as long as is left to it and `soon` seconds at least: 0 would be for ever."""
+        self._since = time.perf_counter()
+        self._wake(max(self._left, soon))
+
+    def _wake(self, seconds: float) -> None:
+        if self._timers:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _ring(self, _number: int, _frame: object) -> None:
+        raise self._error
+
+
+def at_most(seconds: float | None, *, cold: float = 0.0) -> contextlib.AbstractContextManager[Patience | None]:
     """Raises GivenUp where the block, a call, takes more than `seconds`; None: it may take any time.
 
     `cold`: what it may take beyond them for being the first. It is interrupted between two of Python's instructions
-    (an operator of torch is not); where the system has no timers, it ends first.
+    (an operator of torch is not), in the main thread; where the system has no timers, it ends first.
     """
-    if seconds is None:
-        yield
-        return
-    begun, late = time.perf_counter(), GivenUp(seconds)
-    with _alarm(seconds + cold, late):
-        yield
-    if time.perf_counter() - begun > seconds + cold:
-        raise late
-
-
-@contextlib.contextmanager
-def _alarm(seconds: float, error: Exception) -> Iterator[None]:
-    """Raises `error` within the block after so many seconds, in the main thread of systems that have such timers."""
-    if not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def ring(_number: int, _frame: object) -> None:
-        raise error
-
-    usual = signal.signal(signal.SIGALRM, ring)
-    others = signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, usual)
-        signal.setitimer(signal.ITIMER_REAL, *others)  # whoever had set it goes on
+    return contextlib.nullcontext() if seconds is None else Patience(seconds + cold, GivenUp(seconds))
 
 
 def calls_in(seconds: float, *, call: float) -> int:

@@ -42,15 +42,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Built:
-    """Candidates that have run once; why the others could not."""
+    """Candidates that could be built; why the others could not."""
 
     calls: dict[str, Call]
     failed: dict[str, str]
 
 
 def build_all(candidates: Mapping[str, Build]) -> Built:
-    """Builds every candidate by a function that also runs it once (`warmed`). One that cannot is left out, whatever its
-    error; if none can, the first one's error is raised, or `GivenUp` where that is any one's."""
+    """Builds every candidate. One that cannot be is left out, whatever its error; if none can, the first one's error is
+    raised."""
     calls: dict[str, Call] = {}
     errors: dict[str, Exception] = {}
     for name, build in candidates.items():
@@ -59,18 +59,14 @@ def build_all(candidates: Mapping[str, Build]) -> Built:
         except Exception as error:  # noqa: BLE001 - whatever a compiler raises, other settings may do
             errors[name] = error
     if not calls:
-        raise min(errors.values(), key=lambda error: not isinstance(error, GivenUp))
+        raise next(iter(errors.values()))
     return Built(calls, {name: in_a_line(error) for name, error in errors.items()})
 
 
-def warmed(build: Build, *, most: float | None = None) -> Call:
-    """What `build` gives, run once: what compiles at its first call has done so, and one that cannot run says it.
-
-    Raises GivenUp where that call takes much longer than the later ones may, `most` seconds.
-    """
+def warmed(build: Build) -> Call:
+    """What `build` gives, run once: what compiles at its first call has done so, and one that cannot run says it."""
     call = build()
-    with at_most(most, cold=COLD):
-        call()
+    call()
     return call
 
 
@@ -80,33 +76,45 @@ def _settle(call: Call, device: torch.device) -> None:
         seconds_of(call, 2, device=device)
 
 
-def choose(built: Built, settings: Settings, *, most: float | None = None) -> Choice:
-    """Runs the candidates in turn for short slices, or only twice where the fastest one's call fills a slice.
+def choose(
+    built: Built, settings: Settings, *, most: float | None = None, first: Callable[[Call], object] | None = None
+) -> Choice:
+    """Runs every candidate once, then all in turn for short slices, or only twice where the fastest one's call fills a
+    slice.
 
-    One whose call takes more than `most` seconds is out; raises GivenUp where that is all of them.
+    `first` runs one for the first time in place of `first_call`. One that cannot run is out, whatever its error, as is
+    one whose call takes more than `most` seconds; if all are, raises the first one's error, or GivenUp where that is
+    anybody's.
     """
     device = torch.device(settings.device)
-    for call in built.calls.values():
-        _settle(call, device)
-    first: dict[str, float] = {}
-    slow: dict[str, GivenUp] = {}
+    once: dict[str, float] = {}
+    errors: dict[str, Exception] = {}
     for name, call in built.calls.items():
         try:
+            (first or partial(first_call, most=most))(call)
+            _settle(call, device)
             with at_most(most):
-                first[name] = seconds_of(call, 1, device=device)
-        except GivenUp as error:
-            slow[name] = error
-    if not first:
-        raise next(iter(slow.values()))
+                seconds = seconds_of(call, 1, device=device)
+            once[name] = seconds
+        except Exception as error:  # noqa: BLE001 - whatever a library raises, other settings may do
+            errors[name] = error
+    if not once:
+        raise min(errors.values(), key=lambda error: not isinstance(error, GivenUp))
     slices = {
         name: partial(seconds_of, built.calls[name], calls_in(settings.seconds / _PART, call=seconds), device=device)
-        for name, seconds in first.items()
+        for name, seconds in once.items()
     }
-    long = min(first.values()) > settings.seconds  # such a call averages over the noise by itself
+    long = min(once.values()) > settings.seconds  # such a call averages over the noise by itself
     played = play(slices, rounds=1 if long else _ROUNDS, seed=settings.seed).seconds
-    tried = {name: statistics.median([first[name], *seconds] if long else seconds) for name, seconds in played.items()}
-    failed = built.failed | {name: in_a_line(error) for name, error in slow.items()}
+    tried = {name: statistics.median([once[name], *seconds] if long else seconds) for name, seconds in played.items()}
+    failed = built.failed | {name: in_a_line(error) for name, error in errors.items()}
     return Choice(min(tried, key=lambda name: tried[name]), tried, failed)
+
+
+def first_call(call: Call, *, most: float | None) -> Any:
+    """What the first call gives; raises GivenUp where it takes much longer than the later ones may, `most` seconds."""
+    with at_most(most, cold=COLD):
+        return call()
 
 
 def build_measured(build: Build, *, device: torch.device) -> tuple[Call, int | None]:

@@ -30,7 +30,7 @@ class Job(Protocol):
         ...
 
     def build(self) -> None:
-        """Builds all candidates, which may be done beside other processes: nothing is timed. May raise GivenUp."""
+        """Builds all candidates, which may be done beside other processes: nothing is timed."""
         ...
 
     def choose(self) -> Choice:
