@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch._dynamo.callback import callback_handler
 from convnext.bench import contestants, peers
 from convnext.bench.cells import LIBRARIES, Candidate, Cell, Library, Settings
 from convnext.bench.contestants import ModelJob, difference
-from convnext.bench.timing import GivenUp
+from convnext.bench.timing import GivenUp, Patience
 from convnext.bench.trial import Choice
 from convnext.core.errors import UserError
 from convnext.models.create import count_parameters
@@ -183,6 +184,25 @@ def test_a_compiler_is_waited_for(work, monkeypatch: pytest.MonkeyPatch, tmp_pat
     finally:
         callback_handler.clear()
     assert error.value.seconds == 0.02
+
+
+def test_a_backward_pass_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is one call of C++; an alarm that comes as it begins ends it before it has come to the first layer."""
+    patience = Patience(600.0, GivenUp(0.5))
+    monkeypatch.setattr(contestants, "at_most", lambda *_, **__: patience)
+    cell = Cell("convnext_atto", "float32", 2, "train")
+    contestant = ModelJob(cell, Settings(size=32), "timm", "eager", tmp_path, most=0.5)
+    model = nn.Sequential(*(nn.Linear(512, 512) for _ in range(20)))
+
+    def step() -> torch.Tensor:
+        out = model(torch.randn(4096, 512))
+        out.register_hook(lambda _: signal.setitimer(signal.ITIMER_REAL, 0.001) and None)
+        out.sum().backward()
+        return out
+
+    with pytest.raises(GivenUp):
+        contestant._checked(step)
+    assert model[0].weight.grad is None
 
 
 def test_the_memory_of_graphs_is_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -114,10 +114,10 @@ class ModelJob:
     def _patience(self) -> Iterator[None]:
         """Waits for a first call as long as it may take, to which a compiler's time is not counted."""
         with at_most(self.most, cold=COLD) as patience:
-            if self.mode == "compile" and patience is not None:
-                with _compiler_apart(patience):
-                    yield
-            else:
+            if patience is None:
+                yield
+                return
+            with _compiler_apart(patience) if self.mode == "compile" else _interruptible_backward():
                 yield
 
     def _checked(self, call: Call) -> None:
@@ -208,6 +208,14 @@ class ModelJob:
             os.environ.pop("TMPDIR")
             if usual is not None:
                 os.environ["TMPDIR"] = usual
+
+
+def _interruptible_backward() -> contextlib.AbstractContextManager[object]:
+    """Has the backward pass of what runs here come by Python at every tensor that it needs: else nothing interrupts it.
+
+    Not for what is compiled: that is Python's by itself, and would be compiled anew.
+    """
+    return torch.autograd.graph.saved_tensors_hooks(lambda saved: saved.detach(), lambda packed: packed)
 
 
 @contextlib.contextmanager
