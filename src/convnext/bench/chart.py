@@ -39,7 +39,8 @@ def draw(results: Sequence[CellResult], path: Path) -> None:
     height = _TOP + len(kinds) * (_PANEL_HEIGHT + _DOWN) - _DOWN + _BOTTOM
     figure = Figure(figsize=(width, height), dpi=150, facecolor=_PAPER)
     FigureCanvasAgg(figure)
-    _heading(figure, results[0], libraries, (width, height))
+    outlined = any(entry.status == "given up" for result in results for entry in result.entries)
+    _heading(figure, results[0], libraries, (width, height), outlined=outlined)
     for row, kind in enumerate(kinds):
         top = height - _TOP - row * (_PANEL_HEIGHT + _DOWN)
         present = [result for result in results if _kind(result) == kind]
@@ -96,8 +97,10 @@ def _panel(panel: Any, result: CellResult, libraries: Sequence[str], modes: Sequ
         )
 
 
-def _heading(figure: Any, result: CellResult, libraries: Sequence[str], size: tuple[float, float]) -> None:
-    """What is shown, on what machine, and which colour is whose."""
+def _heading(
+    figure: Any, result: CellResult, libraries: Sequence[str], size: tuple[float, float], *, outlined: bool
+) -> None:
+    """What is shown, on what machine, which colour is whose, and what an outline is where there are any."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -105,6 +108,7 @@ def _heading(figure: Any, result: CellResult, libraries: Sequence[str], size: tu
     machine, settings = result.machine, result.settings
     threads = f"{settings.threads} thread{'' if settings.threads == 1 else 's'}"
     line = f"{machine.processor}, {threads}, {machine.libraries[0]}, images of {settings.size} x {settings.size}"
+    line += "; outlined: given up, so fewer" if outlined else ""
     _write(figure, (0.2, height - 0.2), "ConvNeXt: images a second", size=15, weight="bold", va="top")
     _write(figure, (0.2, height - 0.55), line, size=8.5, color=_MUTED, va="top")
     handles: list[Any] = [Patch(color=_COLOURS[library], label=library) for library in libraries]
