@@ -166,6 +166,16 @@ def test_nobody_is_waited_for_longer_than_so_many_times_ours(here: type[Here]) -
     assert ("timm eager", "prepare") not in here.asked
 
 
+@pytest.mark.parametrize(("ours", "most"), [(0.01, 1.0), (0.3, 1.0), (0.5, 1.5)])
+def test_everybody_is_waited_for_a_second(here: type[Here], ours: float, most: float) -> None:
+    """Beside a call of milliseconds, whatever the machine does meanwhile would take too long."""
+    here.behave = lambda _name, order: (
+        Choice("NHWC", {"NHWC": ours}, {}) if order == "choose" else 7 if order == "prepare" else None
+    )
+    cell(HURRIED)
+    assert (here.given["timm eager"], here.given["timm compile"], here.given["limit"]) == (most, most, most)
+
+
 def test_one_that_was_fast_enough_once_is_measured(here: type[Here]) -> None:
     trials = iter([Choice("NHWC", {"NHWC": 2.9}, {}), GivenUp(3.0)])
 

@@ -52,7 +52,7 @@ class Settings:
     seed: int = 0
     """Of the weights, the images and the order of contestants in each round."""
     give_up: float = 0.0
-    """A contestant is given up where a call of it takes more than so many times ours; 0: nobody is."""
+    """A contestant is given up where its call takes more than so many times ours, and than a second; 0: nobody is."""
 
 
 @dataclass(frozen=True)

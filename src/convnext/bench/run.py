@@ -32,6 +32,7 @@ from convnext.models.create import count_macs, create_model
 
 LIMIT = "limit"
 _TRIALS = 2  # processes in which a contestant tries its candidates
+_SHORT = 1.0  # seconds of a call that everybody is waited for
 Job = ModelJob | limit.LimitJob
 Key = tuple[Library, Mode]
 Say = Callable[[str], None]
@@ -139,10 +140,13 @@ def run_cell(cell: Cell, asked: Asked, machine: Machine, heard: Say) -> CellResu
 
 def _hurried(job: Job, choices: Mapping[str, Choice]) -> Job:
     """The job with the time that a call of it may take: as the settings say, beside ours in the same mode, where ours
-    did not fail. The limit's is beside the fastest mode."""
+    did not fail, and a second at least: what is shorter, one hiccup of the machine may take. The limit's is beside the
+    fastest mode."""
     modes = (job.mode,) if isinstance(job, ModelJob) else MODES
     ours = [choice.tried[choice.best] for mode in modes if (choice := choices.get(f"{OURS} {mode}")) is not None]
-    return replace(job, most=job.settings.give_up * min(ours)) if ours and job.settings.give_up else job
+    if not ours or not job.settings.give_up:
+        return job
+    return replace(job, most=max(job.settings.give_up * min(ours), _SHORT))
 
 
 def _choose(jobs: Mapping[str, Job], settings: Settings, failed: dict[str, Failed], heard: Say) -> dict[str, Choice]:

@@ -45,7 +45,7 @@ class Bench:
     rounds: int = 5
     """Rounds after each start; in each, everybody runs once, in an order drawn anew."""
     give_up: float = 5.0
-    """Who takes more than so many times our time is not waited for, and told as such; 0: everybody is waited for."""
+    """Who takes more than so many times our time, and a second, is not waited for, and told as such; 0: all are."""
     threads: int = 0
     """Threads of each contestant; 0: as many as this machine has processors."""
     device: str = "cpu"
