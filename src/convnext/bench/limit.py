@@ -78,6 +78,7 @@ class LimitJob:
     most: float | None = None
     """Seconds of a call beyond which it is given up."""
     beside: ClassVar[bool] = False
+    """It is built alone: that is hardly any work."""
     _candidates: Built | None = field(default=None, init=False)
     _slices: Slices | None = field(default=None, init=False)
 

@@ -108,7 +108,7 @@ class CellResult:
     def against(self, entry: Entry) -> Comparison | None:
         """How many times as fast as `entry` ours is in the same mode; None for ours, or where ours was not measured.
 
-        Of one that was given up, at least how many times: what it had taken by then over ours's median.
+        Of one that was given up, at least how many times: the time that it was given over the median of ours.
         """
         ours = [e for e in self.measured() if e.library == OURS and e.mode == entry.mode]
         if entry.library == OURS or not ours:

@@ -104,7 +104,7 @@ def timed(call: Callable[[], object], calls: int, *, clock: Callable[[], float] 
 
 
 class Patience:
-    """The time that is left to a call: while it runs, none of it is lost between `pause` and `resume`."""
+    """The time that is left to a call, as a context: where it runs out, `error` is raised; `pause` stops its clock."""
 
     def __init__(self, seconds: float, error: Exception) -> None:
         self._left, self._error, self._since = seconds, error, 0.0
@@ -126,7 +126,7 @@ class Patience:
             raise self._error
 
     def pause(self) -> None:
-        """What comes is not the call's own work."""
+        """What comes now is not the call's own work."""
         self._wake(0.0)
         self._left -= time.perf_counter() - self._since
 
