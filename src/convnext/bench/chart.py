@@ -17,7 +17,7 @@ _OUTLINE = {"fill": False, "linewidth": 0.9, "linestyle": ":"}
 _BARS = 0.84  # the width of a group of bars, where groups are 1 apart
 
 # inches: of a panel, of the gaps between panels, and around them all
-_PANEL_WIDTH, _PANEL_HEIGHT, _ACROSS, _DOWN = 3.6, 1.45, 0.25, 0.42
+_PANEL_WIDTH, _PANEL_HEIGHT, _ACROSS, _DOWN = 4.4, 1.45, 0.25, 0.42
 _LEFT, _RIGHT, _TOP, _BOTTOM = 1.05, 0.2, 1.5, 0.4
 
 
