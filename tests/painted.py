@@ -17,12 +17,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from convnext.data.coco import CocoSource
-from convnext.data.config import SceneConfig
-from convnext.data.scenes import open_all_scenes
-from convnext.heads.config import RoIConfig, RPNConfig
+from convnext.data.detection.coco import CocoDataset
+from convnext.data.detection.config import DetectionInputConfig
+from convnext.data.detection.open import open_coco_for_evaluation
 from convnext.models.config import ModelConfig
-from convnext.networks.config import DetectorConfig
+from convnext.models.detection.config import DetectorConfig, RoIConfig, RPNConfig
 from convnext.ops.instances import Detections, Instances
 
 NAMES, IDS = ("box", "disc"), (3, 7)
@@ -38,7 +37,7 @@ SMALL = DetectorConfig(
     roi=RoIConfig(width=16, samples=16, mask_convs=1, score=0.0),
 )
 """A detector that trains in seconds; no score is too low to be shown."""
-INPUT = SceneConfig(short=64, long=96)
+INPUT = DetectionInputConfig(short=64, long=96)
 OPTIONS = [
     *("--model.backbone.depths", "1", "1", "1", "1", "--model.backbone.dims", "8", "16", "32", "64"),
     *("--model.width", "8", "--model.rpn.anchor-scale", "4"),
@@ -102,9 +101,9 @@ def rewrite(file: Path, **parts: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **parts}))
 
 
-def validation(folder: Path) -> CocoSource:
+def validation(folder: Path) -> CocoDataset:
     """The part to validate on, or all."""
-    return open_all_scenes(folder, max_pixels=LIMIT, skip_bad=False)
+    return open_coco_for_evaluation(folder, max_pixels=LIMIT, skip_bad=False)
 
 
 class Knowing(nn.Module):
@@ -113,7 +112,7 @@ class Knowing(nn.Module):
     The first object of a picture is said to be of the other class where `wrong` holds the picture.
     """
 
-    def __init__(self, source: CocoSource, *, wrong: Sequence[int] = (), masks: bool = True) -> None:
+    def __init__(self, source: CocoDataset, *, wrong: Sequence[int] = (), masks: bool = True) -> None:
         super().__init__()
         self.truth = {source.image_id(i) - 10: source.instances(i) for i in range(len(source))}
         self.wrong, self.masks = wrong, masks

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from convnext.core.logs import read_log
-from convnext.recipes.recipe import Recipe
-from convnext.recipes.small import demo
+from convnext.recipes.recipe import ClassificationRecipe
 from convnext.run import train
+from convnext.tasks.classification.small_recipes import demo
 from convnext.train.config import LoopConfig, ScheduleConfig
 
 CURVE = Path(__file__).with_name("curve.json")
 
 
-def short_run() -> Recipe:
+def short_run() -> ClassificationRecipe:
     """A third of an epoch of the demo with everything on that changes images, targets or weights."""
     recipe = demo()
     return dataclasses.replace(

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from detection_subjects import (
     CLASSES,
+    CONFIGS,
     FILES,
     ORIGINALS,
-    SIZES,
     TOP,
     Batch,
     objects,
@@ -33,13 +33,13 @@ from detection_subjects import (
 )
 from torch import Tensor
 
-from convnext.heads.rcnn import RCNN
-from convnext.networks.config import detector_config
-from convnext.networks.detector import build_detector, count_detector_macs
+from convnext.models.detection.build import build_detector, count_detector_macs
+from convnext.models.detection.config import detector_config
+from convnext.models.detection.rcnn import RCNN
 from convnext.ops.instances import Detections
 from convnext.ops.roi import pool_regions, regions
 
-NAMES = {"rpn_cls": "rpn_class", "rpn_bbox": "rpn_box", "cls": "class", "bbox": "box", "mask": "mask"}  # losses
+MODEL_NAMES = {"rpn_cls": "rpn_class", "rpn_bbox": "rpn_box", "cls": "class", "bbox": "box", "mask": "mask"}  # losses
 Rows = dict[str, float]
 
 
@@ -80,7 +80,7 @@ def parts(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
         ("test", False, theirs.test_cfg.rpn),
     ):
         ours.rpn_head.train(training)
-        given = ours.rpn_head.propose(logits, offsets, anchors, SIZES)
+        given = ours.rpn_head.propose(logits, offsets, anchors, CONFIGS)
         wanted = theirs.rpn_head.predict_by_feat(their_logits, their_offsets, batch_img_metas=metas, cfg=settings)
         proposals = [each.bboxes for each in wanted]
         alike, alone = in_order(given, proposals)
@@ -128,7 +128,7 @@ def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor],
     if several:
         counts = tuple(len(x) for x in proposals)
         boxes, logits, offsets = head._refine_roi(maps, rois, metas, counts)
-        scored = ours.roi_head.score(maps, proposals, SIZES)
+        scored = ours.roi_head.score(maps, proposals, CONFIGS)
         rows["cascade's boxes"] = apart(scored.boxes, [x[:, 1:] for x in boxes])
         rows["cascade's mean logits"] = apart(scored.logits, logits)
         rows["cascade's last offsets"] = apart([x.flatten(1) for x in scored.offsets], offsets)
@@ -141,7 +141,7 @@ def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor],
 @torch.no_grad()
 def found(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
     """The whole way: detections in pixels of the pictures."""
-    mine: list[Detections] = ours.eval()(batch.images, SIZES, originals=ORIGINALS)
+    mine: list[Detections] = ours.eval()(batch.images, CONFIGS, originals=ORIGINALS)
     wanted = [each.pred_instances for each in theirs.eval().predict(batch.images, samples(batch), rescale=True)]
     pairs = [matched(a, b) for a, b in zip(mine, wanted, strict=True)]
     boxes = [(a.boxes[i], b.bboxes[j]) for a, b, (i, j) in zip(mine, wanted, pairs, strict=True)]
@@ -197,7 +197,7 @@ def learned(ours: RCNN, theirs: Any, batch: Batch, *, seed: int) -> Rows:
     torch.manual_seed(seed)
     told = theirs.loss(batch.images, samples(batch))
     torch.manual_seed(seed)
-    losses: dict[str, Tensor] = ours(batch.images, SIZES, targets=batch.targets)
+    losses: dict[str, Tensor] = ours(batch.images, CONFIGS, targets=batch.targets)
     del vars(theirs.rpn_head)["predict_by_feat"], vars(ours.rpn_head)["propose"]
     sum(losses.values(), torch.zeros(())).backward()
     summed = {name: torch.stack(x).sum() if isinstance(x, list) else x for name, x in told.items()}
@@ -224,7 +224,7 @@ def learned(ours: RCNN, theirs: Any, batch: Batch, *, seed: int) -> Rows:
 def renamed(name: str) -> str:
     """Our name of a loss: s0.loss_cls is 0_class."""
     stage, _, rest = name.rpartition(".")
-    return (f"{stage[1:]}_" if stage else "") + NAMES[rest.removeprefix("loss_")]
+    return (f"{stage[1:]}_" if stage else "") + MODEL_NAMES[rest.removeprefix("loss_")]
 
 
 def drawing_all(ours: RCNN, theirs: Any) -> None:

@@ -20,13 +20,13 @@ import torch
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.weights.export import save_as
-from convnext.weights.files import Card
+from convnext.tasks.classification.export import save_as
+from convnext.weights.files import ClassificationMetadata
 folder, config = Path(sys.argv[1]), ModelConfig(sys.argv[2], num_classes=1000)
 torch.manual_seed(0)
-state, card = from_config(config).state_dict(), Card(config, InputConfig())
+state, metadata = from_config(config).state_dict(), ClassificationMetadata(config, InputConfig())
 for out, layout in (("ours.safetensors", "convnext"), ("meta.pth", "official"), ("timm", "timm")):
-    save_as(folder / out, state, card, layout=layout)
+    save_as(folder / out, state, metadata, layout=layout)
 """
 
 OURS = "import convnext; load = lambda name: convnext.load_model(folder + '/{}').model"
@@ -45,7 +45,7 @@ LOADINGS = {
 LOAD = """
 import json, sys, time
 import safetensors.torch, torch
-import convnext.weights.load  # libraries are no part of what loading takes
+import convnext.tasks.classification.weights  # libraries are no part of what loading takes
 folder = sys.argv[1]
 {}
 def memory(key):

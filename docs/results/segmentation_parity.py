@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnext.data.config import PixelConfig
-from convnext.heads.config import Views
-from convnext.heads.encoder_decoder import EncoderDecoder
-from convnext.networks.config import segmenter_config
-from convnext.networks.segmenter import build_segmenter
-from convnext.tasks.segment import segment
+from convnext.data.segmentation.config import SegmentationInputConfig
+from convnext.models.segmentation.build import build_segmenter
+from convnext.models.segmentation.config import segmenter_config
+from convnext.models.segmentation.encoder_decoder import EncoderDecoder
+from convnext.models.tta import TTA
+from convnext.tasks.segmentation.evaluation import segment
 
 K = 150
-SIZES = [(128, 160), (97, 131)]
+CONFIGS = [(128, 160), (97, 131)]
 
 
 def randomised(model: nn.Module, seed: int) -> None:
@@ -137,20 +137,20 @@ def inference(name: str, seed: int) -> dict[str, float]:
     height, width = 120, 200
     image = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 20), size=(height, width), mode="bilinear")[0]
     image = (image * 255).byte()
-    plain = PixelConfig(short=0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    plain = SegmentationInputConfig(short=0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     device = torch.device("cpu")
     from mmengine.config import ConfigDict
 
     rows: dict[str, float] = {}
     for mode, window, stride in (("windows", 64, 43), ("whole", 0, 1)):
         theirs.test_cfg = ConfigDict(mode="slide" if window else "whole", crop_size=(64, 64), stride=(43, 43))
-        look = PixelConfig(0, 2048, window, stride, plain.mean, plain.std)
+        look = SegmentationInputConfig(0, 2048, window, stride, plain.mean, plain.std)
         expected = logits(theirs, image).argmax(1)[0]
         found = segment(ours, image, input=look, device=device)
         rows[mode] = float((found != expected).float().mean())
         tiled = segment(ours, image, input=look, device=device, megabytes=4)
         rows[f"{mode}, in parts"] = float((tiled != expected).float().mean())
-        views = segment(ours, image, input=look, device=device, views=Views((1.0,), flip=True))
+        views = segment(ours, image, input=look, device=device, views=TTA((1.0,), flip=True))
         both = logits(theirs, image).softmax(1) + logits(theirs, image.flip(2)).softmax(1).flip(3)
         both = both.argmax(1)[0]  # mmsegmentation 0.x's aug_test
         rows[f"{mode}, mirrored too"] = float((views != both).float().mean())
@@ -172,7 +172,7 @@ def main() -> None:
     if args.stand_in:
         importlib.import_module(args.stand_in)
     for name in args.models:
-        for size in SIZES:
+        for size in CONFIGS:
             print(f"\n{name}, {size[0]} x {size[1]}")
             for part, off in one(name, size, seed=0).items():
                 print(f"| {part} | {off:.1e} |")

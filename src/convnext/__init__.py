@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convnext.core.errors import UserError
-    from convnext.detector import Detector
-    from convnext.models.convnext import SIZES, Block, ConvNeXt, Size
-    from convnext.models.create import NAMES, Model, count_macs, count_parameters, create_model
+    from convnext.models.convnext import CONFIGS, Block, ConvNeXt, ConvNeXtConfig
+    from convnext.models.create import MODEL_NAMES, Model, count_macs, count_parameters, create_model
     from convnext.models.features import FeatureMaps
     from convnext.models.fuse import fuse
     from convnext.models.isotropic import IsotropicConvNeXt
-    from convnext.predictor import Predictor
-    from convnext.recipes.recipe import DetectionRecipe, Recipe, SegmentationRecipe
+    from convnext.recipes.recipe import ClassificationRecipe, DetectionRecipe, SegmentationRecipe
     from convnext.recipes.table import find_recipe
     from convnext.run import resume, train
-    from convnext.segmenter import Segmenter
-    from convnext.weights.export import save_as
-    from convnext.weights.load import load_model
-    from convnext.weights.load_detector import load_detector
-    from convnext.weights.load_segmenter import load_segmenter
+    from convnext.tasks.classification.export import save_as
+    from convnext.tasks.classification.predict import Predictor
+    from convnext.tasks.classification.weights import load_model
+    from convnext.tasks.detection.predict import Detector
+    from convnext.tasks.detection.weights import load_detector
+    from convnext.tasks.segmentation.predict import Segmenter
+    from convnext.tasks.segmentation.weights import load_segmenter
 
 __version__ = "0.1.0"
 
@@ -36,11 +36,11 @@ _HOME = {
     "Segmenter": "segmenter",
     "load_segmenter": "weights.load_segmenter",
     "load_detector": "weights.load_detector",
-    "SIZES": "models.convnext",
+    "CONFIGS": "models.convnext",
     "Block": "models.convnext",
     "ConvNeXt": "models.convnext",
-    "Size": "models.convnext",
-    "NAMES": "models.create",
+    "ConvNeXtConfig": "models.convnext",
+    "MODEL_NAMES": "models.create",
     "Model": "models.create",
     "count_macs": "models.create",
     "count_parameters": "models.create",
@@ -49,7 +49,7 @@ _HOME = {
     "fuse": "models.fuse",
     "IsotropicConvNeXt": "models.isotropic",
     "Predictor": "predictor",
-    "Recipe": "recipes.recipe",
+    "ClassificationRecipe": "recipes.recipe",
     "find_recipe": "recipes.table",
     "resume": "run",
     "train": "run",
@@ -58,20 +58,20 @@ _HOME = {
 }
 
 __all__ = [
-    "NAMES",
-    "SIZES",
+    "CONFIGS",
+    "MODEL_NAMES",
     "Block",
+    "ClassificationRecipe",
     "ConvNeXt",
+    "ConvNeXtConfig",
     "DetectionRecipe",
     "Detector",
     "FeatureMaps",
     "IsotropicConvNeXt",
     "Model",
     "Predictor",
-    "Recipe",
     "SegmentationRecipe",
     "Segmenter",
-    "Size",
     "UserError",
     "__version__",
     "count_macs",
@@ -95,7 +95,7 @@ def list_models(*, pretrained: bool = False, commercial: bool | None = None) -> 
     if pretrained or commercial is not None:
         rows = import_module("convnext.weights.catalog").list_weights(commercial=commercial)
         return [row.name for row in rows]
-    return list(import_module("convnext.models.create").NAMES)
+    return list(import_module("convnext.models.create").MODEL_NAMES)
 
 
 def __getattr__(name: str) -> Any:

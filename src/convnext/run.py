@@ -20,34 +20,38 @@ from convnext.core.errors import UserError
 from convnext.core.logs import RunLog, say
 from convnext.core.memory import keep_freed_memory
 from convnext.core.seeding import mix_seed, seed_everything
-from convnext.data.labelled import OpenedPixels
-from convnext.data.opened import Opened
-from convnext.data.scenes import OpenedScenes
+from convnext.data.classification.open import ClassificationSplits
+from convnext.data.detection.open import DetectionSplits
+from convnext.data.segmentation.open import SegmentationSplits
 from convnext.models.create import count_parameters
-from convnext.parts.classification import classification, open_images
-from convnext.parts.detection import detection, open_pictures
-from convnext.parts.parts import Parts
-from convnext.parts.segmentation import open_pixels, segmentation
 from convnext.recipes.limits import check_limits
 from convnext.recipes.recipe import (
     AnyRecipe,
+    ClassificationRecipe,
     DetectionRecipe,
-    Recipe,
     SegmentationRecipe,
     read_recipe,
     save_recipe,
 )
+from convnext.tasks.classification.setup import classification, open_images
+from convnext.tasks.detection.setup import detection, open_pictures
+from convnext.tasks.segmentation.setup import open_pixels, segmentation
+from convnext.tasks.setup import Setup
 from convnext.train.checkpoint import TrainState, load_checkpoint
 from convnext.train.ema import Ema
 from convnext.train.loop import Loop, Plan, make_plan
 from convnext.train.optim import build_optimizer
 from convnext.train.parallel import parallelize
-from convnext.weights.files import AnyCard, save_model
-from convnext.weights.published import BEST
+from convnext.weights.files import AnyMetadata, save_model
+from convnext.weights.locate import BEST
 
-R = TypeVar("R", Recipe, DetectionRecipe, SegmentationRecipe)
-_TRAINED = {Recipe: "classifier", DetectionRecipe: "detector", SegmentationRecipe: "segmenter"}
-_TRUTH = {Recipe: "classes of images", DetectionRecipe: "objects in pictures", SegmentationRecipe: "label maps"}
+R = TypeVar("R", ClassificationRecipe, DetectionRecipe, SegmentationRecipe)
+_TRAINED = {ClassificationRecipe: "classifier", DetectionRecipe: "detector", SegmentationRecipe: "segmenter"}
+_TRUTH = {
+    ClassificationRecipe: "classes of images",
+    DetectionRecipe: "objects in pictures",
+    SegmentationRecipe: "label maps",
+}
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
 
 
@@ -139,7 +143,7 @@ def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, re
         clip_grad=recipe.optim.clip_grad,
         log=None,
         checkpoint=out / LAST,
-        keep=_keeper(out / BEST, parts.card),
+        keep=_keeper(out / BEST, parts.metadata),
     )
     if saved:
         load_checkpoint(out / LAST, state, loop.sampler())
@@ -166,7 +170,7 @@ def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, re
     loop.write("end", seconds=round(time.monotonic() - begun, 1), best=state.best)
 
 
-def _parts(recipe: AnyRecipe, device: torch.device, split: dict[str, Any] | None) -> Parts:
+def _parts(recipe: AnyRecipe, device: torch.device, split: dict[str, Any] | None) -> Setup:
     """What the recipe's task is made of; with `split`, the data as it was split before."""
     if isinstance(recipe, DetectionRecipe):
         return detection(recipe, device, split)
@@ -191,17 +195,17 @@ def _state(recipe: AnyRecipe, model: nn.Module, device: torch.device) -> TrainSt
     )
 
 
-def _keeper(path: Path, card: AnyCard) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
+def _keeper(path: Path, metadata: AnyMetadata) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
     """What the loop calls with the best weights so far."""
 
     def keep(weights: dict[str, Tensor], figures: dict[str, Any]) -> None:
-        save_model(path, weights, replace(card, note=json.dumps(figures)))
+        save_model(path, weights, replace(metadata, note=json.dumps(figures)))
 
     return keep
 
 
 def _announce(
-    recipe: AnyRecipe, parts: Parts, model: nn.Module, plan: Plan, device: torch.device, loop: Loop, notes: list[str]
+    recipe: AnyRecipe, parts: Setup, model: nn.Module, plan: Plan, device: torch.device, loop: Loop, notes: list[str]
 ) -> None:
     """Says and logs what is about to happen, why, and what will probably go wrong."""
     loop.write(
@@ -218,27 +222,27 @@ def _announce(
     for text in notes:
         loop.write("note", text=text)
         say(f"- {text}")
-    for text in parts.alarms(plan):
+    for text in parts.warnings(plan):
         loop.write("note", text=text, warning=True)
         say(f"warning: {text}")
     size = f"{count_parameters(model) / 1e6:.1f} million parameters"
     say(f"{parts.name}, {size}, on {describe(device)}: {plan.total_steps} steps of {plan.global_batch} images")
 
 
-def reopen(out: Path) -> Opened:
+def reopen(out: Path) -> ClassificationSplits:
     """The images of the classification run in `out`, split as they were.
 
     Raises UserError where `out` is no such run or its data is gone.
     """
-    return open_images(_recipe_of(out, Recipe), _split_of(out))
+    return open_images(_recipe_of(out, ClassificationRecipe), _split_of(out))
 
 
-def reopen_scenes(out: Path) -> OpenedScenes:
+def reopen_scenes(out: Path) -> DetectionSplits:
     """The pictures of the detection run in `out`, split as they were. Raises UserError as `reopen` does."""
     return open_pictures(_recipe_of(out, DetectionRecipe), _split_of(out))
 
 
-def reopen_labelled(out: Path) -> OpenedPixels:
+def reopen_labelled(out: Path) -> SegmentationSplits:
     """The pictures of the segmentation run in `out`, split as they were. Raises UserError as `reopen` does."""
     return open_pixels(_recipe_of(out, SegmentationRecipe), _split_of(out))
 

@@ -7,17 +7,7 @@ import sys
 
 import pytest
 
-from convnext.bench.cells import (
-    LIBRARIES,
-    MODES,
-    Candidate,
-    Cell,
-    Settings,
-    candidates,
-    modes_of,
-    plan,
-    seconds_for,
-)
+from convnext.bench.cells import LIBRARIES, MODES, Candidate, Cell, Settings, candidates, modes_of, plan, seconds_for
 
 
 def test_plan_is_every_combination_once_cheap_ones_first() -> None:

@@ -34,9 +34,8 @@ from convnext.bench.worker import Job
 from convnext.cli.main import main
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
-from convnext.heads.config import RoIConfig, RPNConfig
 from convnext.models.config import ModelConfig
-from convnext.networks.config import DetectorConfig, detector_config
+from convnext.models.detection.config import DetectorConfig, RoIConfig, RPNConfig, detector_config
 
 SIZE, BATCH, MOST, SAMPLES = (64, 96), 2, 15, 32
 ATTO = ModelConfig("convnext_atto", depths=(1, 1, 1, 1), dims=(16, 32, 64, 128))
@@ -246,7 +245,7 @@ TINY = ("--height", "64", "--width", "96", "--seconds", "0.01", "--threads", "1"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convnext.networks.config.detector_config", lambda _name, num_classes: CONFIG)
+    monkeypatch.setattr("convnext.models.detection.config.detector_config", lambda _name, num_classes: CONFIG)
     assert main(["bench", "detection", *TINY, "--rounds", "1", "--out", str(tmp_path)]) == 0
     out, _ = capsys.readouterr()
     assert "torchvision heads" in out

@@ -15,7 +15,7 @@ from convnext.bench.segmentation import SegmentationJob, config_of, load_common,
 from convnext.cli.main import main
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
-from convnext.networks.config import SegmenterConfig, light
+from convnext.models.segmentation.config import SegmenterConfig, light
 
 SIZE = (64, 96)
 ATTO = ModelConfig("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), layer_scale_init_value=1.0)

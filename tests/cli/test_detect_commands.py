@@ -21,8 +21,8 @@ from convnext.cli.main import main
 from convnext.core.logs import read_log
 from convnext.data.config import InputConfig
 from convnext.models.create import from_config
-from convnext.weights.files import Card, read_detector_card, save_model
-from painted import NAMES, OPTIONS, SMALL, paint, painted, rewrite
+from convnext.weights.files import ClassificationMetadata, read_detection_metadata, save_model
+from painted import MODEL_NAMES, OPTIONS, SMALL, paint, painted, rewrite
 
 Convnext = Callable[..., Any]  # of conftest: status, out, err
 RESTING = [
@@ -62,7 +62,11 @@ def classifier(place: Path) -> Path:
     """Of the small detector's backbone."""
     config = replace(SMALL.backbone, num_classes=2)
     path = place / "classifier.safetensors"
-    save_model(path, from_config(config).state_dict(), Card(config, InputConfig(size=64), ("circle", "square")))
+    save_model(
+        path,
+        from_config(config).state_dict(),
+        ClassificationMetadata(config, InputConfig(size=64), ("circle", "square")),
+    )
     return path
 
 
@@ -100,8 +104,8 @@ def test_from_annotations_to_a_report(trained: SimpleNamespace, run: Path, data:
     recipe = json.loads((run / "recipe.json").read_text())
     assert (recipe["task"], recipe["data"], recipe["model"]["width"]) == ("detect", str(data), 8)
     assert json.loads((run / "split.json").read_text())["kind"] == "given"
-    card = read_detector_card(run / "best.safetensors")
-    assert (card.classes, card.category_ids, card.model.num_classes) == (NAMES, (3, 7), 2)
+    metadata = read_detection_metadata(run / "best.safetensors")
+    assert (metadata.classes, metadata.category_ids, metadata.model.num_classes) == (MODEL_NAMES, (3, 7), 2)
     events = read_log(run / "log.jsonl")
     assert (events[0]["event"], events[-1]["event"]) == ("start", "end")
     steps = [event for event in events if event["event"] == "step"]
@@ -167,7 +171,7 @@ def test_boxes_alone_are_learned_where_there_are_no_outlines(convnext: Convnext,
         paint(tmp_path / "boxes", name, numbers, masks=False)
     answer = convnext("train", "--data", tmp_path / "boxes", "--init", run, "--out", tmp_path / "run", *RESTING)
     assert answer.status == 0, answer.err
-    assert "the data has no outlines: boxes alone are learned" in answer.err
+    assert "the data has no polygons: boxes alone are learned" in answer.err
     assert "Faster R-CNN on convnext_atto" in answer.err
     assert not any("mask_head" in name for name in load_file(tmp_path / "run" / "best.safetensors"))
     figures = json.loads(convnext("evaluate", tmp_path / "run", "--json").out)
@@ -303,7 +307,7 @@ def test_predict_says_draws_and_writes(
     assert first["picture"] == str(tmp_path / "drawn" / "0000-08.png")
     assert Path(second["picture"]).is_file()
     for entry in first["objects"]:
-        assert entry["label"] == NAMES[entry["index"]]
+        assert entry["label"] == MODEL_NAMES[entry["index"]]
         assert 0.3 <= entry["score"] <= 1
         x0, y0, x1, y1 = entry["box"]
         assert 0 <= x0 <= x1 <= 96

@@ -15,8 +15,8 @@ from convnext.core import distributed
 from convnext.core.logs import read_log
 from convnext.data.config import LoaderConfig
 from convnext.data.loader import BadImages
-from convnext.tasks.detect import Evaluation, evaluate
-from convnext.weights.load_detector import load_detector
+from convnext.tasks.detection.evaluation import Evaluation, evaluate
+from convnext.tasks.detection.weights import load_detector
 from painted import INPUT, OPTIONS, Knowing, painted, validation
 
 CPU = torch.device("cpu")

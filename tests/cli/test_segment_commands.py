@@ -22,8 +22,8 @@ from convnext.core.logs import read_log
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.segmenter import Segmenter
-from convnext.weights.files import Card, read_segmenter_card, save_model
+from convnext.tasks.segmentation.predict import Segmenter
+from convnext.weights.files import ClassificationMetadata, read_segmentation_metadata, save_model
 from labelmaps import labelled, save, scene
 
 Convnext = Callable[..., Any]  # of conftest: status, out, err
@@ -91,8 +91,8 @@ def test_from_label_maps_to_a_report(trained: SimpleNamespace, run: Path, data: 
     }
     recipe = json.loads((run / "recipe.json").read_text())
     assert (recipe["task"], recipe["data"]) == ("segment", str(data))
-    card = read_segmenter_card(run / "best.safetensors")
-    assert (card.classes, card.values, len(card.colours)) == (("sky", "ground", "box"), (0, 1, 2), 3)
+    metadata = read_segmentation_metadata(run / "best.safetensors")
+    assert (metadata.classes, metadata.values, len(metadata.colours)) == (("sky", "ground", "box"), (0, 1, 2), 3)
     figures = json.loads((run / "evaluation.json").read_text())
     assert figures["task"] == "segment"
     assert figures["mIoU"] > 0.6  # three colours are soon learned
@@ -160,7 +160,7 @@ def test_predict_draws_and_writes_a_label_map(convnext: Convnext, run: Path, pic
         assert (map_.mode, map_.size) == ("P", (64, 48))
         values = np.array(map_)
         drawn = {tuple(colour) for colour in np.array(map_.convert("RGB")).reshape(-1, 3).tolist()}
-        assert drawn <= set(read_segmenter_card(run / "best.safetensors").colours)
+        assert drawn <= set(read_segmentation_metadata(run / "best.safetensors").colours)
     truth = scene(100)[1]
     assert float((values == truth).mean()) > 0.6
     with Image.open(result["picture"]) as drawing:
@@ -214,7 +214,7 @@ def test_fine_tuning_to_other_classes(place: Path, run: Path, tmp_path: Path) ->
 def test_linear_probing_of_a_classifiers_features(run: Path, data: Path, tmp_path: Path) -> None:
     config = ModelConfig("convnext_atto", 7, depths=(1, 1, 1, 1), dims=(8, 16, 16, 16), kernel_size=3)
     weights = {name: torch.randn_like(value) * 0.2 for name, value in from_config(config).state_dict().items()}
-    save_model(tmp_path / "c.safetensors", weights, Card(config, InputConfig(size=64)))
+    save_model(tmp_path / "c.safetensors", weights, ClassificationMetadata(config, InputConfig(size=64)))
     answer = quietly(
         *("train", "ade20k/linear_convnext_tiny", "--data", data, "--init", tmp_path / "c.safetensors"),
         *("--out", tmp_path / "probe", "--schedule.steps", "3", "--schedule.warmup-steps", "0"),

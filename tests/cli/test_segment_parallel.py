@@ -13,10 +13,10 @@ from convnext.cli.main import main
 from convnext.core import distributed
 from convnext.core.logs import read_log
 from convnext.data.config import LoaderConfig
-from convnext.data.labelled import open_all_labelled
 from convnext.data.loader import BadImages
-from convnext.tasks.segment import Evaluation, evaluate
-from convnext.weights.load_segmenter import load_segmenter
+from convnext.data.segmentation.open import open_label_maps_for_evaluation
+from convnext.tasks.segmentation.evaluation import Evaluation, evaluate
+from convnext.tasks.segmentation.weights import load_segmenter
 from labelmaps import labelled
 
 CPU = torch.device("cpu")
@@ -36,10 +36,10 @@ def free_port() -> str:
 
 def evaluation(folder: Path) -> Evaluation:
     """On three pictures, which two processes cannot share alike."""
-    source = open_all_labelled(folder / "data", labels="", max_pixels=10**6, skip_bad=False)
+    source = open_label_maps_for_evaluation(folder / "data", labels="", max_pixels=10**6, skip_bad=False)
     loaded = load_segmenter(folder / "run")
     loader, bad = LoaderConfig(workers=0), BadImages(3, max_bad=0)
-    return evaluate(loaded.model, source, input=loaded.card.input, loader=loader, device=CPU, bad=bad)
+    return evaluate(loaded.model, source, input=loaded.metadata.input, loader=loader, device=CPU, bad=bad)
 
 
 def _work(rank: int, ports: tuple[str, str], folder: str) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.weights import published
+from convnext.weights import locate as published
 
 Convnext = Callable[..., "Answer"]  # noqa: F821 - conftest's
 V2 = "convnextv2_atto.fcmae_ft_in1k"

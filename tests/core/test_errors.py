@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from convnext.core.errors import nearest
-from convnext.models.create import NAMES
+from convnext.models.create import MODEL_NAMES
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from convnext.models.create import NAMES
     ],
 )
 def test_close_names_are_offered_nearest_first(given, meant):
-    assert nearest(given, NAMES).startswith(f" Did you mean '{meant}'")
+    assert nearest(given, MODEL_NAMES).startswith(f" Did you mean '{meant}'")
 
 
 def test_at_most_three():

@@ -16,7 +16,7 @@ from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
-from convnext.recipes.recipe import Recipe
+from convnext.recipes.recipe import ClassificationRecipe
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def test_whole_recipe():
     from convnext.recipes.table import find_recipe
 
     recipe = find_recipe("demo")
-    assert isinstance(recipe, Recipe)
-    assert from_dict(Recipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
+    assert isinstance(recipe, ClassificationRecipe)
+    assert from_dict(ClassificationRecipe, json.loads(json.dumps(to_dict(recipe)))) == recipe
 
 
 def test_fields_left_out_keep_their_defaults():

@@ -17,9 +17,10 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from convnext.core.errors import UserError
-from convnext.data import listed, outlines
-from convnext.data.annotations import Annotations, read_annotations
-from convnext.data.outlines import Outlines
+from convnext.data.detection import listed
+from convnext.data.detection import polygons as polygons
+from convnext.data.detection.annotations import Annotations, read_annotations
+from convnext.data.detection.polygons import Polygons
 
 LIMIT = 10_000
 SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]
@@ -103,7 +104,7 @@ def test_boxes_alone(place, nothing):
         entry["segmentation"] = nothing
     found = read(place, content)
     assert not found.has_masks
-    assert found.outlines[0] is None
+    assert found.polygons[0] is None
 
 
 def test_equal_names_are_told_apart(place):
@@ -168,7 +169,7 @@ def test_what_is_wrong_with_an_object(place, what, entry):
     assert "has 1 problems:\n    1 " in str(told.value)
     assert "--loader.skip-bad" in str(told.value)
     kept = read(place, content, skip_bad=True)
-    assert len(kept.images) == len(kept.outlines) == 2
+    assert len(kept.images) == len(kept.polygons) == 2
     assert what in kept.note
 
 
@@ -315,10 +316,10 @@ def test_fuzzed_files_are_read_or_refused(place, seed):
     except UserError:
         return
     for row, image in enumerate(found.images.tolist()):
-        outline = found.outlines[row]
+        outline = found.polygons[row]
         height, width = found.sizes[image].tolist()
         if outline is not None:
-            assert outlines.mask(outline, height, width).shape == (height, width)
+            assert polygons.mask(outline, height, width).shape == (height, width)
 
 
 ODD = [None, True, -1, 0, 1, 2, 1e308, float("nan"), 10**30, "", "x", "\ud800", [], [[]], {}, {"id": 1}, [1, 2, 3, 4]]
@@ -352,9 +353,9 @@ def test_runs_are_read_as_pycocotools_writes_them(data):
     starts = np.flatnonzero(np.diff(column_by_column))
     plain = {"size": [height, width], "counts": np.diff(np.concatenate([[0], starts])).tolist()}
     for outline in (compressed, plain):
-        assert outlines.problem(outline, height, width) == ""
-        assert (outlines.mask(outline, height, width) == truth).all()
-        packed = Outlines()
+        assert polygons.problem(outline, height, width) == ""
+        assert (polygons.mask(outline, height, width) == truth).all()
+        packed = Polygons()
         for one in (None, outline, SQUARE):
             packed.add(one)
         assert [packed[i] for i in range(3)] == [None, outline, SQUARE]
@@ -364,5 +365,5 @@ def test_runs_are_read_as_pycocotools_writes_them(data):
 @settings(max_examples=200, deadline=None)
 def test_runs_of_any_letters_are_judged(text):
     runs = {"size": [6, 8], "counts": text}
-    if outlines.problem(runs, 6, 8) == "":
-        assert outlines.mask(runs, 6, 8).shape == (6, 8)
+    if polygons.problem(runs, 6, 8) == "":
+        assert polygons.mask(runs, 6, 8).shape == (6, 8)

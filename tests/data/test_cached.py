@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from convnext.data.cached import Cached
+from convnext.data.classification.cached import CachedDataset
 from convnext.data.decode import BadImage
 
 
@@ -32,7 +32,7 @@ class Counting:
 
 def test_it_reads_once_and_gives_the_same_pixels() -> None:
     source = Counting()
-    cached = Cached(source, megabytes=10)
+    cached = CachedDataset(source, megabytes=10)
     for _ in range(2):
         assert [int(cached.read(i)[0, 0, 0]) for i in range(3)] == [0, 1, 2]
     assert source.reads == [0, 1, 2]
@@ -42,7 +42,7 @@ def test_it_reads_once_and_gives_the_same_pixels() -> None:
 
 def test_it_keeps_no_more_than_allowed() -> None:
     source = Counting()
-    cached = Cached(source, megabytes=1)
+    cached = CachedDataset(source, megabytes=1)
     for _ in range(2):
         for index in range(3):
             cached.read(index)
@@ -50,7 +50,7 @@ def test_it_keeps_no_more_than_allowed() -> None:
 
 
 def test_an_unreadable_image_stays_one() -> None:
-    cached = Cached(Counting(), megabytes=10)
+    cached = CachedDataset(Counting(), megabytes=10)
     for _ in range(2):
         with pytest.raises(BadImage):
             cached.read(3)

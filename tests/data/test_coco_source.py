@@ -14,12 +14,12 @@ import torch
 from pycocotools import mask as coco
 
 from convnext.core.errors import UserError
-from convnext.data import coco as module
-from convnext.data.annotations import read_annotations
-from convnext.data.coco import CocoSource, for_training
-from convnext.data.config import SceneAugmentConfig
 from convnext.data.decode import BadImage
-from convnext.data.scenes import open_scenes
+from convnext.data.detection import coco as module
+from convnext.data.detection.annotations import read_annotations
+from convnext.data.detection.coco import CocoDataset, for_training
+from convnext.data.detection.config import DetectionAugmentConfig
+from convnext.data.detection.open import open_coco
 
 LIMIT = 10_000_000
 
@@ -46,8 +46,8 @@ def place(tmp_path, encode, picture, write) -> Path:
     return write(tmp_path / "set", files | {"file.json": json.dumps(content).encode()})
 
 
-def source(place: Path) -> CocoSource:
-    return CocoSource(
+def source(place: Path) -> CocoDataset:
+    return CocoDataset(
         read_annotations(place / "file.json", [place], max_pixels=LIMIT, skip_bad=False), max_pixels=LIMIT
     )
 
@@ -98,12 +98,12 @@ def test_some_of_the_images(place):
 
 def test_what_training_leaves_out(place):
     ours = source(place)
-    assert len(for_training(ours, SceneAugmentConfig(drop_empty=False, min_side=1))) == 3
-    assert len(for_training(ours, SceneAugmentConfig(drop_empty=True, min_side=1))) == 2
-    kept = for_training(ours, SceneAugmentConfig(drop_empty=False, min_side=7))
+    assert len(for_training(ours, DetectionAugmentConfig(drop_empty=False, min_side=1))) == 3
+    assert len(for_training(ours, DetectionAugmentConfig(drop_empty=True, min_side=1))) == 2
+    kept = for_training(ours, DetectionAugmentConfig(drop_empty=False, min_side=7))
     assert [kept.name(i) for i in range(len(kept))] == ["b.png", "c.png"]
     with pytest.raises(UserError, match="None of 3 images can be trained on"):
-        for_training(ours, SceneAugmentConfig())
+        for_training(ours, DetectionAugmentConfig())
 
 
 def test_images_that_cannot_be_used(place, encode, picture, monkeypatch):
@@ -141,7 +141,7 @@ def test_coco(shared_data, tmp_path):
             pytest.skip(f"no {archive}")
         with tarfile.open(archive) as tar:
             tar.extractall(tmp_path, filter="data")
-    opened = open_scenes(tmp_path / "coco-mini", val_fraction=0, seed=0, max_pixels=LIMIT, skip_bad=False)
+    opened = open_coco(tmp_path / "coco-mini", val_fraction=0, seed=0, max_pixels=LIMIT, skip_bad=False)
     ours = opened.train
     assert (len(ours), len(ours.classes), ours.category_ids[-1], ours.has_masks) == (100, 80, 90, True)
     assert int((ours.counts == 0).sum()) == 2
@@ -153,13 +153,13 @@ def test_coco(shared_data, tmp_path):
         assert ours.read(i).shape[1:] == tuple(ours.sizes[i].tolist())
         objects = ours.instances(i)
         assert objects.masks is not None
-        outlines = [
+        polygons = [
             entry["segmentation"]
             for entry in told["annotations"]
             if entry["image_id"] == ours.image_id(i) and not entry["iscrowd"]
         ]
         height, width = ours.sizes[i].tolist()
-        for mask, box, outline in zip(objects.masks.numpy(), objects.boxes.tolist(), outlines, strict=True):
+        for mask, box, outline in zip(objects.masks.numpy(), objects.boxes.tolist(), polygons, strict=True):
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             around = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
             assert np.abs(np.subtract(around, box)).max() <= 1

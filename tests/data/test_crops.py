@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 from convnext.data.batch import Work
-from convnext.data.config import PixelAugmentConfig, PixelConfig
-from convnext.data.crops import (
-    PixelBatch,
+from convnext.data.loader import BadImages, train_batches
+from convnext.data.segmentation.config import SegmentationAugmentConfig, SegmentationInputConfig
+from convnext.data.segmentation.label_maps import LabelMapDataset
+from convnext.data.segmentation.open import open_label_maps
+from convnext.data.segmentation.transforms import (
+    SegmentationBatch,
+    augment_image,
     distorted,
     fitted_size,
-    load_eval_pixels,
-    load_train_pixels,
+    load_eval_batch,
+    load_train_batch,
     resized_labels,
-    train_pixels,
 )
-from convnext.data.labelled import open_labelled
-from convnext.data.loader import BadImages, train_batches
-from convnext.data.pixels import PixelSource
-from convnext.ops.pixels import IGNORED
+from convnext.ops.losses import IGNORE_INDEX
 from labelmaps import labelled, save
 
-PLAIN = PixelAugmentConfig(scale=(1.0, 1.0), crop=32, most=1.0, flip=0.0, distort=False)
-SAME = PixelConfig(short=0, long=2048)
+PLAIN = SegmentationAugmentConfig(scale=(1.0, 1.0), crop=32, most=1.0, flip=0.0, distort=False)
+SAME = SegmentationInputConfig(short=0, long=2048)
 
 
 def told(height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -39,24 +39,24 @@ def told(height: int, width: int) -> tuple[Tensor, Tensor]:
     return torch.stack([labels, torch.zeros_like(labels), 255 - labels]).byte(), labels.byte()
 
 
-def source(tmp_path: Path, **changes: int) -> PixelSource:
+def source(tmp_path: Path, **changes: int) -> LabelMapDataset:
     root = labelled(tmp_path, **changes)
-    return open_labelled(root, labels="", val_fraction=0, seed=0, max_pixels=10**6, skip_bad=False).train
+    return open_label_maps(root, labels="", val_fraction=0, seed=0, max_pixels=10**6, skip_bad=False).train
 
 
 @pytest.mark.parametrize(
     ("size", "config", "scale", "expected"),
     [
-        ((480, 640), PixelConfig(short=512, long=2048), 1.0, (512, 683)),
-        ((480, 640), PixelConfig(short=512, long=2048), 0.5, (256, 341)),
-        ((100, 800), PixelConfig(short=512, long=2048), 1.0, (256, 2048)),  # the longer side decides
-        ((480, 640), PixelConfig(short=640, long=2560), 1.75, (1120, 1493)),
+        ((480, 640), SegmentationInputConfig(short=512, long=2048), 1.0, (512, 683)),
+        ((480, 640), SegmentationInputConfig(short=512, long=2048), 0.5, (256, 341)),
+        ((100, 800), SegmentationInputConfig(short=512, long=2048), 1.0, (256, 2048)),  # the longer side decides
+        ((480, 640), SegmentationInputConfig(short=640, long=2560), 1.75, (1120, 1493)),
         ((97, 131), SAME, 1.0, (97, 131)),
         ((97, 131), SAME, 0.5, (49, 66)),
         ((1, 3), SAME, 0.1, (1, 1)),
     ],
 )
-def test_sizes(size: tuple[int, int], config: PixelConfig, scale: float, expected: tuple[int, int]) -> None:
+def test_sizes(size: tuple[int, int], config: SegmentationInputConfig, scale: float, expected: tuple[int, int]) -> None:
     assert fitted_size(*size, config, scale) == expected
 
 
@@ -70,7 +70,7 @@ def test_labels_take_the_nearest_pixel_to_the_upper_left() -> None:
 def test_picture_and_labels_stay_together(seed: int) -> None:
     image, labels = told(90, 70)
     augment = replace(PLAIN, scale=(0.5, 2.0), crop=48, flip=0.5)
-    found, classes = train_pixels(image, labels, augment, SAME, seed)
+    found, classes = augment_image(image, labels, augment, SAME, seed)
     assert found.shape[1:] == classes.shape
     assert max(classes.shape) <= 48
     far = found[0].int() - classes.int()
@@ -80,7 +80,7 @@ def test_picture_and_labels_stay_together(seed: int) -> None:
 
 def test_a_part_of_a_picture_as_it_is() -> None:
     image, labels = told(64, 80)
-    found, classes = train_pixels(image, labels, PLAIN, SAME, 3)
+    found, classes = augment_image(image, labels, PLAIN, SAME, 3)
     assert torch.equal(found[0], classes)
     assert torch.equal(found[2], 255 - classes)
     windows = labels.unfold(0, 32, 1).unfold(1, 32, 1).reshape(-1, 32, 32)
@@ -89,27 +89,27 @@ def test_a_part_of_a_picture_as_it_is() -> None:
 
 def test_both_are_mirrored() -> None:
     image, labels = told(32, 32)
-    found, classes = train_pixels(image, labels, replace(PLAIN, flip=1.0), SAME, 0)
+    found, classes = augment_image(image, labels, replace(PLAIN, flip=1.0), SAME, 0)
     assert torch.equal(classes, labels.flip(1))
     assert torch.equal(found, image.flip(2))
 
 
 def share(labels: Tensor) -> float:
-    counts = torch.bincount(labels.flatten(), minlength=256)[:IGNORED]
+    counts = torch.bincount(labels.flatten(), minlength=256)[:IGNORE_INDEX]
     return float(counts.max() / counts.sum())
 
 
 def test_parts_of_a_single_class_are_drawn_again() -> None:
     labels = torch.zeros(64, 64, dtype=torch.uint8)
     labels[:, 48:] = 1
-    labels[0] = IGNORED
+    labels[0] = IGNORE_INDEX
     image = torch.zeros(3, 64, 64, dtype=torch.uint8)
-    few = [share(train_pixels(image, labels, PLAIN, SAME, seed)[1]) for seed in range(60)]
-    mixed = [share(train_pixels(image, labels, replace(PLAIN, most=0.75), SAME, seed)[1]) for seed in range(60)]
+    few = [share(augment_image(image, labels, PLAIN, SAME, seed)[1]) for seed in range(60)]
+    mixed = [share(augment_image(image, labels, replace(PLAIN, most=0.75), SAME, seed)[1]) for seed in range(60)]
     assert sum(value >= 0.75 for value in few) > 20
     assert sum(value >= 0.75 for value in mixed) < 10  # eleven draws can all fail
     nothing = torch.zeros(64, 64, dtype=torch.uint8)  # a single class: any part has to do
-    assert train_pixels(image, nothing, replace(PLAIN, most=0.75), SAME, 0)[1].shape == (32, 32)
+    assert augment_image(image, nothing, replace(PLAIN, most=0.75), SAME, 0)[1].shape == (32, 32)
 
 
 class Told(random.Random):
@@ -167,23 +167,23 @@ def test_hue_turns_by_two_degrees_a_step() -> None:
 
 def test_padding_has_no_class_and_no_colour(tmp_path: Path) -> None:
     data = source(tmp_path)
-    load = partial(load_train_pixels, source=data, augment=replace(PLAIN, crop=64), config=SAME, seed=0)
+    load = partial(load_train_batch, source=data, augment=replace(PLAIN, crop=64), config=SAME, seed=0)
     loaded = load(Work(0, torch.tensor([0, 1])))
-    batch: PixelBatch = loaded.batch
+    batch: SegmentationBatch = loaded.batch
     assert batch.images.shape == (2, 3, 64, 64)
     assert batch.sizes.tolist() == [[48, 64]] * 2
     assert batch.indices.tolist() == [0, 1]
-    assert (batch.targets[:, 48:] == IGNORED).all()
+    assert (batch.targets[:, 48:] == IGNORE_INDEX).all()
     assert (batch.images[:, :, 48:] == 0).all()
     assert torch.equal(batch.targets[0, :48], data.labels(0))
 
 
 def test_the_same_seed_gives_the_same_parts_with_any_workers(tmp_path: Path) -> None:
     data = source(tmp_path)
-    augment = PixelAugmentConfig(crop=32)
+    augment = SegmentationAugmentConfig(crop=32)
 
-    def first(workers: int, seed: int = 0, start: int = 0) -> PixelBatch:
-        load = partial(load_train_pixels, source=data, augment=augment, config=SAME, seed=seed)
+    def first(workers: int, seed: int = 0, start: int = 0) -> SegmentationBatch:
+        load = partial(load_train_batch, source=data, augment=augment, config=SAME, seed=seed)
         batches = train_batches(
             load,
             num_images=6,
@@ -207,17 +207,17 @@ def test_bad_pictures_are_named_and_replaced(tmp_path: Path) -> None:
     data = source(tmp_path)
     (tmp_path / "images" / "train" / "1.png").write_bytes(b"nothing")
     save(tmp_path / "annotations" / "train" / "2.png", np.zeros((5, 5), dtype=np.uint8))
-    load = partial(load_train_pixels, source=data, augment=PLAIN, config=SAME, seed=0)
+    load = partial(load_train_batch, source=data, augment=PLAIN, config=SAME, seed=0)
     loaded = load(Work(0, torch.tensor([0, 1, 2])))
     assert loaded.batch.indices.tolist() == [0, 0, 0]
     assert [name for name, _ in loaded.failures] == ["1.png", "2.png"]
-    alone = load_eval_pixels(Work(0, torch.tensor([1])), source=data)
+    alone = load_eval_batch(Work(0, torch.tensor([1])), source=data)
     assert (alone.num_images, len(alone.batch.images)) == (0, 0)
 
 
 def test_evaluation_sees_a_picture_as_it_is(tmp_path: Path) -> None:
     data = source(tmp_path)
-    loaded = load_eval_pixels(Work(0, torch.tensor([4])), source=data)
+    loaded = load_eval_batch(Work(0, torch.tensor([4])), source=data)
     assert torch.equal(loaded.batch.images[0], data.read(4))
     assert torch.equal(loaded.batch.targets[0], data.labels(4))
     assert loaded.batch.indices.tolist() == [4]

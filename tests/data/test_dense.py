@@ -16,27 +16,28 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
 from convnext.core.seeding import mix_seed
-from convnext.data.annotations import read_annotations
 from convnext.data.batch import Work
-from convnext.data.coco import CocoSource
-from convnext.data.config import InputConfig, SceneAugmentConfig, SceneConfig
-from convnext.data.dense import (
-    SceneBatch,
+from convnext.data.config import InputConfig
+from convnext.data.detection.annotations import read_annotations
+from convnext.data.detection.coco import CocoDataset
+from convnext.data.detection.config import DetectionAugmentConfig, DetectionInputConfig
+from convnext.data.detection.transforms import (
+    DetectionBatch,
+    augment_image,
     cropped,
-    eval_scene,
-    keep_ratio_size,
-    load_eval_scenes,
-    load_train_scenes,
+    load_eval_batch,
+    load_train_batch,
     mirrored,
+    resize_for_evaluation,
     resized,
-    train_scene,
 )
 from convnext.data.loader import BadImages, eval_batches, train_batches
 from convnext.data.mix import prepare, prepare_padded
+from convnext.data.resize import keep_ratio_size
 from convnext.ops.instances import Instances
 
-SMALL = SceneAugmentConfig(shorts=(20, 30), long=50, crop_shorts=(24, 28), crop_sides=(10, 22), min_side=1)
-CONFIG = SceneConfig(short=24, long=40, divisor=16)
+SMALL = DetectionAugmentConfig(shorts=(20, 30), long=50, crop_shorts=(24, 28), crop_sides=(10, 22), min_side=1)
+CONFIG = DetectionInputConfig(short=24, long=40, divisor=16)
 
 
 def box_of(mask: torch.Tensor) -> list[int]:
@@ -133,7 +134,7 @@ def test_the_same_as_torchvision_does(seed, height, width, rows, columns):
 def test_the_box_of_a_mask_stays_its_box(seed, height, width):
     image, objects = scene(seed, height, width, 4)
     before = image.clone()
-    seen, found = train_scene(image, objects, SMALL, seed)
+    seen, found = augment_image(image, objects, SMALL, seed)
     assert torch.equal(image, before)
     rows, columns = seen.shape[1:]
     assert (seen.dtype, min(rows, columns) <= 30, max(rows, columns) <= 50) == (torch.uint8, True, True)
@@ -155,8 +156,8 @@ def test_the_box_of_a_mask_stays_its_box(seed, height, width):
 @settings(max_examples=60, deadline=None)
 def test_without_cutting_the_box_is_within_a_pixel(seed, height, width):
     image, objects = scene(seed, height, width, 4)
-    grown = SceneAugmentConfig(shorts=(60,), long=500, crop=0)
-    _, found = train_scene(image, objects, grown, seed)
+    grown = DetectionAugmentConfig(shorts=(60,), long=500, crop=0)
+    _, found = augment_image(image, objects, grown, seed)
     assert found.masks is not None
     assert torch.equal(found.labels, objects.labels)
     for mask, box in zip(found.masks, found.boxes, strict=True):
@@ -166,7 +167,7 @@ def test_without_cutting_the_box_is_within_a_pixel(seed, height, width):
 def test_chance_is_the_seeds_alone():
     image, objects = scene(1, 40, 50, 4)
     state = torch.get_rng_state()
-    views = [train_scene(image, objects, SMALL, seed) for seed in [*range(200), 0]]
+    views = [augment_image(image, objects, SMALL, seed) for seed in [*range(200), 0]]
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(views[0][0], views[-1][0])
     assert torch.equal(views[0][1].boxes, views[-1][1].boxes)
@@ -182,13 +183,13 @@ def test_chance_is_the_seeds_alone():
 
 def test_evaluation_keeps_proportions():
     image, objects = scene(2, 30, 60, 1)
-    seen = eval_scene(image, CONFIG)
+    seen = resize_for_evaluation(image, CONFIG)
     assert seen.shape == (3, 20, 40)
     assert torch.equal(seen, resized(image, objects, (20, 40))[0])
 
 
 @pytest.fixture
-def source(tmp_path, encode, picture, write) -> CocoSource:
+def source(tmp_path, encode, picture, write) -> CocoDataset:
     """Six pictures of different sizes, the third of which is cut short."""
     sizes = [(30 + 3 * i, 50 - 4 * i) for i in range(6)]
     files = {f"{i}.png": encode(picture(*size, i), "PNG") for i, size in enumerate(sizes)}
@@ -203,11 +204,11 @@ def source(tmp_path, encode, picture, write) -> CocoSource:
     place: Path = write(tmp_path / "set", files | {"x.json": json.dumps(content).encode()})
     file = read_annotations(place / "x.json", [place], max_pixels=10_000, skip_bad=False)
     (place / "2.png").write_bytes(files["2.png"][:200])
-    return CocoSource(file, max_pixels=10_000)
+    return CocoDataset(file, max_pixels=10_000)
 
 
 def test_training_batches(source):
-    load = functools.partial(load_train_scenes, source=source, augment=SMALL, config=CONFIG, seed=3)
+    load = functools.partial(load_train_batch, source=source, augment=SMALL, config=CONFIG, seed=3)
     batch, count, failures = load(Work(4, torch.tensor([5, 2, 0])))
     assert (count, batch.indices.tolist()) == (3, [5, 0, 0])  # place 1 of the readable ones: 0
     assert [name for name, _ in failures] == ["2.png"]
@@ -217,7 +218,7 @@ def test_training_batches(source):
     assert width - batch.sizes[:, 1].max() < 16
     assert batch.originals.tolist() == [[45, 30], [30, 50], [30, 50]]
     for i, index in enumerate([5, 0]):
-        image, objects = train_scene(source.read(index), source.instances(index), SMALL, mix_seed(3, 4, index))
+        image, objects = augment_image(source.read(index), source.instances(index), SMALL, mix_seed(3, 4, index))
         rows, columns = batch.sizes[i].tolist()
         assert torch.equal(batch.images[i, :, :rows, :columns], image)
         assert batch.images[i, :, rows:].sum() == batch.images[i, :, :, columns:].sum() == 0
@@ -226,17 +227,17 @@ def test_training_batches(source):
 
 
 def test_evaluation_batches(source):
-    batch, count, failures = load_eval_scenes(Work(0, torch.arange(6)), source=source, config=CONFIG)
+    batch, count, failures = load_eval_batch(Work(0, torch.arange(6)), source=source, config=CONFIG)
     assert (count, batch.indices.tolist(), len(failures)) == (5, [0, 1, 3, 4, 5], 1)
     assert batch.instances == []
     assert batch.originals.tolist() == [source.sizes[i].tolist() for i in (0, 1, 3, 4, 5)]
     assert batch.sizes.tolist() == [list(keep_ratio_size(*size, 24, 40)) for size in batch.originals.tolist()]
-    none = load_eval_scenes(Work(0, torch.tensor([2])), source=source, config=CONFIG)
+    none = load_eval_batch(Work(0, torch.tensor([2])), source=source, config=CONFIG)
     assert (none.num_images, none.batch.images.shape, none.batch.sizes.shape) == (0, (0, 3, 16, 16), (0, 2))
 
 
-def same(ours: list[SceneBatch], theirs: list[SceneBatch]) -> bool:
-    def flat(batch: SceneBatch) -> list[torch.Tensor]:
+def same(ours: list[DetectionBatch], theirs: list[DetectionBatch]) -> bool:
+    def flat(batch: DetectionBatch) -> list[torch.Tensor]:
         return [batch.images, batch.sizes, batch.originals, batch.indices, *itertools.chain(*batch.instances)]
 
     return len(ours) == len(theirs) and all(
@@ -247,11 +248,11 @@ def same(ours: list[SceneBatch], theirs: list[SceneBatch]) -> bool:
 
 
 def test_the_loader_takes_scenes(source):
-    load = functools.partial(load_train_scenes, source=source, augment=SMALL, config=CONFIG, seed=3)
-    look = functools.partial(load_eval_scenes, source=source, config=CONFIG)
+    load = functools.partial(load_train_batch, source=source, augment=SMALL, config=CONFIG, seed=3)
+    look = functools.partial(load_eval_batch, source=source, config=CONFIG)
     aspects = source.sizes[:, 0] / source.sizes[:, 1]
 
-    def training(workers: int) -> list[SceneBatch]:
+    def training(workers: int) -> list[DetectionBatch]:
         bad = BadImages(6, max_bad=1)
         batches = train_batches(
             load,
@@ -278,7 +279,7 @@ def test_the_loader_takes_scenes(source):
 
 def test_normalising_leaves_zeros_beyond_the_picture():
     images = torch.randint(0, 256, (2, 3, 6, 8), dtype=torch.uint8)
-    config = SceneConfig(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    config = DetectionInputConfig(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     normal = prepare_padded(images, torch.tensor([[6, 5], [4, 8]]), mean=config.mean, std=config.std)
     expected = prepare(images, InputConfig(mean=config.mean, std=config.std))
     expected[0, :, :, 5:] = 0

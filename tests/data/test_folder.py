@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
+from convnext.data.classification.folder import FolderDataset
+from convnext.data.classification.names import names_of_folders, names_of_numbers
+from convnext.data.classification.scan import scan
 from convnext.data.decode import BadImage
-from convnext.data.folder import FolderSource, scan
-from convnext.data.names import names_of_folders, names_of_numbers
 
 LIMIT = 10_000
 
@@ -25,7 +26,7 @@ def pets(tmp_path, tiny, write):
 
 
 def test_images_classes_and_order(pets):
-    source = FolderSource(pets, max_pixels=LIMIT)
+    source = FolderDataset(pets, max_pixels=LIMIT)
     assert source.classes == ("cat", "dog")
     assert [source.name(i) for i in range(len(source))] == ["cat/old/deep/x.png", "cat/z.png", "dog/a.PNG", "dog/b.png"]
     assert source.targets.tolist() == [0, 0, 1, 1]
@@ -59,14 +60,14 @@ def test_links_are_followed_and_circles_end(pets, tmp_path, tiny, write):
     (pets / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     found = scan(pets)
     assert found["cat"] == ["cat/linked.png", "cat/linked/one.png", "cat/old/deep/x.png", "cat/z.png"]
-    source = FolderSource(pets, max_pixels=LIMIT)
+    source = FolderDataset(pets, max_pixels=LIMIT)
     gone = [source.name(i) for i in range(len(source))].index("dog/gone.png")
     with pytest.raises(BadImage, match=r"dog/gone.png: the file cannot be read \(No such file"):
         source.read(gone)
 
 
 def test_a_source_survives_pickling(pets):
-    source = FolderSource(pets, max_pixels=LIMIT)
+    source = FolderDataset(pets, max_pixels=LIMIT)
     again = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own
     assert torch.equal(again.read(3), source.read(3))
 
@@ -74,10 +75,10 @@ def test_a_source_survives_pickling(pets):
 def test_the_classes_of_the_training_part(pets, tmp_path, tiny, write):
     part = write(tmp_path / "val", {"dog/1.png": tiny[0], "emu/1.png": tiny[1]})
     (part / "cat").mkdir()
-    source = FolderSource(part, max_pixels=LIMIT, class_dirs=("cat", "dog", "emu"), prefix="val/")
+    source = FolderDataset(part, max_pixels=LIMIT, class_dirs=("cat", "dog", "emu"), prefix="val/")
     assert (source.targets.tolist(), source.name(0)) == ([1, 2], "val/dog/1.png")
     with pytest.raises(UserError, match=r"has a class 'emu' that the training images do not have"):
-        FolderSource(part, max_pixels=LIMIT, class_dirs=("cat", "dog"))
+        FolderDataset(part, max_pixels=LIMIT, class_dirs=("cat", "dog"))
 
 
 def test_names_from_a_table(tmp_path):

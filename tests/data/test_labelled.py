@@ -15,18 +15,24 @@ import torch
 from PIL import Image
 
 from convnext.core.errors import UserError
-from convnext.data import label_check
 from convnext.data.decode import BadImage
-from convnext.data.labelled import OpenedPixels, is_labelled, num_pictures, open_all_labelled, open_labelled
-from convnext.data.pixels import read_codes
-from convnext.ops.pixels import IGNORED
+from convnext.data.segmentation import validate as label_check
+from convnext.data.segmentation.label_maps import read_codes
+from convnext.data.segmentation.open import (
+    SegmentationSplits,
+    looks_like_label_maps,
+    num_pictures,
+    open_label_maps,
+    open_label_maps_for_evaluation,
+)
+from convnext.ops.losses import IGNORE_INDEX
 from labelmaps import labelled, save, scene
 
 LIMIT = 10_000_000
 SHARED = Path(os.environ.get("CONVNEXT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def opened(root: Path, **changes: Any) -> OpenedPixels:
+def opened(root: Path, **changes: Any) -> SegmentationSplits:
     settings: dict[str, Any] = {
         "labels": "",
         "val_fraction": 0.25,
@@ -34,7 +40,7 @@ def opened(root: Path, **changes: Any) -> OpenedPixels:
         "max_pixels": LIMIT,
         "skip_bad": False,
     }
-    return open_labelled(root, **settings | changes)
+    return open_label_maps(root, **settings | changes)
 
 
 def test_parts_that_the_data_has(tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ def test_parts_that_the_data_has(tmp_path: Path) -> None:
     picture, labels = scene(1)
     assert torch.equal(data.train.read(1), torch.from_numpy(picture).permute(2, 0, 1))
     found = data.train.labels(1)
-    assert found[0, 0] == IGNORED
+    assert found[0, 0] == IGNORE_INDEX
     assert torch.equal(found.flatten()[1:], torch.from_numpy(labels).flatten()[1:])
     assert data.train.pixels is not None
     assert data.train.pixels.sum() == 6 * (48 * 64 - 1)
@@ -68,7 +74,7 @@ def test_a_share_is_held_out_and_held_out_again(tmp_path: Path) -> None:
     assert again.split == first.split
     assert [again.val.name(i) for i in range(2)] == first.split["val"]
     assert [again.val.name(i) for i in range(2)] != [opened(tmp_path, seed=9).val.name(i) for i in range(2)]
-    everything = open_all_labelled(tmp_path, labels="", max_pixels=LIMIT, skip_bad=False)
+    everything = open_label_maps_for_evaluation(tmp_path, labels="", max_pixels=LIMIT, skip_bad=False)
     assert len(everything) == 8
 
 
@@ -79,7 +85,7 @@ def test_ade20k_as_it_comes(tmp_path: Path) -> None:
         save(tmp_path / "annotations" / part / "ADE_1.png", labels)
     data = opened(tmp_path)
     assert len(data.train.classes) == 150
-    assert sorted(data.train.labels(0).unique().tolist()) == [0, 1, IGNORED]
+    assert sorted(data.train.labels(0).unique().tolist()) == [0, 1, IGNORE_INDEX]
     assert "of which 148 do not occur" in data.note
 
 
@@ -97,12 +103,12 @@ def test_a_mapping_names_folders_suffix_and_colours(tmp_path: Path) -> None:
     file = tmp_path / "labels.json"
     file.write_text(json.dumps(content))
     data = opened(tmp_path, val_fraction=0.0)
-    expected = np.where(labels == 2, IGNORED, labels)
+    expected = np.where(labels == 2, IGNORE_INDEX, labels)
     assert np.array_equal(data.train.labels(0).numpy(), expected)
     assert (data.held_out, data.train.colours[0]) == (False, (0, 0, 255))
     file.rename(tmp_path / "elsewhere.json")
-    assert not is_labelled(tmp_path)
-    assert is_labelled(tmp_path, str(tmp_path / "elsewhere.json"))
+    assert not looks_like_label_maps(tmp_path)
+    assert looks_like_label_maps(tmp_path, str(tmp_path / "elsewhere.json"))
     named = opened(tmp_path, labels=str(tmp_path / "elsewhere.json"), val_fraction=0.0)
     assert np.array_equal(named.train.labels(0).numpy(), expected)
 
@@ -128,7 +134,7 @@ def test_class_folders_are_no_label_maps(tmp_path: Path) -> None:
     picture, _ = scene(0)
     for name in ("cat", "dog", "images"):
         save(tmp_path / name / "a.png", picture)
-    assert not is_labelled(tmp_path)
+    assert not looks_like_label_maps(tmp_path)
     with pytest.raises(UserError, match="holds no label maps"):
         opened(tmp_path)
     with pytest.raises(UserError, match="is not there"):
@@ -347,7 +353,7 @@ def test_camvid(tmp_path: Path) -> None:
     assert (len(data.train), len(data.val), len(data.train.classes)) == (367, 101, 11)
     assert (data.train.classes[0], data.train.classes[-1]) == ("sky", "bicyclist")
     assert data.train.labels(0).shape == (360, 480)
-    assert IGNORED in data.train.labels(0)  # the twelfth value, "unlabelled", is no class
+    assert IGNORE_INDEX in data.train.labels(0)  # the twelfth value, "unlabelled", is no class
 
 
 def test_ade20k_sample(tmp_path: Path) -> None:

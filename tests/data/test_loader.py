@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from convnext.core.errors import UserError
 from convnext.core.seeding import mix_seed
 from convnext.data import loader as module
-from convnext.data.augment import train_transform
-from convnext.data.batch import Batch, load_eval, load_train
-from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig
+from convnext.data.classification.augment import train_transform
+from convnext.data.classification.batch import ClassificationBatch, load_eval_batch, load_train_batch
+from convnext.data.classification.config import AugmentConfig
+from convnext.data.config import InputConfig, LoaderConfig
 from convnext.data.decode import BadImage
 from convnext.data.loader import (
     BadImages,
@@ -64,23 +65,23 @@ def bad(source: Made, max_bad: float = 1.0) -> BadImages:
     return BadImages(len(source), max_bad=max_bad)
 
 
-def training(source: Made, *, start_step: int = 0, workers: int = 0, **options: Any) -> Iterator[Batch]:
+def training(source: Made, *, start_step: int = 0, workers: int = 0, **options: Any) -> Iterator[ClassificationBatch]:
     settings: dict[str, Any] = {"global_batch": 6, "micro_batch": 4, "seed": 1, "bad": bad(source)} | options
-    load = functools.partial(load_train, source=source, augment=AUGMENT, input=INPUT, seed=settings["seed"])
+    load = functools.partial(load_train_batch, source=source, augment=AUGMENT, input=INPUT, seed=settings["seed"])
     return train_batches(load, num_images=len(source), workers=workers, start_step=start_step, **settings)
 
 
-def evaluation(source: Made, *, workers: int = 0, **options: Any) -> list[Batch]:
+def evaluation(source: Made, *, workers: int = 0, **options: Any) -> list[ClassificationBatch]:
     settings: dict[str, Any] = {"batch_size": 4, "bad": bad(source)} | options
-    load = functools.partial(load_eval, source=source, input=INPUT)
+    load = functools.partial(load_eval_batch, source=source, input=INPUT)
     return list(eval_batches(load, num_images=len(source), workers=workers, **settings))
 
 
-def some(batches: Iterator[Batch], count: int) -> list[Batch]:
+def some(batches: Iterator[ClassificationBatch], count: int) -> list[ClassificationBatch]:
     return list(itertools.islice(batches, count))
 
 
-def same(ours: list[Batch], theirs: list[Batch]) -> bool:
+def same(ours: list[ClassificationBatch], theirs: list[ClassificationBatch]) -> bool:
     return len(ours) == len(theirs) and all(
         torch.equal(a, b) for one, other in zip(ours, theirs, strict=True) for a, b in zip(one, other, strict=True)
     )

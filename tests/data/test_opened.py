@@ -10,14 +10,18 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
-from convnext.data.digits import DigitsSource
-from convnext.data.opened import Opened, open_all, open_data
+from convnext.data.classification.digits import DigitsDataset
+from convnext.data.classification.open import (
+    ClassificationSplits,
+    open_classification,
+    open_classification_for_evaluation,
+)
 
 LIMIT = 10_000_000
 
 
-def opened(data, fraction: float = 0.5, seed: int = 0, split=None) -> Opened:
-    result = open_data(data, val_fraction=fraction, seed=seed, max_pixels=LIMIT, split=split)
+def opened(data, fraction: float = 0.5, seed: int = 0, split=None) -> ClassificationSplits:
+    result = open_classification(data, val_fraction=fraction, seed=seed, max_pixels=LIMIT, split=split)
     assert json.loads(json.dumps(result.split)) == result.split
     assert result.train.classes == result.val.classes
     assert result.held_out == (result.split["kind"] != "none")
@@ -46,7 +50,9 @@ def test_class_folders_are_split(pets):
         "Found class folders: 8 images of 2 classes; 4 of them, some of each class, are held out to validate on "
         "(seed 0)."
     )
-    assert names(open_all(pets, max_pixels=LIMIT)) == sorted(names(result.train) + names(result.val))
+    assert names(open_classification_for_evaluation(pets, max_pixels=LIMIT)) == sorted(
+        names(result.train) + names(result.val)
+    )
 
 
 def test_a_saved_split_comes_back(pets, tiny, write):
@@ -73,7 +79,7 @@ def test_train_and_val_folders(tmp_path, tiny, write, val):
     assert (names(result.val), result.val.targets.tolist()) == ([f"{val}/c/1.png"], [2])  # lacks classes, keeps places
     assert result.split["kind"] == "given"
     assert ("choose the best model" in result.note) == (val == "test")
-    assert open_all(root, max_pixels=LIMIT).targets.tolist() == [2]
+    assert open_classification_for_evaluation(root, max_pixels=LIMIT).targets.tolist() == [2]
     again = opened(root, split=result.split)
     assert names(again.val) == names(result.val)
     write(root, {f"{val}/b/new.png": tiny[7]})
@@ -92,7 +98,7 @@ def test_a_train_folder_alone_is_split_and_a_val_folder_alone_is_evaluated(tmp_p
     root = write(tmp_path / "t", folder(tiny, "train/a/1.png", "train/a/2.png", "train/b/1.png", "train/b/2.png"))
     assert opened(root).val.targets.tolist() == [0, 1]
     alone = write(tmp_path / "v", folder(tiny, "val/a/1.png"))
-    assert names(open_all(alone, max_pixels=LIMIT)) == ["val/a/1.png"]
+    assert names(open_classification_for_evaluation(alone, max_pixels=LIMIT)) == ["val/a/1.png"]
     with pytest.raises(UserError, match="has a 'val' part but no 'train' part"):
         opened(alone)
 
@@ -109,7 +115,9 @@ def test_shards_of_two_parts(tmp_path, tiny, pack):
     result = opened(tmp_path)
     assert (len(result.train), result.val.targets.tolist()) == (3, [2])
     assert "3 shards" in result.note
-    assert names(open_all(tmp_path, max_pixels=LIMIT)) == ["imagenet-validation-0.tar:c/1.png"]
+    assert names(open_classification_for_evaluation(tmp_path, max_pixels=LIMIT)) == [
+        "imagenet-validation-0.tar:c/1.png"
+    ]
     pack(tmp_path / "more.tar", folder(tiny, "c/1.png"))
     with pytest.raises(UserError, match=r"more.tar, which say neither"):
         opened(tmp_path)
@@ -134,9 +142,9 @@ def test_a_shard_unpacked_beside_itself(tmp_path, tiny, pack, write):
     files = folder(tiny, "set/a/1.png", "set/b/1.png")
     pack(tmp_path / "set.tar", files)
     write(tmp_path, files)
-    assert names(open_all(tmp_path, max_pixels=LIMIT))[0] == "set.tar:set/a/1.png"
+    assert names(open_classification_for_evaluation(tmp_path, max_pixels=LIMIT))[0] == "set.tar:set/a/1.png"
     write(tmp_path, folder(tiny, "other/1.png", "third/1.png"))  # folders with images: the tar is something else
-    assert open_all(tmp_path, max_pixels=LIMIT).classes == ("other", "set", "third")
+    assert open_classification_for_evaluation(tmp_path, max_pixels=LIMIT).classes == ("other", "set", "third")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3])
@@ -156,7 +164,7 @@ def test_one_class_is_too_few(tmp_path, tiny, write):
         opened(root)
     with pytest.raises(UserError, match=r"single class, 'a'; a classifier needs at least two\.$"):
         opened(write(tmp_path / "one", folder(tiny, "a/1.png")))
-    assert len(open_all(tmp_path / "one", max_pixels=LIMIT)) == 1  # enough to evaluate on
+    assert len(open_classification_for_evaluation(tmp_path / "one", max_pixels=LIMIT)) == 1  # enough to evaluate on
 
 
 def test_what_is_not_there(tmp_path, pets):
@@ -170,7 +178,7 @@ def test_what_is_not_there(tmp_path, pets):
 
 
 def test_digits():
-    source = DigitsSource()
+    source = DigitsDataset()
     assert (len(source), source.classes, source.name(5)) == (1797, tuple("0123456789"), "digits:0005")
     from sklearn.datasets import load_digits
 
@@ -194,7 +202,7 @@ def test_digits_without_scikit_learn(monkeypatch):
 
 @pytest.mark.data
 def test_cifar(shared_data):
-    result = open_data(shared_data / "cifar10", val_fraction=0.1, seed=0, max_pixels=LIMIT)
+    result = open_classification(shared_data / "cifar10", val_fraction=0.1, seed=0, max_pixels=LIMIT)
     assert (len(result.train), len(result.val), result.split["kind"]) == (45_000, 5_000, "stratified")
     assert torch.bincount(result.val.targets).tolist() == [500] * 10
     assert result.val.classes[3] == "cat"
@@ -203,11 +211,11 @@ def test_cifar(shared_data):
 
 @pytest.mark.data
 def test_one_photo_for_each_class(shared_data, tmp_path):
-    packed = open_data(shared_data / "imagenet-sample", val_fraction=0.1, seed=0, max_pixels=LIMIT)
+    packed = open_classification(shared_data / "imagenet-sample", val_fraction=0.1, seed=0, max_pixels=LIMIT)
     with tarfile.open(shared_data / "imagenet-sample" / "imagenet-sample-288.tar") as archive:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "classes.csv").symlink_to(shared_data / "imagenet-sample" / "classes.csv")
-    unpacked = open_data(tmp_path / "imagenet-sample", val_fraction=0.1, seed=0, max_pixels=LIMIT)
+    unpacked = open_classification(tmp_path / "imagenet-sample", val_fraction=0.1, seed=0, max_pixels=LIMIT)
     for result in (packed, unpacked):
         assert (len(result.train), len(result.train.classes), result.held_out) == (350, 350, False)
         assert result.train.classes[0] == "tench"

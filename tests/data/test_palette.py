@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from convnext.core.errors import UserError
-from convnext.data.palette import ade20k, chosen_colours, named, numbered, read_mapping, read_names
-from convnext.ops.pixels import IGNORED
+from convnext.data.segmentation.palette import ade20k, chosen_colours, named, numbered, read_mapping, read_names
+from convnext.ops.losses import IGNORE_INDEX
 
 
 def mapping(tmp_path: Path, **content: Any) -> Path:
@@ -25,7 +25,7 @@ def test_values_in_the_order_of_the_names() -> None:
     palette = named(["sky", "road"])
     classes, unknown = palette.decoded(np.array([[0, 1], [255, 7]]))
     assert classes[0].tolist() == [0, 1]
-    assert classes[1, 0] == IGNORED
+    assert classes[1, 0] == IGNORE_INDEX
     assert unknown.tolist() == [7]
 
 
@@ -33,13 +33,13 @@ def test_values_in_the_order_of_the_names() -> None:
 def test_a_last_name_that_says_nothing_is_no_class(last: str) -> None:
     palette = named(["sky", "road", last])
     assert palette.classes == ("sky", "road")
-    assert palette.decoded(np.array([[2, 255, 1]]))[0].tolist() == [[IGNORED, IGNORED, 1]]
+    assert palette.decoded(np.array([[2, 255, 1]]))[0].tolist() == [[IGNORE_INDEX, IGNORE_INDEX, 1]]
 
 
 def test_numbered_classes_leave_out_the_value_of_nothing() -> None:
     palette = numbered([0, 3, 7, 255])
     assert palette.classes == ("class 0", "class 3", "class 7")
-    assert palette.decoded(np.array([[7, 3, 255]]))[0].tolist() == [[2, 1, IGNORED]]
+    assert palette.decoded(np.array([[7, 3, 255]]))[0].tolist() == [[2, 1, IGNORE_INDEX]]
     assert palette.values == (0, 3, 7)
 
 
@@ -47,7 +47,7 @@ def test_ade20k_has_150_classes_from_value_1_on() -> None:
     palette = ade20k()
     assert (len(palette.classes), len(set(palette.colours))) == (150, 149)  # its own colours: two classes share one
     assert (palette.classes[0], palette.classes[12], palette.classes[149]) == ("wall", "person", "flag")
-    assert palette.decoded(np.array([[0, 1, 13, 150]]))[0].tolist() == [[IGNORED, 0, 12, 149]]
+    assert palette.decoded(np.array([[0, 1, 13, 150]]))[0].tolist() == [[IGNORE_INDEX, 0, 12, 149]]
     assert palette.decoded(np.array([[151]]))[1].tolist() == [151]
     assert palette.colours[0] == (120, 120, 120)
 
@@ -61,7 +61,7 @@ def test_a_mapping_by_value(tmp_path: Path) -> None:
         )
     )
     classes, unknown = palette.decoded(np.array([[7, 8, 26, 0, 255, 9]]))
-    assert classes[0, :5].tolist() == [0, 0, 1, IGNORED, IGNORED]
+    assert classes[0, :5].tolist() == [0, 0, 1, IGNORE_INDEX, IGNORE_INDEX]
     assert unknown.tolist() == [9]
     assert palette.colours[1] == (0, 0, 255)
     assert palette.values == (7, 26)
@@ -76,7 +76,7 @@ def test_a_mapping_by_colour(tmp_path: Path) -> None:
     palette, _ = read_mapping(path)
     codes = np.array([[0x804080, 0x00008E, 70, 0, 1]])
     classes, unknown = palette.decoded(codes)
-    assert classes[0, :4].tolist() == [0, 1, 1, IGNORED]
+    assert classes[0, :4].tolist() == [0, 1, 1, IGNORE_INDEX]
     assert unknown.tolist() == [1]
     assert palette.colours == ((128, 64, 128), (0, 0, 142))
     assert palette.values == (0, 1)  # colours are no values: maps that are written have the classes' places
@@ -85,7 +85,7 @@ def test_a_mapping_by_colour(tmp_path: Path) -> None:
 def test_other_values_can_be_no_class_too(tmp_path: Path) -> None:
     palette, _ = read_mapping(mapping(tmp_path, classes=["a", "b"], others="ignored"))
     classes, unknown = palette.decoded(np.array([[0, 1, 9, 60_000]]))
-    assert classes.tolist() == [[0, 1, IGNORED, IGNORED]]
+    assert classes.tolist() == [[0, 1, IGNORE_INDEX, IGNORE_INDEX]]
     assert len(unknown) == 0
 
 

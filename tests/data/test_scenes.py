@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convnext.core.errors import UserError
-from convnext.data.scenes import OpenedScenes, is_coco, open_all_scenes, open_scenes
-from convnext.data.split import random_split
+from convnext.data.detection.open import DetectionSplits, looks_like_coco, open_coco, open_coco_for_evaluation
+from convnext.data.splits import random_split
 
 LIMIT = 10_000_000
 
@@ -31,9 +31,9 @@ def annotated(names: list[str], **changes: Any) -> bytes:
     return json.dumps(content | changes).encode()
 
 
-def opened(data: Path, fraction: float = 0.25, seed: int = 0, split=None, **options: Any) -> OpenedScenes:
+def opened(data: Path, fraction: float = 0.25, seed: int = 0, split=None, **options: Any) -> DetectionSplits:
     settings: dict[str, Any] = {"skip_bad": False} | options
-    result = open_scenes(data, val_fraction=fraction, seed=seed, max_pixels=LIMIT, split=split, **settings)
+    result = open_coco(data, val_fraction=fraction, seed=seed, max_pixels=LIMIT, split=split, **settings)
     assert json.loads(json.dumps(result.split)) == result.split
     assert result.held_out == (result.split["kind"] != "none")
     assert result.train.read(0).shape == (3, 6, 8)
@@ -70,13 +70,13 @@ def two_parts(root: Path, layout: str, tiny, write, **changes: Any) -> Path:
 @pytest.mark.parametrize("layout", TWO_PARTS)
 def test_two_parts(tmp_path, tiny, write, layout):
     data = two_parts(tmp_path, layout, tiny, write)
-    assert is_coco(data)
+    assert looks_like_coco(data)
     found = opened(data)
     assert (names(found.train), names(found.val)) == (TRAIN, VAL)
     assert found.split == {"seed": 0, "fraction": 0.25, "kind": "given", "val": VAL}
     assert found.note.startswith("Found 3 images, 3 objects of 2 classes (boxes) to train on, 2 images in '")
     assert ("flatter" in found.note) == (layout == "roboflow test")
-    assert names(open_all_scenes(data, max_pixels=LIMIT, skip_bad=False)) == VAL
+    assert names(open_coco_for_evaluation(data, max_pixels=LIMIT, skip_bad=False)) == VAL
     assert names(opened(data, split=found.split | {"val": ["4.png"]}).val) == ["4.png"]
     with pytest.raises(UserError, match="The data now has a part"):
         opened(data, split=found.split | {"kind": "random"})
@@ -104,7 +104,7 @@ def test_parts_of_other_classes(tmp_path, tiny, write, layout):
 def test_parts_with_and_without_masks(tmp_path, tiny, write):
     outlined = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 3, 3], "segmentation": [[1, 1, 4, 1, 4, 4]]}
     data = two_parts(tmp_path, "coco", tiny, write, annotations=[outlined])
-    with pytest.raises(UserError, match=r"val2017.json has outlines .*train2017.json has boxes alone"):
+    with pytest.raises(UserError, match=r"val2017.json has polygons .*train2017.json has boxes alone"):
         opened(data)
 
 
@@ -116,8 +116,8 @@ def test_one_file(tmp_path, tiny, write, folder):
         tmp_path / "own",
         {"labels.json": annotated(listed), **{root + listed[i]: tiny[i] for i in range(8)}},
     )
-    assert is_coco(data)
-    assert is_coco(data / "labels.json")
+    assert looks_like_coco(data)
+    assert looks_like_coco(data / "labels.json")
     found = opened(data)
     assert (found.split["kind"], len(found.train), len(found.val)) == ("random", 6, 2)
     assert sorted(names(found.train) + names(found.val)) == listed
@@ -126,7 +126,7 @@ def test_one_file(tmp_path, tiny, write, folder):
     assert any(names(opened(data, seed=seed).val) != names(found.val) for seed in range(1, 5))
     back = opened(data, fraction=0.9, seed=5, split=found.split)
     assert (names(back.val), back.split) == (names(found.val), found.split)
-    assert len(open_all_scenes(data, max_pixels=LIMIT, skip_bad=False)) == 8
+    assert len(open_coco_for_evaluation(data, max_pixels=LIMIT, skip_bad=False)) == 8
     everything = opened(data, fraction=0)
     assert (everything.held_out, everything.train is everything.val) == (False, True)
     with pytest.raises(UserError, match="The saved split is not one"):
@@ -137,7 +137,10 @@ def test_one_file(tmp_path, tiny, write, folder):
 
 def test_a_part_of_coco_by_its_file(tmp_path, tiny, write):
     data = two_parts(tmp_path, "coco", tiny, write)
-    assert names(open_all_scenes(data / "annotations/instances_val2017.json", max_pixels=LIMIT, skip_bad=False)) == VAL
+    assert (
+        names(open_coco_for_evaluation(data / "annotations/instances_val2017.json", max_pixels=LIMIT, skip_bad=False))
+        == VAL
+    )
 
 
 def test_a_single_image(tmp_path, tiny, write):
@@ -161,13 +164,13 @@ def test_bad_entries(tmp_path, tiny, write):
 
 def test_what_is_no_layout(tmp_path, tiny, write):
     classes = write(tmp_path / "pets", {"cat/a.png": tiny[0], "dog/a.png": tiny[1], "notes.json": b'{"author": 1}'})
-    assert not is_coco(classes)
-    assert not is_coco("digits")
-    assert not is_coco(tmp_path / "absent")
+    assert not looks_like_coco(classes)
+    assert not looks_like_coco("digits")
+    assert not looks_like_coco(tmp_path / "absent")
     with pytest.raises(UserError, match="pets holds no annotations"):
         opened(classes)
     write(classes, {"a.json": annotated(["cat/a.png"]), "b.json": annotated(["cat/a.png"])})
-    assert not is_coco(classes)
+    assert not looks_like_coco(classes)
     with pytest.raises(UserError, match=r"It has 3 .json files, a.json, b.json, notes.json; name one"):
         opened(classes)
     with pytest.raises(UserError, match="Did you mean 'pets'"):
@@ -177,7 +180,7 @@ def test_what_is_no_layout(tmp_path, tiny, write):
     only_val = write(tmp_path / "only", {"valid/_annotations.coco.json": annotated(["a.png"]), "valid/a.png": tiny[0]})
     with pytest.raises(UserError, match="has a 'valid' part but no 'train' part"):
         opened(only_val)
-    assert len(open_all_scenes(only_val, max_pixels=LIMIT, skip_bad=False)) == 1
+    assert len(open_coco_for_evaluation(only_val, max_pixels=LIMIT, skip_bad=False)) == 1
 
 
 @given(st.integers(1, 300), st.floats(0, 0.99), st.integers(0, 5))
@@ -196,7 +199,7 @@ def test_fruits_and_nuts(shared_data, tmp_path):
         pytest.skip(f"no {archive}")
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
-    assert is_coco(tmp_path / "fruits-nuts")
-    found = open_scenes(tmp_path / "fruits-nuts", val_fraction=0.1, seed=0, max_pixels=LIMIT, skip_bad=False)
+    assert looks_like_coco(tmp_path / "fruits-nuts")
+    found = open_coco(tmp_path / "fruits-nuts", val_fraction=0.1, seed=0, max_pixels=LIMIT, skip_bad=False)
     assert (len(found.train), len(found.val), found.train.classes) == (14, 4, ("date", "fig", "hazelnut"))
     assert (int(found.train.counts.sum()), int(found.val.counts.sum())) == (120, 45)

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
-from convnext.data import shards as module
 from convnext.data import tar
+from convnext.data.classification import shards as module
+from convnext.data.classification.shards import ShardDataset, find_shards
 from convnext.data.decode import BadImage, decode
-from convnext.data.shards import ShardSource, find_shards
 
 LIMIT = 10_000
 
@@ -40,7 +40,7 @@ def test_webdataset(tmp_path, tiny, pack, ending):
         pack(tmp_path / f"a-0{ending}", numbered(tiny[:3], [2, 0, "1\n"])),
         pack(tmp_path / f"a-1{ending}", numbered(tiny[3:5], [0, 4])),
     ]
-    source = ShardSource(paths, max_pixels=LIMIT)
+    source = ShardDataset(paths, max_pixels=LIMIT)
     assert source.classes == ("0", "1", "2", "3", "4")
     assert source.targets.tolist() == [2, 0, 1, 0, 4]
     assert source.name(3) == f"a-1{ending}:0000"
@@ -62,7 +62,7 @@ def test_json_labels_and_other_members(tmp_path, tiny, pack):
         "both.json": b'{"label": 0}',
         "both.png": tiny[4],
     }
-    source = ShardSource([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
+    source = ShardDataset([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
     assert [source.name(i) for i in range(3)] == ["a.tar:k", "a.tar:d/q", "a.tar:both"]
     assert source.targets.tolist() == [1, 0, 2]
     assert torch.equal(source.read(1), pixels(tiny[1]))
@@ -71,7 +71,7 @@ def test_json_labels_and_other_members(tmp_path, tiny, pack):
 def test_class_folders_in_a_tar(tmp_path, tiny, pack):
     members = {"set/n02/a.png": tiny[0], "set/n01/b.v2.png": tiny[1], "readme.txt": b"x", "n01/.x.png": b""}
     (tmp_path / "classes.txt").write_text("n01 tench\n")
-    source = ShardSource([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
+    source = ShardDataset([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
     assert (source.classes, source.class_dirs) == (("tench", "n02"), ("n01", "n02"))
     assert source.targets.tolist() == [1, 0]
     assert source.name(1) == "a.tar:set/n01/b.v2.png"
@@ -80,18 +80,18 @@ def test_class_folders_in_a_tar(tmp_path, tiny, pack):
 def test_numbers_are_named_by_line(tmp_path, tiny, pack):
     path = pack(tmp_path / "a.tar", numbered(tiny[:2], [0, 1]))
     (tmp_path / "classes.txt").write_text("ant\nbee\ncat\n")
-    assert ShardSource([path], max_pixels=LIMIT).classes == ("ant", "bee", "cat")
-    assert ShardSource([path], max_pixels=LIMIT, keys=("0", "1")).classes == ("ant", "bee")
+    assert ShardDataset([path], max_pixels=LIMIT).classes == ("ant", "bee", "cat")
+    assert ShardDataset([path], max_pixels=LIMIT, keys=("0", "1")).classes == ("ant", "bee")
     (tmp_path / "classes.txt").write_text("ant\n")
     with pytest.raises(UserError, match=r"a.tar:0001 is of class 1, but classes.txt .* names 1 classes only"):
-        ShardSource([path], max_pixels=LIMIT)
+        ShardDataset([path], max_pixels=LIMIT)
 
 
 def test_classes_of_the_training_part(tmp_path, tiny, pack):
     path = pack(tmp_path / "a.tar", {"b/1.png": tiny[0], "c/1.png": tiny[1]})
-    assert ShardSource([path], max_pixels=LIMIT, keys=("a", "b", "c")).targets.tolist() == [1, 2]
+    assert ShardDataset([path], max_pixels=LIMIT, keys=("a", "b", "c")).targets.tolist() == [1, 2]
     with pytest.raises(UserError, match=r"a.tar:c/1.png is of class 'c', which the training images do not have"):
-        ShardSource([path], max_pixels=LIMIT, keys=("a", "b"))
+        ShardDataset([path], max_pixels=LIMIT, keys=("a", "b"))
 
 
 def _read_in_child(source, queue):
@@ -100,7 +100,7 @@ def _read_in_child(source, queue):
 
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
 def test_workers_read_beside_the_parent(tmp_path, tiny, pack, ending):
-    source = ShardSource([pack(tmp_path / f"a{ending}", numbered(tiny, [i % 2 for i in range(12)]))], max_pixels=LIMIT)
+    source = ShardDataset([pack(tmp_path / f"a{ending}", numbered(tiny, [i % 2 for i in range(12)]))], max_pixels=LIMIT)
     sums = [source.read(i).sum().item() for i in range(12)]  # the parent's file is open now
     copy = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own; what spawning does
     assert [copy.read(i).sum().item() for i in range(12)] == sums
@@ -118,7 +118,7 @@ def test_workers_read_beside_the_parent(tmp_path, tiny, pack, ending):
 def test_few_files_are_open_at_once(tmp_path, tiny, pack, monkeypatch):
     monkeypatch.setattr(module, "_MAX_OPEN", 2)
     paths = [pack(tmp_path / f"{i}.tar", numbered(tiny[i : i + 1], [i])) for i in range(5)]
-    source = ShardSource(paths, max_pixels=LIMIT)
+    source = ShardDataset(paths, max_pixels=LIMIT)
     for i in (0, 1, 2, 3, 4, 0, 2):
         assert torch.equal(source.read(i), pixels(tiny[i]))
         assert sum(archive.opened for archive in source.tars) <= 2
@@ -128,13 +128,13 @@ def test_few_files_are_open_at_once(tmp_path, tiny, pack, monkeypatch):
 def test_a_class_that_is_no_class_names_shard_and_key(tmp_path, tiny, pack, content):
     path = pack(tmp_path / "a.tar", numbered(tiny[:2], [0, content]))
     with pytest.raises(UserError, match=r"a.tar:0001.cls holds .* (class number|accepted)"):
-        ShardSource([path], max_pixels=LIMIT)
+        ShardDataset([path], max_pixels=LIMIT)
 
 
 def test_lonely_images_and_class_files_are_said(tmp_path, tiny, pack, capsys):
     members = numbered(tiny, [0, 1] * 6)
     del members["0003.cls"], members["0005.png"]
-    source = ShardSource([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
+    source = ShardDataset([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
     assert len(source) == 10
     said = capsys.readouterr().err
     assert "Left out: 1 images have no class file (a.tar:0003.png)." in said
@@ -142,15 +142,15 @@ def test_lonely_images_and_class_files_are_said(tmp_path, tiny, pack, capsys):
     for key in ("0000", "0001", "0002"):
         del members[f"{key}.cls"]
     with pytest.raises(UserError, match=r"4 images have no class file \(b.tar:0000.png, .* Pack the shards again"):
-        ShardSource([pack(tmp_path / "b.tar", members)], max_pixels=LIMIT)
+        ShardDataset([pack(tmp_path / "b.tar", members)], max_pixels=LIMIT)
 
 
 def test_images_without_any_class(tmp_path, tiny, pack):
     for name in ("1.png", "./1.png", "../1.png"):
         with pytest.raises(UserError, match="has no class: it lies in no folder"):
-            ShardSource([pack(tmp_path / "a.tar", {name: tiny[0]})], max_pixels=LIMIT)
+            ShardDataset([pack(tmp_path / "a.tar", {name: tiny[0]})], max_pixels=LIMIT)
     with pytest.raises(UserError, match=r"There is no image in a.tar. Accepted are tars"):
-        ShardSource([pack(tmp_path / "a.tar", {"x/notes.txt": b"x"})], max_pixels=LIMIT)
+        ShardDataset([pack(tmp_path / "a.tar", {"x/notes.txt": b"x"})], max_pixels=LIMIT)
 
 
 def test_links_devices_and_climbing_names_harm_nobody(tmp_path, tiny):
@@ -170,14 +170,14 @@ def test_links_devices_and_climbing_names_harm_nobody(tmp_path, tiny):
             info = tarfile.TarInfo(name)
             info.size = len(tiny[0])
             archive.addfile(info, io.BytesIO(tiny[0]))
-    source = ShardSource([path], max_pixels=LIMIT)
+    source = ShardDataset([path], max_pixels=LIMIT)
     assert [source.name(i) for i in range(len(source))] == ["a.tar:../../dog/?[31mclimb.png", "a.tar:/cat/absolute.png"]
     assert torch.equal(source.read(0), pixels(tiny[0]))
     assert [p.name for p in tmp_path.rglob("*")] == ["in", "a.tar"]
 
 
 def test_a_bad_image_in_a_shard(tmp_path, tiny, pack):
-    source = ShardSource([pack(tmp_path / "a.tar", {"a/1.png": tiny[0][:40], "b/2.png": tiny[1]})], max_pixels=LIMIT)
+    source = ShardDataset([pack(tmp_path / "a.tar", {"a/1.png": tiny[0][:40], "b/2.png": tiny[1]})], max_pixels=LIMIT)
     with pytest.raises(BadImage, match=r"a\.tar:a/1\.png: "):
         source.read(0)
     (tmp_path / "a.tar").write_bytes(b"")  # emptied while in use
@@ -192,7 +192,7 @@ def test_damaged_tars(tmp_path, tiny, pack):
     def told(data: bytes, reason: str, name: str = "b.tar") -> None:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=reason):
-            ShardSource([tmp_path / name], max_pixels=LIMIT)
+            ShardDataset([tmp_path / name], max_pixels=LIMIT)
 
     told(whole[: header + 300], "damaged|cut short")  # inside a header
     told(whole[: header + 512 + 10], "damaged|cut short")  # inside a file
@@ -213,7 +213,7 @@ def test_a_negative_size_ends(tmp_path, tiny, pack):
     data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(UserError, match="damaged"):
-        ShardSource([tmp_path / "a.tar"], max_pixels=LIMIT)
+        ShardDataset([tmp_path / "a.tar"], max_pixels=LIMIT)
 
 
 def test_damage_anywhere_ends_in_an_index_or_a_user_error(tmp_path, tiny, pack):
@@ -229,7 +229,7 @@ def test_damage_anywhere_ends_in_an_index_or_a_user_error(tmp_path, tiny, pack):
         data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
         (tmp_path / "b.tar").write_bytes(data)
         try:
-            source = ShardSource([tmp_path / "b.tar"], max_pixels=LIMIT)
+            source = ShardDataset([tmp_path / "b.tar"], max_pixels=LIMIT)
         except UserError:
             told += 1
             continue
@@ -242,13 +242,13 @@ def test_damage_anywhere_ends_in_an_index_or_a_user_error(tmp_path, tiny, pack):
 def test_gzip_bombs_and_large_archives_are_refused(tmp_path, tiny, pack, monkeypatch):
     monkeypatch.setattr(tar, "MAX_UNPACKED", 30_000)
     paths = [pack(tmp_path / f"{i}.tar.gz", numbered(tiny[:2], [0, 1])) for i in range(2)]
-    assert len(ShardSource(paths, max_pixels=LIMIT)) == 4
+    assert len(ShardDataset(paths, max_pixels=LIMIT)) == 4
     monkeypatch.setattr(tar, "MAX_UNPACKED", 15_000)
     with pytest.raises(UserError, match=r"together are more than .* gunzip -k"):
-        ShardSource(paths, max_pixels=LIMIT)
+        ShardDataset(paths, max_pixels=LIMIT)
     monkeypatch.setattr(tar, "MAX_UNPACKED", 5_000)
     with pytest.raises(UserError, match=r"0.tar.gz is more than .* gunzip -k"):
-        ShardSource(paths, max_pixels=LIMIT)
+        ShardDataset(paths, max_pixels=LIMIT)
 
 
 def test_find_shards(tmp_path, pack):

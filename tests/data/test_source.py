@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convnext.core.errors import UserError
-from convnext.data.source import Strings, Subset, printable
-from convnext.data.split import stratified_split
+from convnext.core.text import printable
+from convnext.data.classification.dataset import Subset
+from convnext.data.splits import stratified_split
+from convnext.data.strings import Strings
 
 
 class Numbers:

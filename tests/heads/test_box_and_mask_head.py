@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from convnext.heads.box_head import BoxHead
-from convnext.heads.config import CASCADE_ROI, RoIConfig
-from convnext.heads.mask_head import MaskHead, mask_loss, mean_probability
+from convnext.models.detection.box_head import BoxHead
+from convnext.models.detection.config import CASCADE_ROI, RoIConfig
+from convnext.models.detection.mask_head import MaskHead, mask_loss, mean_probability
 
 STDS = (0.1, 0.1, 0.2, 0.2)
 

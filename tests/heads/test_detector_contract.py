@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from convnext.heads.rcnn import RCNN
 from convnext.models.baselines import Swin, SwinSize
 from convnext.models.config import ModelConfig
+from convnext.models.detection.config import KINDS
+from convnext.models.detection.rcnn import RCNN
 from convnext.models.features import FeatureMaps, build_maps
 from convnext.models.resnet import Design, ResNet
-from convnext.networks.config import KINDS
 from convnext.ops.instances import Detections, Instances
 
 CLASSES, DEPTHS, DIMS = 3, (1, 1, 2, 1), (16, 32, 64, 128)
@@ -176,7 +176,10 @@ class Contract:
             for kind in range(2):
                 surest = (found.labels == kind).nonzero()[0, 0]
                 assert box_iou(found.boxes[surest : surest + 1], target.boxes[kind : kind + 1]) > 0.4
-                both, either = found.masks[surest] & target.masks[kind], found.masks[surest] | target.masks[kind]
+                both, either = (
+                    found.masks[surest] & target.masks[kind],
+                    found.masks[surest] | target.masks[kind],
+                )
                 assert both.sum() / either.sum() > 0.4
 
     # ----- detections

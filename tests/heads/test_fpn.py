@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convnext.heads.fpn import FPN, named_conv
+from convnext.models.detection.fpn import FPN, named_conv
 
 CHANNELS, STRIDES = (3, 5, 7, 9), (4, 8, 16, 32)
 

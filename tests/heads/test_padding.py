@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from convnext.models import features
-from convnext.models.config import ModelConfig
-from convnext.networks.config import dense_backbone, mask_rcnn
-from convnext.networks.detector import build_detector
+from convnext.models.config import ModelConfig, dense_backbone
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.config import mask_rcnn
 from convnext.ops.instances import Instances
 
-CANVAS, SIZES = (128, 160), [(128, 160), (64, 96)]  # the second picture fills less than a third
+CANVAS, CONFIGS = (128, 160), [(128, 160), (64, 96)]  # the second picture fills less than a third
 BACKBONES = {
     "v1": dense_backbone("convnext_atto"),
     "v1 without layer scale": ModelConfig("convnext_atto", layer_scale_init_value=0.0),
@@ -40,10 +40,10 @@ def gradient_norm(backbone: ModelConfig) -> float:
     roi = replace(config.roi, width=16, samples=32, mask_convs=1)
     model = build_detector(replace(config, width=16, roi=roi))
     images = torch.zeros(2, 3, *CANVAS)
-    for image, (height, width) in zip(images, SIZES, strict=True):
+    for image, (height, width) in zip(images, CONFIGS, strict=True):
         image[:, :height, :width] = torch.randn(3, height, width)
-    targets = [objects(SIZES[0], (10, 10, 60, 70), (30, 20, 100, 90)), objects(SIZES[1], (5, 5, 40, 40))]
-    losses = model(images, SIZES, targets=targets)
+    targets = [objects(CONFIGS[0], (10, 10, 60, 70), (30, 20, 100, 90)), objects(CONFIGS[1], (5, 5, 40, 40))]
+    losses = model(images, CONFIGS, targets=targets)
     torch.stack(list(losses.values())).sum().backward()
     return nn.utils.clip_grad_norm_(model.parameters(), float("inf")).item()
 

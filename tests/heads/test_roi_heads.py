@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convnext.heads.box_head import BoxHead
-from convnext.heads.config import CASCADE_ROI, RoIConfig
-from convnext.heads.roi_heads import RoIHeads
+from convnext.models.detection.box_head import BoxHead
+from convnext.models.detection.config import CASCADE_ROI, RoIConfig
+from convnext.models.detection.roi_heads import RoIHeads
 from convnext.ops.instances import Detections, Instances
 
 SMALL = RoIConfig(width=8)

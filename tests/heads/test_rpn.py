@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from convnext.heads.config import RPNConfig
-from convnext.heads.rpn import RPNHead
+from convnext.models.detection.config import RPNConfig
+from convnext.models.detection.rpn import RPNHead
 from convnext.ops.instances import Instances
 
 HALF, WIDE = 16.0, 16 * math.sqrt(2)  # half the sides of anchors of 32 x 32 pixels, and of those twice as wide as high

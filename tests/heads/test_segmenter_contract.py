@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convnext.heads.encoder_decoder import EncoderDecoder
-from convnext.heads.light import LightHead, LinearHead
 from convnext.models.config import ModelConfig
-from convnext.networks.config import SEGMENTERS, SegmenterConfig, segmenter_config
-from convnext.networks.fuse import fuse_network
-from convnext.networks.segmenter import build_segmenter
-from convnext.ops.pixels import IGNORED, balanced, pixel_loss
+from convnext.models.fuse_network import fuse_network
+from convnext.models.segmentation.build import build_segmenter
+from convnext.models.segmentation.config import SEGMENTERS, SegmenterConfig, segmenter_config
+from convnext.models.segmentation.encoder_decoder import EncoderDecoder
+from convnext.models.segmentation.linear_head import LinearHead
+from convnext.models.segmentation.mlp_head import MLPHead
+from convnext.ops.losses import IGNORE_INDEX, class_weights, pixel_cross_entropy
 from convnext.train.config import OptimConfig
 from convnext.train.optim import parameter_groups
 
@@ -57,7 +58,7 @@ def randomised(model: nn.Module) -> nn.Module:
 def given(height: int = 64, width: int = 64) -> tuple[Tensor, Tensor]:
     torch.manual_seed(2)
     targets = torch.randint(0, K, (2, height, width))
-    targets[:, :2] = IGNORED
+    targets[:, :2] = IGNORE_INDEX
     return torch.randn(2, 3, height, width), targets
 
 
@@ -84,10 +85,10 @@ def test_the_loss_is_that_of_the_logits(head: str) -> None:
     weights = torch.rand(K)
     with torch.no_grad():
         logits, losses = model(images), model(images, targets, weights)
-    by_hand = F.cross_entropy(logits, targets, weights, ignore_index=IGNORED, reduction="sum") / targets.numel()
+    by_hand = F.cross_entropy(logits, targets, weights, ignore_index=IGNORE_INDEX, reduction="sum") / targets.numel()
     torch.testing.assert_close(losses["pixel"], by_hand)
     torch.testing.assert_close(
-        pixel_loss(logits, targets), F.cross_entropy(logits, targets, ignore_index=IGNORED) * 62 / 64
+        pixel_cross_entropy(logits, targets), F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX) * 62 / 64
     )
 
 
@@ -147,11 +148,11 @@ def maps() -> list[Tensor]:
 
 def test_the_light_head_is_segformers() -> None:
     """Resized, concatenated, then convolved, as the literature has it: the same where sizes are whole multiples."""
-    head = randomised(LightHead([8, 16, 24, 32], K, width=12)).eval()
-    assert isinstance(head, LightHead)
+    head = randomised(MLPHead([8, 16, 24, 32], K, width=12)).eval()
+    assert isinstance(head, MLPHead)
     small = [torch.randn(2, c, s, s) for c, s in ((8, 16), (16, 8))]
-    two = randomised(LightHead([8, 16], K, width=12)).eval()
-    assert isinstance(two, LightHead)
+    two = randomised(MLPHead([8, 16], K, width=12)).eval()
+    assert isinstance(two, MLPHead)
     large = [F.interpolate(x, size=(16, 16), mode="bilinear", align_corners=False) for x in small]
     weight = torch.cat([conv.weight for conv in two.convs], dim=1)  # type: ignore[arg-type]
     expected = two.conv_seg(F.relu(two.bn(F.conv2d(torch.cat(large, dim=1), weight))))
@@ -170,7 +171,7 @@ def test_the_linear_head_is_linear() -> None:
         )
 
 
-@pytest.mark.parametrize("head", [LightHead([4, 8], K, width=8), LinearHead([4, 8], K)])
+@pytest.mark.parametrize("head", [MLPHead([4, 8], K, width=8), LinearHead([4, 8], K)])
 def test_every_value_of_a_head_begins_somewhere(head: nn.Module) -> None:
     with torch.no_grad():
         for value in (*head.parameters(), *(b for b in head.buffers() if b.is_floating_point())):
@@ -178,7 +179,7 @@ def test_every_value_of_a_head_begins_somewhere(head: nn.Module) -> None:
     if isinstance(head, LinearHead):
         head.init_weights()
     else:
-        from convnext.heads.upernet import init_segmentation_head
+        from convnext.models.segmentation.upernet import init_segmentation_head
 
         init_segmentation_head(head)
     assert all(torch.isfinite(value).all() for value in head.state_dict().values())
@@ -212,9 +213,9 @@ def test_names_of_segmenters() -> None:
 
 def test_balance_by_hand() -> None:
     """Shares 1/4 and 3/4, and a class that is nowhere: at power 1 both have the same say, the mean over pixels is 1."""
-    weights = balanced(torch.tensor([100, 300, 0]), 1.0)
+    weights = class_weights(torch.tensor([100, 300, 0]), 1.0)
     assert weights.tolist() == pytest.approx([2, 2 / 3, 2])
-    assert balanced(torch.tensor([100, 300]), 0.0).tolist() == [1, 1]
-    half = balanced(torch.tensor([100, 300]), 0.5)
+    assert class_weights(torch.tensor([100, 300]), 0.0).tolist() == [1, 1]
+    half = class_weights(torch.tensor([100, 300]), 0.5)
     assert float(half[0] / half[1]) == pytest.approx(3**0.5)
     assert float((half * torch.tensor([0.25, 0.75])).sum()) == pytest.approx(1)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from convnext.heads.encoder_decoder import EncoderDecoder
-from convnext.heads.upernet import FCNHead, UPerHead, init_segmentation_head
 from convnext.models.config import ModelConfig
 from convnext.models.features import build_maps
-from convnext.ops.pixels import IGNORED, pixel_loss
+from convnext.models.segmentation.encoder_decoder import EncoderDecoder
+from convnext.models.segmentation.upernet import FCNHead, UPerHead, init_segmentation_head
+from convnext.ops.losses import IGNORE_INDEX, pixel_cross_entropy
 
 
 def make(name: str = "convnext_atto") -> EncoderDecoder:
@@ -25,16 +25,18 @@ def make(name: str = "convnext_atto") -> EncoderDecoder:
 def test_the_loss_by_hand():
     """Two pixels of class 0 and 1 and two of none; the logits of each pixel are (1, 0): the mean is over all four."""
     logits = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    targets = torch.tensor([[[0, 1], [IGNORED, IGNORED]]])
+    targets = torch.tensor([[[0, 1], [IGNORE_INDEX, IGNORE_INDEX]]])
     right, wrong = math.log(1 + math.exp(-1)), math.log(1 + math.exp(1))
-    assert pixel_loss(logits, targets).item() == pytest.approx((right + wrong) / 4)
+    assert pixel_cross_entropy(logits, targets).item() == pytest.approx((right + wrong) / 4)
 
 
 def test_logits_are_resized_to_the_targets():
     logits = torch.randn(2, 3, 4, 5)
     targets = torch.randint(0, 3, (2, 8, 10))
     large = nn.functional.interpolate(logits, size=(8, 10), mode="bilinear", align_corners=False)
-    assert pixel_loss(logits, targets).item() == pytest.approx(nn.functional.cross_entropy(large, targets).item())
+    assert pixel_cross_entropy(logits, targets).item() == pytest.approx(
+        nn.functional.cross_entropy(large, targets).item()
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (33, 65), (32, 32)])

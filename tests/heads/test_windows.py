@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from convnext.heads import windows as windows_room
-from convnext.heads.windows import View, Windows, segment_views, spans, tiles
 from convnext.models.config import ModelConfig
-from convnext.networks.config import SegmenterConfig
-from convnext.networks.segmenter import build_segmenter
+from convnext.models.segmentation import sliding_window as windows_room
+from convnext.models.segmentation.build import build_segmenter
+from convnext.models.segmentation.config import SegmenterConfig
+from convnext.models.segmentation.sliding_window import SlidingWindow, View, segment_tta, spans, tiles
 
 K = 5
 
@@ -81,7 +81,7 @@ def test_tiles_cover_a_picture_once_and_are_small_enough(size: tuple[int, int], 
 def test_sliding_is_mmsegmentations(size: tuple[int, int]) -> None:
     model, image = network(), picture(*size)
     for batch in (1, 3):
-        found = segment_views(model, [View(image, False)], size, windows=Windows(64, 43, batch), prepare=prepare)
+        found = segment_tta(model, [View(image, False)], size, windows=SlidingWindow(64, 43, batch), prepare=prepare)
         assert torch.equal(found, slid(model, image, 64, 43).argmax(0).byte())
         assert found.dtype == torch.uint8
 
@@ -89,10 +89,10 @@ def test_sliding_is_mmsegmentations(size: tuple[int, int]) -> None:
 @torch.inference_mode()
 def test_the_whole_at_its_size_and_resized() -> None:
     model, image = network(), picture(64, 96)
-    whole = segment_views(model, [View(image, False)], (64, 96), windows=Windows(0, 1), prepare=prepare)
+    whole = segment_tta(model, [View(image, False)], (64, 96), windows=SlidingWindow(0, 1), prepare=prepare)
     logits = model(prepare(image[None]))
     assert torch.equal(whole, logits[0].argmax(0).byte())
-    larger = segment_views(model, [View(image, False)], (100, 151), windows=Windows(0, 1), prepare=prepare)
+    larger = segment_tta(model, [View(image, False)], (100, 151), windows=SlidingWindow(0, 1), prepare=prepare)
     resized = F.interpolate(logits, size=(100, 151), mode="bilinear", align_corners=False)
     assert torch.equal(larger, resized[0].argmax(0).byte())
 
@@ -101,7 +101,7 @@ def test_the_whole_at_its_size_and_resized() -> None:
 def test_views_are_judged_together() -> None:
     model, original = network(), (60, 80)
     views = [View(picture(*size), mirrored) for size in ((64, 96), (96, 128)) for mirrored in (False, True)]
-    found = segment_views(model, views, original, windows=Windows(64, 43), prepare=prepare)
+    found = segment_tta(model, views, original, windows=SlidingWindow(64, 43), prepare=prepare)
     mean = torch.zeros(K, *original)
     for image, mirrored in views:
         logits = slid(model, image.flip(2) if mirrored else image, 64, 43)[None]
@@ -127,10 +127,10 @@ def test_tiles_change_nothing(
         return found
 
     for some in (views[:1], views):
-        whole = segment_views(model, some, original, windows=Windows(64, 43), prepare=prepare)
+        whole = segment_tta(model, some, original, windows=SlidingWindow(64, 43), prepare=prepare)
         with monkeypatch.context() as patch:
             patch.setattr(windows_room, "tiles", small)
-            parts = segment_views(model, some, original, windows=Windows(64, 43), prepare=prepare)
+            parts = segment_tta(model, some, original, windows=SlidingWindow(64, 43), prepare=prepare)
         assert float((parts != whole).float().mean()) < 1e-3  # where logits are equal but for rounding, at most
     assert min(counts) > 3
 
@@ -163,11 +163,11 @@ def test_memory_stays_within_its_bound() -> None:
     image = picture(600, 700)
     views = [View(image, False), View(image, True)]
     with Watch():
-        found = segment_views(
+        found = segment_tta(
             Flat(),  # type: ignore[arg-type]
             views,
             (600, 700),
-            windows=Windows(64, 43),
+            windows=SlidingWindow(64, 43),
             prepare=prepare,
             megabytes=8,
         )

@@ -147,11 +147,11 @@ def test_an_area_range_ignores_objects_and_alarms_of_other_sizes(evaluator):
 
 def test_only_the_surest_hundred_of_a_class_and_image_count(evaluator):
     truth = truth_of((0, 2, [10, 10, 40, 40]))
-    alarms = [found(0.9, [150, 100, 40, 40]) for _ in range(99)]
+    warnings = [found(0.9, [150, 100, 40, 40]) for _ in range(99)]
     hit = found(0.5, [10, 10, 40, 40])
-    at_100 = coco_figures(truth, [hit, *alarms], kind="bbox", evaluator=evaluator)
+    at_100 = coco_figures(truth, [hit, *warnings], kind="bbox", evaluator=evaluator)
     close([at_100.AP, at_100.AR10, at_100.AR100], [0.01, 0, 1])
-    at_101 = coco_figures(truth, [hit, *alarms, alarms[0]], kind="bbox", evaluator=evaluator)
+    at_101 = coco_figures(truth, [hit, *warnings, warnings[0]], kind="bbox", evaluator=evaluator)
     close([at_101.AP, at_101.AR100], [0, 0])
 
 

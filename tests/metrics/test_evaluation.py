@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from convnext.metrics.accuracy import ClassificationCounts
-from convnext.metrics.evaluation import Mistake, Skipped, evaluation_dict
+from convnext.tasks.classification.figures import Mistake, Skipped, evaluation_dict
 
 
 def evaluation(logits, targets, classes=("cat", "dog", "owl"), **given):

@@ -10,7 +10,7 @@ import torch
 import convnext
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
-from convnext.models.create import NAMES, count_macs, create_model, from_config
+from convnext.models.create import MODEL_NAMES, count_macs, create_model, from_config
 from convnext.models.isotropic import IsotropicConvNeXt
 
 
@@ -51,7 +51,8 @@ def test_depths_and_dims():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if name.endswith(("_atto", "_tiny", "_mlp", "_small", "_ols", "_rms", "_hnf"))]
+    "name",
+    [name for name in MODEL_NAMES if name.endswith(("_atto", "_tiny", "_mlp", "_small", "_ols", "_rms", "_hnf"))],
 )
 def test_config_builds_every_family(name):
     """A configuration's zero classes mean features, whatever the name's own number."""
@@ -98,7 +99,7 @@ def test_every_setting_reaches_the_model():
 
 
 def test_public_names():
-    assert convnext.list_models() == list(NAMES)
+    assert convnext.list_models() == list(MODEL_NAMES)
     assert all(hasattr(convnext, name) for name in convnext.__all__)
     assert convnext.create_model is create_model
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

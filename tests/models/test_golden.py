@@ -46,7 +46,7 @@ GOLDEN = {
     ],
 }
 
-SIZES = {
+CONFIGS = {
     "v2": V2,
     "clip": CLIP,
     "isotropic": ISOTROPIC_SCALED,
@@ -64,7 +64,7 @@ def waves(shape: torch.Size | tuple[int, ...], phase: float) -> Tensor:
 
 @torch.no_grad()
 def outputs(kind: str, dtype: torch.dtype) -> Tensor:
-    size = SIZES.get(kind, V1)
+    size = CONFIGS.get(kind, V1)
     model = build(size, **({"output_stride": 8} if kind == "v1_dilated" else {})).double()
     for number, parameter in enumerate(model.parameters()):
         fan_in = parameter[0].numel() if parameter.ndim in (2, 4) and parameter.shape[0] > 1 else 1

@@ -9,11 +9,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convnext.models.convnext import SIZES
+from convnext.models.convnext import CONFIGS
 from convnext.models.create import create_model
-from convnext.models.isotropic import SIZES as ISOTROPIC_SIZES
+from convnext.models.isotropic import CONFIGS as ISOTROPIC_SIZES
 
-NAMES = (*SIZES, *ISOTROPIC_SIZES)
+MODEL_NAMES = (*CONFIGS, *ISOTROPIC_SIZES)
 
 
 def on_meta(name):
@@ -86,10 +86,10 @@ def official_isotropic(size):
     yield "head.bias", (1000,)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODEL_NAMES)
 def test_names_shapes_and_order(name):
     size = ISOTROPIC_SIZES.get(name)
-    expected = official_isotropic(size) if size else official(SIZES[name])
+    expected = official_isotropic(size) if size else official(CONFIGS[name])
     model = on_meta(name)
     assert [(n, tuple(value.shape)) for n, value in model.state_dict().items()] == list(expected)
     assert [n for n, _ in model.named_parameters()] == list(model.state_dict())  # no buffers: all of it is trained
@@ -142,7 +142,7 @@ def test_six_groups(name):
 def test_single_blocks(name):
     """V2's "single" rule: sum(depths[:i]) + 1 for a downsampling layer, + j + 1 for a block, all + 1 for the rest."""
     model = on_meta(name)
-    depths = SIZES[name].depths
+    depths = CONFIGS[name].depths
     table = {f"downsample_layers.{i}": sum(depths[:i]) + 1 for i in range(4)}
     table |= {f"stages.{i}.{j}": sum(depths[:i]) + j + 1 for i in range(4) for j in range(depths[i])}
     table |= {"norm": sum(depths) + 1, "head": sum(depths) + 1}

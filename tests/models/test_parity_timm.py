@@ -12,19 +12,19 @@ from peers import TIMM, agree, lend, timm_rules
 from timm.models.convnext import ConvNeXt as TimmConvNeXt
 from torch.utils.flop_counter import FlopCounterMode
 
-from convnext.models.convnext import SIZES, ConvNeXt
+from convnext.models.convnext import CONFIGS, ConvNeXt
 from convnext.models.create import count_macs, count_parameters, create_model
 from convnext.models.features import FeatureMaps
 
-SHARED = [name for name in SIZES if not name.startswith("dinov3")]  # timm has DINOv3's under convnext_*
-OTHERS = [name for name in SIZES if name.endswith(("_rms", "_ols", "_hnf"))]  # timm's own stems, norms and head
+SHARED = [name for name in CONFIGS if not name.startswith("dinov3")]  # timm has DINOv3's under convnext_*
+OTHERS = [name for name in CONFIGS if name.endswith(("_rms", "_ols", "_hnf"))]  # timm's own stems, norms and head
 
 
 def pair(name, **options):
     """Our small model under a published name, and timm's builder of that name with the same weights."""
     ours = randomise(create_model(name, depths=DEPTHS, dims=DIMS, num_classes=7)).eval()
     theirs = timm.create_model(name, depths=DEPTHS, dims=DIMS, num_classes=7, **options)
-    lend(ours.state_dict(), theirs, timm_rules(SIZES[name]))
+    lend(ours.state_dict(), theirs, timm_rules(CONFIGS[name]))
     return ours, theirs
 
 
@@ -44,7 +44,7 @@ def test_whole_size(name):
     with torch.device("meta"):
         ours, theirs = create_model(name), timm.create_model(name).eval()
     assert count_parameters(ours) == count_parameters(theirs)
-    lend(ours.state_dict(), theirs, timm_rules(SIZES[name]))
+    lend(ours.state_dict(), theirs, timm_rules(CONFIGS[name]))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         theirs(torch.empty(1, 3, 224, 224, device="meta"))
     assert count_macs(ours, 224) == counter.get_total_flops() // 2
@@ -105,7 +105,7 @@ def test_feature_maps(name, output_stride):
     model = randomise(create_model(name, depths=DEPTHS, dims=DIMS, output_stride=output_stride, num_classes=0))
     assert isinstance(model, ConvNeXt)
     whole = timm.create_model(name, depths=DEPTHS, dims=DIMS, output_stride=output_stride, num_classes=0)
-    lend(model.state_dict(), whole, timm_rules(SIZES[name]))
+    lend(model.state_dict(), whole, timm_rules(CONFIGS[name]))
     theirs = timm.create_model(
         name, depths=DEPTHS, dims=DIMS, output_stride=output_stride, features_only=True, out_indices=(0, 1, 2, 3)
     )

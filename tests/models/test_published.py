@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from convnext.models import roadmap
-from convnext.models.create import NAMES as ALL
+from convnext.models.create import MODEL_NAMES as ALL
 from convnext.models.create import count_macs, count_parameters, create_model
 
 PUBLISHED: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("published.json").read_text())["models"]
-NAMES = [name for name in ALL if name not in roadmap.NAMES]  # the roadmap's have a table of their own
+MODEL_NAMES = [name for name in ALL if name not in roadmap.MODEL_NAMES]  # the roadmap's have a table of their own
 SHARED = Path(os.environ.get("CONVNEXT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 FACTS = SHARED.parent / "facts" / "models.yaml"
 
@@ -26,11 +26,11 @@ def on_meta(name: str, **options):
 
 
 def test_golden_file_has_every_model():
-    assert list(PUBLISHED) == list(NAMES)
+    assert list(PUBLISHED) == list(MODEL_NAMES)
     assert all("224" in entry["macs"] for entry in PUBLISHED.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MODEL_NAMES)
 def test_exact_figures(name):
     golden, model = PUBLISHED[name], on_meta(name)
     assert count_parameters(model) == golden["params"]

@@ -19,10 +19,10 @@ from kinds import block_outputs, difference, image, randomise
 from convnext.core.errors import UserError
 from convnext.models.convnext import Block, ConvNeXt, Size
 from convnext.models.create import count_macs, count_parameters, create_model, roadmap_step
-from convnext.models.resnet import SIZES, Design, ResidualBlock, ResNet
-from convnext.models.roadmap import ARRIVAL, NAMES, REGIMES, STEPS, name_of, split
-from convnext.study.roadmap import PUBLISHED, SHIFTED, rows
-from convnext.weights.load import load_model, model_of
+from convnext.models.resnet import CONFIGS, Design, ResidualBlock, ResNet
+from convnext.models.roadmap import ARRIVAL, MODEL_NAMES, REGIMES, STEPS, name_of, split
+from convnext.roadmap.costs import PUBLISHED, SHIFTED, rows
+from convnext.tasks.classification.weights import load_model, model_of
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("roadmap.json").read_text())
 SHARED = Path(os.environ.get("CONVNEXT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -41,8 +41,8 @@ def on_meta(name: str, **options):
 def test_steps_are_the_papers_in_its_order():
     assert [step.name for step in STEPS] == list(GOLDEN["resnet50"]) == list(GOLDEN["resnet200"])
     assert [step.name for step in STEPS if not step.adopted] == ["k9", "k11"]
-    assert list(NAMES) == [f"roadmap_{regime}_{step.name}" for regime in REGIMES for step in STEPS]
-    assert all(name_of(*split(name)) == name for name in NAMES)
+    assert list(MODEL_NAMES) == [f"roadmap_{regime}_{step.name}" for regime in REGIMES for step in STEPS]
+    assert all(name_of(*split(name)) == name for name in MODEL_NAMES)
 
 
 @pytest.mark.parametrize(("regime", "step"), CELLS)
@@ -127,7 +127,7 @@ def test_each_step_changes_one_thing(regime):
     assert (arrival.depths, arrival.dims, arrival.kernel_size) == (before.depths, before.dims, before.kernel_size)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "small" in name])
+@pytest.mark.parametrize("name", [name for name in MODEL_NAMES if "small" in name])
 def test_every_step_trains_at_small_size(name):
     torch.manual_seed(0)
     model = create_model(name, num_classes=5, stem_stride=2).train()
@@ -185,7 +185,7 @@ def torchvision_resnet(name: str, depths: tuple[int, ...], classes: int = 1000) 
 def save_resnet(folder: Path, name: str = "resnet50", classes: int = 1000) -> tuple[torch.nn.Module, Path]:
     """torchvision's model with every tensor at random, running statistics too, and its file."""
     torch.manual_seed(0)
-    theirs = torchvision_resnet(name, SIZES[name].depths, classes).eval()
+    theirs = torchvision_resnet(name, CONFIGS[name].depths, classes).eval()
     randomise(theirs)  # type: ignore[arg-type]
     file = folder / f"{name}.pth"
     torch.save(theirs.state_dict(), file)
@@ -196,8 +196,8 @@ def save_resnet(folder: Path, name: str = "resnet50", classes: int = 1000) -> tu
 def test_first_step_is_torchvisions_resnet50(tmp_path):
     """Its file loads, every tensor is used, and logits and maps are equal."""
     theirs, file = save_resnet(tmp_path)
-    ours, card = load_model(file)
-    assert card.model.name == "resnet50"
+    ours, metadata = load_model(file)
+    assert metadata.model.name == "resnet50"
     first = create_model(name_of("resnet50", "baseline")).eval()
     first.load_state_dict(ours.state_dict())
     x = image(2, height=96, width=128)
@@ -213,13 +213,13 @@ def test_first_step_is_torchvisions_resnet50(tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", [name for name in SIZES if name != "resnet50"])
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "resnet50"])
 def test_other_resnets_are_torchvisions(tmp_path, name):
     theirs, file = save_resnet(tmp_path, name, classes=7)
-    ours, card = load_model(file)
-    assert (card.model.name, card.model.num_classes) == (name, 7)
+    ours, metadata = load_model(file)
+    assert (metadata.model.name, metadata.model.num_classes) == (name, 7)
     assert difference(ours(image(1)), theirs(image(1))) < 1e-5
-    assert model_of(file) == card.model
+    assert model_of(file) == metadata.model
 
 
 def test_gradients_are_torchvisions(tmp_path):

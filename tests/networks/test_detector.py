@@ -13,12 +13,20 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
-from convnext.heads.config import CASCADE_ROI, CASCADE_RPN, RoIConfig, RPNConfig
-from convnext.heads.rcnn import RCNN
-from convnext.models.config import ModelConfig
+from convnext.models.config import ModelConfig, dense_backbone
 from convnext.models.create import count_parameters
-from convnext.networks.config import DetectorConfig, cascade_mask_rcnn, dense_backbone, detector_config, mask_rcnn
-from convnext.networks.detector import build_detector, count_detector_macs
+from convnext.models.detection.build import build_detector, count_detector_macs
+from convnext.models.detection.config import (
+    CASCADE_ROI,
+    CASCADE_RPN,
+    DetectorConfig,
+    RoIConfig,
+    RPNConfig,
+    cascade_mask_rcnn,
+    detector_config,
+    mask_rcnn,
+)
+from convnext.models.detection.rcnn import RCNN
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
-from convnext.networks.config import SegmenterConfig, dense_backbone
-from convnext.networks.segmenter import build_segmenter, count_segmenter_macs
+from convnext.models.config import dense_backbone
+from convnext.models.segmentation.build import build_segmenter, count_segmenter_macs
+from convnext.models.segmentation.config import SegmenterConfig
 
 # Paper, Table 4: multiply-accumulates in G at that size; parameters in M as the released models have them
 PUBLISHED = [

@@ -16,9 +16,9 @@ from torch._dynamo.backends.common import aot_autograd
 
 from convnext.models.create import create_model
 from convnext.models.fuse import fuse
-from convnext.ops import products
+from convnext.ops import low_precision as products
 from convnext.ops.depthwise import DepthwiseConv2d
-from convnext.ops.products import Conv2d, Linear, goes_through_float32
+from convnext.ops.low_precision import Conv2d, Linear, goes_through_float32
 
 HALF = torch.bfloat16
 PRODUCTS = ("convolution", "addmm", "aten.mm", "bmm")  # in the names of the operators that multiply

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from convnext.ops.resized import conv_of_resized, conv_of_resized_reference
+from convnext.ops.resize_conv import conv_of_resized, conv_of_resized_reference
 
-SIZES = [
+CONFIGS = [
     ((4, 6), (8, 12)),
     ((3, 5), (12, 20)),
     ((2, 2), (16, 16)),
@@ -17,7 +17,7 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "size"), SIZES)
+@pytest.mark.parametrize(("given", "size"), CONFIGS)
 def test_it_is_the_reference(given: tuple[int, int], size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(2, 5, *given, requires_grad=True), torch.randn(4, 5, 3, 3, requires_grad=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from convnext.core.errors import UserError
-from convnext.networks.config import SegmenterConfig
-from convnext.recipes.ade20k import PUBLISHED, fine_tuned, head_for
+from convnext.models.segmentation.config import SegmenterConfig
 from convnext.recipes.limits import check_limits
 from convnext.recipes.recipe import SegmentationRecipe
 from convnext.recipes.table import RECIPES, find_recipe
+from convnext.tasks.segmentation.recipes import PUBLISHED, fine_tuned, head_for
 from convnext.train.loop import make_plan
 from convnext.train.optim import learning_rate
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from convnext.heads.config import RoIConfig, RPNConfig
 from convnext.models.config import ModelConfig
-from convnext.networks.config import mask_rcnn
-from convnext.recipes.coco import PUBLISHED, fine_tuned, small_mask_rcnn
+from convnext.models.detection.config import RoIConfig, RPNConfig, mask_rcnn
 from convnext.recipes.limits import check_limits
 from convnext.recipes.recipe import DetectionRecipe
 from convnext.recipes.table import RECIPES, find_recipe
+from convnext.tasks.detection.recipes import PUBLISHED, fine_tuned, small_mask_rcnn
 from convnext.train.loop import make_plan
 
 TRAIN2017 = 117_266  # pictures with objects that can be used

@@ -10,21 +10,21 @@ import pytest
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
 from convnext.recipes.limits import LIMITS, PAIRS, check_limits, lies_in, numbers, setting
-from convnext.recipes.recipe import DetectionRecipe, Recipe
+from convnext.recipes.recipe import ClassificationRecipe, DetectionRecipe
 from convnext.recipes.table import RECIPES, find_recipe
 
 
-def changed(name: str, value: Any) -> Recipe:
+def changed(name: str, value: Any) -> ClassificationRecipe:
     values = to_dict(find_recipe("demo"))
     part, field = name.split(".")
     values[part][field] = value
-    return from_dict(Recipe, values)
+    return from_dict(ClassificationRecipe, values)
 
 
 def test_every_number_has_limits() -> None:
     unset = {"model.layer_scale_init_value", "model.kernel_size"}  # None
     optional = {*unset, "model.stem_stride", "model.output_stride"}  # named strides
-    assert set(numbers(find_recipe("demo"))) - optional == set(LIMITS[Recipe]) - optional
+    assert set(numbers(find_recipe("demo"))) - optional == set(LIMITS[ClassificationRecipe]) - optional
 
 
 def test_every_number_of_a_detector_has_limits() -> None:
@@ -86,7 +86,7 @@ def test_the_standard_deviation_of_colours_is_positive() -> None:
 
 def test_names_stand_for_settings() -> None:
     recipe = find_recipe("demo")
-    for kind, example in ((Recipe, recipe), (DetectionRecipe, find_recipe("small/mask_rcnn"))):
+    for kind, example in ((ClassificationRecipe, recipe), (DetectionRecipe, find_recipe("small/mask_rcnn"))):
         for name in {**LIMITS[kind], **PAIRS[kind]}:
             setting(example, name)
     assert setting(dataclasses.replace(recipe), "optim.lr") == recipe.optim.lr

@@ -11,12 +11,12 @@ import pytest
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
 from convnext.models.config import ModelConfig
-from convnext.models.create import NAMES
-from convnext.parts.detection import alarms
-from convnext.parts.segmentation import alarms as segmentation_alarms
-from convnext.recipes.choose import Facts, choose, warnings
-from convnext.recipes.recipe import DetectionRecipe, Recipe, SegmentationRecipe, read_recipe, save_recipe
+from convnext.models.create import MODEL_NAMES
+from convnext.recipes.recipe import ClassificationRecipe, DetectionRecipe, SegmentationRecipe, read_recipe, save_recipe
 from convnext.recipes.table import RECIPES, describe, find_recipe
+from convnext.tasks.classification.choose import Facts, choose, warnings
+from convnext.tasks.detection.setup import warnings
+from convnext.tasks.segmentation.setup import warnings as segmentation_alarms
 from convnext.train.config import EmaConfig, LoopConfig, ScheduleConfig
 from convnext.train.loop import make_plan
 
@@ -28,8 +28,8 @@ class TestEveryRecipe:
     def test_it_is_called_by_its_name_and_has_a_known_model(self, name: str) -> None:
         recipe = find_recipe(name)
         assert recipe.name == name
-        backbone = recipe.model if isinstance(recipe, Recipe) else recipe.model.backbone
-        assert backbone.name in NAMES
+        backbone = recipe.model if isinstance(recipe, ClassificationRecipe) else recipe.model.backbone
+        assert backbone.name in MODEL_NAMES
 
     def test_it_can_be_written_down_and_read_again(self, name: str, tmp_path: Path) -> None:
         recipe = find_recipe(name)
@@ -47,7 +47,7 @@ class TestEveryRecipe:
         plan = make_plan(num_images=images, loop=recipe.loop, schedule=recipe.schedule, world_size=1)
         recipe = dataclasses.replace(recipe, init="given")
         if isinstance(recipe, DetectionRecipe):
-            assert alarms(recipe, images, plan) == []
+            assert warnings(recipe, images, plan) == []
             return
         if isinstance(recipe, SegmentationRecipe):
             assert segmentation_alarms(recipe, images, plan) == []
@@ -143,9 +143,9 @@ def test_a_chosen_recipe_never_warns_of_its_own_schedule(images: int, accelerato
     )
     assert [text for text in found if "from scratch" not in text] == []
     assert plan.total_steps >= min(60, images)  # enough steps to learn anything
-    assert recipe.model.name in NAMES
+    assert recipe.model.name in MODEL_NAMES
     assert any(str(images) in reason for reason in reasons)
-    assert from_dict(Recipe, to_dict(recipe)) == recipe
+    assert from_dict(ClassificationRecipe, to_dict(recipe)) == recipe
 
 
 def test_more_images_mean_fewer_epochs_and_larger_batches() -> None:
@@ -166,13 +166,13 @@ def test_weights_to_start_from_decide_model_and_rule() -> None:
     assert (recipe.mix.mixup, recipe.mix.cutmix) == (0, 0)
 
 
-def warn(recipe: Recipe, *, images: int, total: int, warmup: int = 0, side: int = 300) -> str:
+def warn(recipe: ClassificationRecipe, *, images: int, total: int, warmup: int = 0, side: int = 300) -> str:
     found = warnings(recipe, images=images, classes=10, side=side, warmup_steps=warmup, total_steps=total)
     return "\n".join(found)
 
 
 def test_it_warns_of_an_average_longer_than_the_run() -> None:
-    recipe = Recipe(name="r", init="given", ema=EmaConfig(decay=0.9999))
+    recipe = ClassificationRecipe(name="r", init="given", ema=EmaConfig(decay=0.9999))
     text = warn(recipe, images=1_000_000, total=9_999)
     assert "10000 steps, but the run has 9999" in text
     suggested = float(text.split("--ema.decay ")[1].split()[0])
@@ -181,13 +181,13 @@ def test_it_warns_of_an_average_longer_than_the_run() -> None:
 
 
 def test_it_warns_of_a_warmup_over_a_fifth() -> None:
-    recipe = Recipe(name="r", init="given", schedule=ScheduleConfig(epochs=50, warmup_epochs=20))
+    recipe = ClassificationRecipe(name="r", init="given", schedule=ScheduleConfig(epochs=50, warmup_epochs=20))
     assert "--schedule.warmup-epochs 2.5" in warn(recipe, images=1_000_000, total=100, warmup=21)
     assert warn(recipe, images=1_000_000, total=100, warmup=20) == ""
 
 
 def test_it_warns_of_too_few_images_to_start_from_scratch() -> None:
-    scratch = Recipe(name="r", loop=LoopConfig(global_batch=32))
+    scratch = ClassificationRecipe(name="r", loop=LoopConfig(global_batch=32))
     assert "Training from scratch with 300 images a class" in warn(scratch, images=3_000, total=10_000)
     assert warn(scratch, images=10_000, total=10_000) == ""
     assert warn(dataclasses.replace(scratch, init="given"), images=3_000, total=10_000) == ""

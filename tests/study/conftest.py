@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from convnext.metrics.accuracy import ClassificationCounts
-from convnext.metrics.evaluation import Mistake, Skipped, evaluation_dict
+from convnext.tasks.classification.figures import Mistake, Skipped, evaluation_dict
 
 
 def write_log(folder, *, steps=300, ema=True):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnext.study.charts import Curve, line_chart, reliability_chart, smoothed, thinned, ticks
+from convnext.report.charts import Curve, line_chart, reliability_chart, smoothed, thinned, ticks
 
 
 def test_ticks_by_hand():

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from convnext.ops.pixels import IGNORED
-from convnext.study.class_pictures import index_map, overlaid
-from convnext.study.segmentation import confused
+from convnext.ops.losses import IGNORE_INDEX
+from convnext.tasks.segmentation.draw import index_map, overlaid
+from convnext.tasks.segmentation.evaluate import confused
 
 CLASSES, COLOURS = ("sky", "road", "car"), ((0, 0, 255), (0, 255, 0), (255, 0, 0))
 
@@ -17,7 +17,7 @@ CLASSES, COLOURS = ("sky", "road", "car"), ((0, 0, 255), (0, 255, 0), (255, 0, 0
 def halves(height: int = 40, width: int = 640) -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.zeros(height, width, dtype=torch.uint8)
     labels[:, width // 2 :] = 1
-    labels[0] = IGNORED
+    labels[0] = IGNORE_INDEX
     return torch.full((3, height, width), 100, dtype=torch.uint8), labels
 
 
@@ -59,7 +59,7 @@ def test_what_has_no_name_or_another_size_is_an_error() -> None:
 
 
 def test_label_maps_have_the_datas_values_and_colours(tmp_path) -> None:
-    labels = torch.tensor([[0, 1], [2, IGNORED]], dtype=torch.uint8)
+    labels = torch.tensor([[0, 1], [2, IGNORE_INDEX]], dtype=torch.uint8)
     index_map(labels, (4, 7, 9), COLOURS).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as map_:
         assert map_.mode == "P"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from convnext.study.pictures import annotated, thumbnail
+from convnext.report.drawing import thumbnail
+from convnext.tasks.classification.draw import annotated
 
 LINES = [("golden retriever", 0.9), ("Labrador", 0.06), ("cat", 0.04)]
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from convnext.core.errors import UserError
-from convnext.study.report import write_report
+from convnext.report.page import write_report
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 VOID = {"meta", "img", "br", "link", "input"}
@@ -270,5 +270,5 @@ def test_a_long_run_gives_a_small_page(make_run):
 
 
 def test_a_report_needs_no_torch():
-    check = "import convnext.study.report, sys; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    check = "import convnext.report.page, sys; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

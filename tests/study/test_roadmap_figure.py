@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from convnext.models.roadmap import STEPS
-from convnext.study.roadmap import PUBLISHED, rows
-from convnext.study.roadmap_figure import Series, draw, of_paper, of_sweep
-from convnext.study.sweep import Plan, Result
+from convnext.roadmap.costs import PUBLISHED, rows
+from convnext.roadmap.figure import Series, draw, of_paper, of_sweep
+from convnext.roadmap.sweep import Plan, Result
 
 
 @pytest.mark.parametrize("regime", PUBLISHED)

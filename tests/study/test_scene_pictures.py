@@ -7,9 +7,9 @@ from PIL import Image
 from torch.nn import MaxPool2d
 
 from convnext.ops.instances import Detections, Instances
-from convnext.study.labels import placed
-from convnext.study.panels import beside
-from convnext.study.scene_pictures import COLOURS, drawn
+from convnext.report.panels import beside
+from convnext.tasks.detection.draw import COLOURS, drawn
+from convnext.tasks.detection.label_places import placed
 
 NEAR = 8  # pixels around a box that its outline and the white around it may take
 

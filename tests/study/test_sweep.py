@@ -10,8 +10,8 @@ import pytest
 
 from convnext.core.errors import UserError
 from convnext.models.roadmap import STEPS
-from convnext.study import sweep
-from convnext.study.sweep import Facts, Plan, Result, by_step, epochs_within, read_plan, results, run_sweep, start
+from convnext.roadmap import sweep
+from convnext.roadmap.sweep import Facts, Plan, Result, by_step, epochs_within, read_plan, results, run_sweep, start
 
 SMALL = Plan("small", "digits", 0.3, seeds=1, steps=("baseline", "sep_ds"))
 FACTS = Facts(train=1000, val=100, classes=10)
@@ -89,11 +89,11 @@ def test_a_run_that_fails_and_one_that_goes_on(tmp_path):
 
 
 def _split():
-    from convnext.data.opened import open_data
+    from convnext.data.classification.open import open_classification
 
     recipe = SMALL.recipe("sep_ds", 0)
     options = {"val_fraction": recipe.loader.val_fraction, "seed": 0, "max_pixels": recipe.loader.max_pixels}
-    return open_data("digits", **options).split
+    return open_classification("digits", **options).split
 
 
 def test_a_folder_keeps_its_plan(tmp_path):

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from convnext.core.errors import UserError
-from convnext.data.config import AugmentConfig, InputConfig, LoaderConfig, MixConfig
+from convnext.data.classification.config import AugmentConfig
+from convnext.data.config import InputConfig, LoaderConfig, MixConfig
 from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages
 from convnext.models.create import create_model
-from convnext.tasks.classify import Classify, evaluate, soft_cross_entropy
+from convnext.tasks.classification.evaluation import evaluate
+from convnext.tasks.classification.task import ClassificationTask, soft_cross_entropy
 
 
 class Shades:
@@ -52,9 +54,9 @@ class Fixed(nn.Module):
 PLAIN = InputConfig(size=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def make_task(source: Shades | None = None, seed: int = 0) -> Classify:
+def make_task(source: Shades | None = None, seed: int = 0) -> ClassificationTask:
     source = source or Shades()
-    return Classify(
+    return ClassificationTask(
         train=source,
         val=source,
         input=PLAIN,
@@ -122,7 +124,7 @@ class TaskContract:
 
 
 class TestClassify(TaskContract):
-    def task(self, seed: int = 0) -> Classify:
+    def task(self, seed: int = 0) -> ClassificationTask:
         return make_task(seed=seed)
 
     def model(self) -> nn.Module:

@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError
-from convnext.data.coco import CocoSource
-from convnext.data.config import LoaderConfig, SceneAugmentConfig
-from convnext.data.dense import SceneBatch, scene_batch
+from convnext.data.config import LoaderConfig
+from convnext.data.detection.coco import CocoDataset
+from convnext.data.detection.config import DetectionAugmentConfig
+from convnext.data.detection.open import open_coco
+from convnext.data.detection.transforms import DetectionBatch, image_batch
 from convnext.data.loader import BadImages
-from convnext.data.scenes import open_scenes
-from convnext.heads.config import ONCE, Views
-from convnext.heads.rcnn import RCNN
 from convnext.metrics.coco_ap import Kind, coco_figures, results_of
-from convnext.networks.detector import build_detector
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.rcnn import RCNN
+from convnext.models.tta import NO_TTA, TTA
 from convnext.ops.instances import Detections
-from convnext.tasks.detect import Detect, Evaluation, detect, evaluate, flat
+from convnext.tasks.detection.evaluation import Evaluation, detect, evaluate, flat
+from convnext.tasks.detection.task import DetectionTask
 from painted import INPUT, LIMIT, NAMES, SMALL, Knowing, paint, painted, validation
 
 CPU = torch.device("cpu")
-AUGMENT = SceneAugmentConfig(
+AUGMENT = DetectionAugmentConfig(
     shorts=(48, 64), long=96, crop_shorts=(48, 64), crop_sides=(32, 64), drop_empty=False, min_side=1
 )
 
@@ -36,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(data: Path) -> CocoSource:
+def source(data: Path) -> CocoDataset:
     return validation(data)
 
 
@@ -56,9 +58,9 @@ def detector(*, masks: bool = True) -> RCNN:
     return found
 
 
-def make_task(data: Path, *, seed: int = 0) -> Detect:
-    opened = open_scenes(data, val_fraction=0.1, seed=0, max_pixels=LIMIT, skip_bad=False)
-    return Detect(
+def make_task(data: Path, *, seed: int = 0) -> DetectionTask:
+    opened = open_coco(data, val_fraction=0.1, seed=0, max_pixels=LIMIT, skip_bad=False)
+    return DetectionTask(
         train=opened.train,
         val=opened.val,
         input=INPUT,
@@ -71,12 +73,12 @@ def make_task(data: Path, *, seed: int = 0) -> Detect:
     )
 
 
-def take(task: Detect, count: int, *, start: int = 0) -> list[SceneBatch]:
+def take(task: DetectionTask, count: int, *, start: int = 0) -> list[DetectionBatch]:
     batches = task.batches(start_step=start, global_batch=4, micro_batch=2)
     return [next(batches) for _ in range(count)]
 
 
-def same(one: SceneBatch, two: SceneBatch) -> bool:
+def same(one: DetectionBatch, two: DetectionBatch) -> bool:
     objects = zip(one.instances, two.instances, strict=True)
     return (
         one.images.shape == two.images.shape
@@ -88,7 +90,7 @@ def same(one: SceneBatch, two: SceneBatch) -> bool:
     )
 
 
-def run_evaluation(model: Any, source: CocoSource, bad: BadImages | None = None, **settings: Any) -> Evaluation:
+def run_evaluation(model: Any, source: CocoDataset, bad: BadImages | None = None, **settings: Any) -> Evaluation:
     settings = {"batch_size": 2, **settings}
     return evaluate(
         model,
@@ -101,9 +103,9 @@ def run_evaluation(model: Any, source: CocoSource, bad: BadImages | None = None,
     )
 
 
-def look(model: RCNN, pictures: list[Tensor], views: Views = ONCE) -> list[Detections]:
+def look(model: RCNN, pictures: list[Tensor], views: TTA = NO_TTA) -> list[Detections]:
     with torch.inference_mode():
-        batch = scene_batch(pictures, INPUT if views.single else None)
+        batch = image_batch(pictures, INPUT if views.single else None)
         return detect(model, batch, input=INPUT, device=CPU, views=views)
 
 
@@ -190,7 +192,7 @@ def test_a_task_evaluates_by_its_goal_and_touches_nothing(data: Path) -> None:
 # Evaluation
 
 
-def test_figures_are_those_of_cocos_own_code(source: CocoSource) -> None:
+def test_figures_are_those_of_cocos_own_code(source: CocoDataset) -> None:
     knowing = Knowing(source, wrong=(9,))
     found = run_evaluation(knowing, source)
     by_hand = [
@@ -211,7 +213,7 @@ def test_figures_are_those_of_cocos_own_code(source: CocoSource) -> None:
     assert perfect.images_per_second > 0
 
 
-def test_without_masks_there_are_boxes_figures_alone(source: CocoSource, tmp_path: Path) -> None:
+def test_without_masks_there_are_boxes_figures_alone(source: CocoDataset, tmp_path: Path) -> None:
     found = run_evaluation(Knowing(source, masks=False), source)
     assert found.mask is None
     assert set(flat(found)) == {"box_AP", "box_AP50", "box_AP75"}
@@ -239,7 +241,7 @@ def test_unreadable_pictures_are_left_out_named_and_their_objects_missed(tmp_pat
         run_evaluation(knowing, source)
 
 
-def test_how_pictures_are_batched_does_not_matter(model: RCNN, source: CocoSource) -> None:
+def test_how_pictures_are_batched_does_not_matter(model: RCNN, source: CocoDataset) -> None:
     pictures = [source.read(i) for i in range(4)]
     one_by_one = [look(model, [picture])[0] for picture in pictures]
     assert len({tuple(found.scores.tolist()) for found in one_by_one}) == 4
@@ -248,7 +250,7 @@ def test_how_pictures_are_batched_does_not_matter(model: RCNN, source: CocoSourc
             assert_alike(found, one_by_one[place])
 
 
-def test_bfloat16_finds_about_the_same(model: RCNN, source: CocoSource) -> None:
+def test_bfloat16_finds_about_the_same(model: RCNN, source: CocoDataset) -> None:
     exact, rough = (run_evaluation(model, source, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
     for entry in rough.results:
         assert 0 <= entry["score"] <= 1
@@ -267,9 +269,9 @@ def test_bfloat16_finds_about_the_same(model: RCNN, source: CocoSource) -> None:
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_a_single_view_judged_as_one_of_several_is_the_plain_answer(source: CocoSource, masks: bool) -> None:
+def test_a_single_view_judged_as_one_of_several_is_the_plain_answer(source: CocoDataset, masks: bool) -> None:
     model, picture = detector(masks=masks).eval(), source.read(1)
-    plain, viewed = look(model, [picture])[0], look(model, [picture], Views((1.0, 1.0)))[0]
+    plain, viewed = look(model, [picture])[0], look(model, [picture], TTA((1.0, 1.0)))[0]
     assert len(plain.boxes) > 10
     if masks:
         assert_alike(viewed, plain)
@@ -278,8 +280,8 @@ def test_a_single_view_judged_as_one_of_several_is_the_plain_answer(source: Coco
         torch.testing.assert_close(viewed.boxes, plain.boxes, rtol=0, atol=1e-4)
 
 
-def test_a_mirrored_picture_gives_mirrored_objects(model: RCNN, source: CocoSource) -> None:
-    picture, views = source.read(3), Views((1.0, 0.5), flip=True)
+def test_a_mirrored_picture_gives_mirrored_objects(model: RCNN, source: CocoDataset) -> None:
+    picture, views = source.read(3), TTA((1.0, 0.5), flip=True)
     plain, mirrored = look(model, [picture], views)[0], look(model, [picture.flip(2)], views)[0]
     assert plain.masks is not None
     x0, y0, x1, y1 = plain.boxes.unbind(1)
@@ -289,8 +291,8 @@ def test_a_mirrored_picture_gives_mirrored_objects(model: RCNN, source: CocoSour
     assert not torch.equal(once.labels[:20], look(model, [picture])[0].labels[:20])  # alone, it is no mirror
 
 
-def test_several_views_in_an_evaluation(source: CocoSource, model: RCNN) -> None:
-    once, often = run_evaluation(model, source), run_evaluation(model, source, views=Views((0.5, 1.0), flip=True))
+def test_several_views_in_an_evaluation(source: CocoDataset, model: RCNN) -> None:
+    once, often = run_evaluation(model, source), run_evaluation(model, source, views=TTA((0.5, 1.0), flip=True))
     assert {entry["image_id"] for entry in often.results} == {18, 19, 20, 21}
     assert [e["score"] for e in often.results] != [e["score"] for e in once.results]
     assert often.mask is not None

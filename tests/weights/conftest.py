@@ -11,19 +11,19 @@ from torch import Tensor
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import Model, from_config
-from convnext.weights.files import Card, save_model
+from convnext.weights.files import ClassificationMetadata, save_model
 
 
 @pytest.fixture
-def card() -> Card:
+def metadata() -> ClassificationMetadata:
     model = ModelConfig(name="convnextv2_atto", num_classes=3, depths=(1, 1, 1, 1), dims=(4, 4, 8, 8))
-    return Card(model, InputConfig(size=32), classes=("cat", "Größe", "犬"), note='{"top1": 0.5}')
+    return ClassificationMetadata(model, InputConfig(size=32), classes=("cat", "Größe", "犬"), note='{"top1": 0.5}')
 
 
 @pytest.fixture
-def model(card: Card) -> Model:
+def model(metadata: ClassificationMetadata) -> Model:
     torch.manual_seed(0)
-    model = from_config(card.model).eval()
+    model = from_config(metadata.model).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_()
@@ -36,7 +36,7 @@ def state(model: Model) -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def saved(tmp_path: Path, state: dict[str, Tensor], card: Card) -> Path:
+def saved(tmp_path: Path, state: dict[str, Tensor], metadata: ClassificationMetadata) -> Path:
     path = tmp_path / "model.safetensors"
-    save_model(path, state, card)
+    save_model(path, state, metadata)
     return path

@@ -13,7 +13,7 @@ import torch
 
 import convnext
 from convnext.core.errors import UserError
-from convnext.models.create import NAMES, create_model
+from convnext.models.create import MODEL_NAMES, create_model
 from convnext.weights.catalog import LICENCES, at_location, catalog, find, list_weights
 from convnext.weights.hub import parse_hub_id
 from convnext.weights.imagenet import COUNTS
@@ -24,7 +24,7 @@ FACTS = Path(os.environ.get("CONVNEXT_TEST_FACTS", Path(__file__).parents[2].par
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_every_row_is_whole(row) -> None:
-    assert row.model in NAMES
+    assert row.model in MODEL_NAMES
     assert row.licence in LICENCES
     assert row.source
     assert row.trained_on

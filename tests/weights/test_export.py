@@ -17,9 +17,9 @@ from convnext.core.errors import UserError
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.weights.export import save_as
-from convnext.weights.files import Card
-from convnext.weights.load import load_model
+from convnext.tasks.classification.export import save_as
+from convnext.tasks.classification.weights import load_model
+from convnext.weights.files import ClassificationMetadata
 
 DEPTHS, DIMS = (1, 2, 1, 1), (8, 12, 16, 20)
 IMAGE = InputConfig(96, "crop", 0.9, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -38,8 +38,8 @@ def random_model(config: ModelConfig) -> nn.Module:
     return model
 
 
-def card(config: ModelConfig) -> Card:
-    return Card(config, IMAGE, ("cat", "Größe", "犬")[: config.num_classes])
+def metadata(config: ModelConfig) -> ClassificationMetadata:
+    return ClassificationMetadata(config, IMAGE, ("cat", "Größe", "犬")[: config.num_classes])
 
 
 @torch.inference_mode()
@@ -66,7 +66,7 @@ X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 )
 def test_timm_loads_the_folder(changes: ModelConfig, tmp_path: Path) -> None:
     model = random_model(changes)
-    how = save_as(tmp_path / "out", model.state_dict(), card(changes), layout="timm")
+    how = save_as(tmp_path / "out", model.state_dict(), metadata(changes), layout="timm")
     theirs = eval(how, {"timm": timm}).eval()  # noqa: S307 - the very line that users are told
     with torch.inference_mode():
         assert same(model, theirs(X), X)
@@ -88,7 +88,7 @@ def test_timm_loads_the_folder(changes: ModelConfig, tmp_path: Path) -> None:
 def test_transformers_loads_the_folder(name: str, classes: int, tmp_path: Path) -> None:
     changes = config(name, num_classes=classes, stem_stride=4 if name.startswith("dinov3") else 2)
     model = random_model(changes)
-    how = save_as(tmp_path / "out", model.state_dict(), card(changes), layout="transformers")
+    how = save_as(tmp_path / "out", model.state_dict(), metadata(changes), layout="transformers")
     theirs = eval(how, {"transformers": transformers}).eval()  # noqa: S307
     with torch.inference_mode():
         output = theirs(X)
@@ -107,7 +107,7 @@ def test_transformers_loads_the_folder(name: str, classes: int, tmp_path: Path) 
 )
 def test_torchvision_loads_the_file(changes: ModelConfig, tmp_path: Path) -> None:
     model = random_model(changes)
-    how = save_as(tmp_path / "out.pth", model.state_dict(), card(changes), layout="torchvision")
+    how = save_as(tmp_path / "out.pth", model.state_dict(), metadata(changes), layout="torchvision")
     builder, _, loading = how.partition(".load_state_dict(")
     names = {"torchvision": torchvision, "torch": torch, "CNBlockConfig": torchvision.models.convnext.CNBlockConfig}
     theirs = eval(builder, names)  # noqa: S307
@@ -122,12 +122,12 @@ def test_and_comes_back(layout: Any, tmp_path: Path) -> None:
     model = random_model(changes)
     suffix = {"convnext": ".safetensors", "official": ".pth", "torchvision": ".pth"}.get(layout, "")
     out = tmp_path / f"out{suffix}"
-    save_as(out, model.state_dict(), card(changes), layout=layout)
+    save_as(out, model.state_dict(), metadata(changes), layout=layout)
     loaded = load_model(out)
     state = loaded.model.state_dict()
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
     if layout in ("convnext", "timm", "transformers"):
-        assert (loaded.card.input, loaded.card.classes) == (IMAGE, ("cat", "Größe", "犬"))
+        assert (loaded.metadata.input, loaded.metadata.classes) == (IMAGE, ("cat", "Größe", "犬"))
 
 
 @pytest.mark.parametrize(
@@ -148,28 +148,28 @@ def test_what_a_library_cannot_hold_is_refused(
     with torch.device("meta"):
         state = from_config(ModelConfig(name, num_classes=3)).state_dict()
     with pytest.raises(UserError, match=message):
-        save_as(Path(out), state, Card(ModelConfig(name, num_classes=3), IMAGE), layout=layout)
+        save_as(Path(out), state, ClassificationMetadata(ModelConfig(name, num_classes=3), IMAGE), layout=layout)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_stem_without_stride_is_refused(tmp_path: Path) -> None:
     changes = config("convnext_tiny", stem_stride=1)
     with pytest.raises(UserError, match="its stems have other strides"):
-        save_as(tmp_path / "out", random_model(changes).state_dict(), card(changes), layout="timm")
+        save_as(tmp_path / "out", random_model(changes).state_dict(), metadata(changes), layout="timm")
 
 
 def test_pickles_hold_the_weights_alone(tmp_path: Path) -> None:
     """Tensors of a mapped file are views of all of it, and torch.save writes what a view belongs to."""
     changes = ModelConfig("convnext_atto", num_classes=3)
-    save_as(tmp_path / "a.safetensors", random_model(changes).state_dict(), card(changes), layout="convnext")
+    save_as(tmp_path / "a.safetensors", random_model(changes).state_dict(), metadata(changes), layout="convnext")
     loaded = load_model(tmp_path / "a.safetensors", num_classes=0)
     state = {"norm.weight": loaded.model.state_dict()["norm.weight"], **loaded.model.state_dict()}
-    save_as(tmp_path / "b.pth", {"norm.weight": state["norm.weight"]}, loaded.card, layout="official")
+    save_as(tmp_path / "b.pth", {"norm.weight": state["norm.weight"]}, loaded.metadata, layout="official")
     assert (tmp_path / "b.pth").stat().st_size < 5000
 
 
 def test_json_is_what_people_can_read(tmp_path: Path) -> None:
     changes = config("convnext_tiny")
-    save_as(tmp_path, random_model(changes).state_dict(), card(changes), layout="timm")
+    save_as(tmp_path, random_model(changes).state_dict(), metadata(changes), layout="timm")
     assert json.loads((tmp_path / "config.json").read_text())["label_names"] == ["cat", "Größe", "犬"]
     assert "Größe" in (tmp_path / "config.json").read_text()

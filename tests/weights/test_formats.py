@@ -12,9 +12,9 @@ from convnext.core.errors import UserError
 from convnext.models import convnext, isotropic, resnet
 from convnext.models.config import ModelConfig
 from convnext.models.create import create_model, from_config
+from convnext.tasks.classification.weights import load_initial
 from convnext.weights.files import load_strictly, read_state
 from convnext.weights.formats import check_keys, official, unwrap
-from convnext.weights.load import load_initial
 from convnext.weights.recognise import recognise
 
 STATE = {"norm.weight": torch.ones(2), "norm.bias": torch.zeros(2)}
@@ -94,9 +94,9 @@ def test_load_strictly(model, state):
 # ----- weights to start from
 
 
-def fresh_copy(card, **changes):
+def fresh_copy(metadata, **changes):
     torch.manual_seed(9)
-    model = from_config(dataclasses.replace(card.model, **changes))
+    model = from_config(dataclasses.replace(metadata.model, **changes))
     return model, {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -106,38 +106,38 @@ def check_started(model, before, given, fresh):
         assert torch.equal(value, before[name] if name in fresh else given[name]), name
 
 
-def test_same_classes_take_the_head_too(tmp_path, state, card):
+def test_same_classes_take_the_head_too(tmp_path, state, metadata):
     torch.save({"model": state}, tmp_path / "file.pth")
-    model, before = fresh_copy(card)
+    model, before = fresh_copy(metadata)
     assert load_initial(model, tmp_path / "file.pth") == []
     check_started(model, before, state, [])
 
 
-def test_other_classes_keep_a_fresh_head(saved, state, card):
-    model, before = fresh_copy(card, num_classes=5)
+def test_other_classes_keep_a_fresh_head(saved, state, metadata):
+    model, before = fresh_copy(metadata, num_classes=5)
     fresh = load_initial(model, saved)
     assert sorted(fresh) == ["head.bias", "head.weight"]
     check_started(model, before, state, fresh)
 
 
-def test_no_classes_take_no_head(saved, state, card):
-    model, before = fresh_copy(card, num_classes=0)
+def test_no_classes_take_no_head(saved, state, metadata):
+    model, before = fresh_copy(metadata, num_classes=0)
     assert load_initial(model, saved) == []
     check_started(model, before, state, [])
 
 
 @pytest.mark.parametrize("dropped", [("head.",), ("head.", "norm.")])
-def test_headless_encoder(tmp_path, state, card, dropped):
+def test_headless_encoder(tmp_path, state, metadata, dropped):
     """DINOv3's weights have no head, FCMAE's no final norm either."""
     encoder = {name: value for name, value in state.items() if not name.startswith(dropped)}
     torch.save(encoder, tmp_path / "file.pth")
-    model, before = fresh_copy(card, num_classes=5)
+    model, before = fresh_copy(metadata, num_classes=5)
     fresh = load_initial(model, tmp_path / "file.pth")
     assert sorted(fresh) == sorted(name for name in before if name.startswith(dropped))
     check_started(model, before, state, fresh)
 
 
-def test_anything_else_must_fit(tmp_path, state, card):
+def test_anything_else_must_fit(tmp_path, state, metadata):
     path = tmp_path / "file.pth"
     for content, message in (
         ({**state, "stages.0.0.gamma": torch.ones(4)}, r"unexpected stages\.0\.0\.gamma"),
@@ -145,12 +145,12 @@ def test_anything_else_must_fit(tmp_path, state, card):
         ({**state, "norm.weight": torch.ones(9)}, r"norm\.weight has shape \(9,\), not \(8,\)"),
     ):
         torch.save(content, path)
-        model, before = fresh_copy(card)
+        model, before = fresh_copy(metadata)
         with pytest.raises(UserError, match=rf"file\.pth does not fit the model: {message}"):
             load_initial(model, path)
         check_started(model, before, state, list(before))
     torch.save(state, path)
-    model, _ = fresh_copy(card, in_chans=1)
+    model, _ = fresh_copy(metadata, in_chans=1)
     with pytest.raises(
         UserError, match=r"downsample_layers\.0\.0\.weight has shape \(4, 3, 4, 4\), not \(4, 1, 4, 4\)"
     ):
@@ -160,7 +160,7 @@ def test_anything_else_must_fit(tmp_path, state, card):
 # ----- which model it is
 
 
-@pytest.mark.parametrize("name", [*convnext.SIZES, *isotropic.SIZES, *resnet.SIZES])
+@pytest.mark.parametrize("name", [*convnext.CONFIGS, *isotropic.CONFIGS, *resnet.CONFIGS])
 def test_recognise(name):
     """By its layers, with any classifier or none."""
     with torch.device("meta"):

@@ -18,9 +18,9 @@ from convnext.core.errors import UserError
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.weights.export import save_as, state_in
-from convnext.weights.files import Card
-from convnext.weights.load import load_model
+from convnext.tasks.classification.export import save_as, state_in
+from convnext.tasks.classification.weights import load_model
+from convnext.weights.files import ClassificationMetadata
 
 CASES, PARTS = 5000, 10
 SMALL = ModelConfig("convnext_tiny", num_classes=3, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))
@@ -46,7 +46,7 @@ def originals(folder: Path) -> list[tuple[str, bytes]]:
     """(suffix, content) of good files and of hostile ones, to be damaged further."""
     torch.manual_seed(0)
     state = from_config(SMALL).state_dict()
-    save_as(folder / "ours.safetensors", state, Card(SMALL, InputConfig()), layout="convnext")
+    save_as(folder / "ours.safetensors", state, ClassificationMetadata(SMALL, InputConfig()), layout="convnext")
     timm = {name: value.contiguous() for name, value in state_in("timm", state, SMALL).items()}
     mark = folder / "ran"
     evil = [Evil(os.system, f"touch {mark}"), Evil(Path.touch, mark), Evil(eval, f"open({str(mark)!r}, 'w')")]

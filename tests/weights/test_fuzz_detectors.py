@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
-from convnext.heads.config import RoIConfig
 from convnext.models.config import ModelConfig
-from convnext.networks.config import DetectorConfig
-from convnext.networks.detector import build_detector
-from convnext.weights.files import DetectorCard, save_model
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.config import DetectorConfig, RoIConfig
+from convnext.tasks.detection.weights import load_detector
+from convnext.weights.files import DetectionMetadata, save_model
 from convnext.weights.kinds import kind_of
-from convnext.weights.load_detector import load_detector
 from painted import INPUT, SMALL
 
 CASES = 100  # of each kind
@@ -66,7 +65,7 @@ def test_every_damaged_file_is_refused_or_right(
         torch.save({"state_dict": hollow(), "meta": {"epoch": 36}}, whole)
     else:
         torch.manual_seed(0)
-        save_model(whole, build_detector(SMALL).state_dict(), DetectorCard(SMALL, INPUT, ("box", "disc"), (3, 7)))
+        save_model(whole, build_detector(SMALL).state_dict(), DetectionMetadata(SMALL, INPUT, ("box", "disc"), (3, 7)))
     expected = load_detector(whole).model.state_dict()
     data, chance, outcomes = whole.read_bytes(), random.Random(0), Counter()
     for number in range(CASES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from timm.data import ImageNetInfo
 
-from convnext.data.source import printable
+from convnext.core.text import printable
 from convnext.weights.imagenet import COUNTS, imagenet_classes
 
 

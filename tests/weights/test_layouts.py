@@ -19,10 +19,10 @@ from torchvision.models import convnext as tv
 
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
-from convnext.models.convnext import SIZES
+from convnext.models.convnext import CONFIGS
 from convnext.models.create import from_config
-from convnext.models.isotropic import SIZES as ISOTROPIC_SIZES
-from convnext.weights.export import state_in
+from convnext.models.isotropic import CONFIGS as ISOTROPIC_SIZES
+from convnext.tasks.classification.export import state_in
 from convnext.weights.formats import official
 from convnext.weights.recognise import recognise
 
@@ -137,7 +137,7 @@ def test_their_weights_in_our_model(library: str, name: str) -> None:
     assert given.layout == library
     assert given.left == ()
     assert given.norm_first == (name == "convnext_tiny_hnf")
-    hidden = {"convnext_large_mlp": SIZES["convnext_large_mlp"].head_hidden}
+    hidden = {"convnext_large_mlp": CONFIGS["convnext_large_mlp"].head_hidden}
     ours = from_config(small(name)).eval()
     if name in hidden:  # timm's hidden layer is as wide as its widest map was to be
         assert given.state["pre_logits.fc.weight"].shape[0] == hidden[name]
@@ -162,7 +162,7 @@ def their_names(library: str, name: str) -> Mapping[str, Tensor] | None:
             if not timm.is_model(plain):
                 return None
             return timm.create_model(plain, num_classes=0 if plain != name else 1000).state_dict()
-        size = SIZES.get(name)
+        size = CONFIGS.get(name)
         if size is None or size.stem != "patch" or size.norm != "layer" or size.head_norm_first or size.head_hidden:
             return None
         if size.norm_eps != 1e-6:
@@ -182,7 +182,7 @@ def their_names(library: str, name: str) -> Mapping[str, Tensor] | None:
 
 
 @pytest.mark.parametrize("library", PEERS)
-@pytest.mark.parametrize("name", [*SIZES, *ISOTROPIC_SIZES])
+@pytest.mark.parametrize("name", [*CONFIGS, *ISOTROPIC_SIZES])
 def test_names_and_shapes_of_every_model(library: str, name: str) -> None:
     """Both ways, exactly; and a library that lacks a model is not offered one."""
     config = ModelConfig(name, num_classes=0 if name.startswith("dinov3_") else 1000)

@@ -14,13 +14,14 @@ from convnext.core.errors import UserError
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.weights import hub, published
+from convnext.tasks.classification.export import save_as, state_in
+from convnext.tasks.classification.weights import load_initial, load_model, model_of
+from convnext.weights import hub
+from convnext.weights import locate as published
 from convnext.weights.catalog import find
-from convnext.weights.export import save_as, state_in
-from convnext.weights.files import Card
+from convnext.weights.files import ClassificationMetadata
 from convnext.weights.imagenet import imagenet_classes
-from convnext.weights.load import load_initial, load_model, model_of
-from convnext.weights.published import locate
+from convnext.weights.locate import locate
 
 ATTO = ModelConfig("convnext_atto", num_classes=1000)
 
@@ -49,12 +50,12 @@ def test_an_official_training_checkpoint(atto: nn.Module, tmp_path: Path, capsys
     path = tmp_path / "checkpoint-best.pth"
     args = argparse.Namespace(lr=4e-3, output_dir="x")
     torch.save({"model": weights(atto), "model_ema": {}, "optimizer": {}, "epoch": 3, "args": args}, path)
-    model, card = load_model(path)
+    model, metadata = load_model(path)
     assert equal(model, weights(atto))
     assert not model.training
-    assert card.model == ATTO
-    assert card.input == InputConfig()
-    assert card.classes == imagenet_classes().names
+    assert metadata.model == ATTO
+    assert metadata.input == InputConfig()
+    assert metadata.classes == imagenet_classes().names
     said = capsys.readouterr().err
     assert "does not say its preprocessing" in said
     assert "does not name its 1,000 classes: ImageNet-1K's are taken" in said
@@ -67,9 +68,9 @@ def test_a_published_files_name_tells_its_preprocessing(atto: nn.Module, tmp_pat
     state = {name: torch.zeros(value.shape) for name, value in shapes.items()}
     path = tmp_path / "convnext_tiny_22k_1k_384.pth"
     torch.save({"model": state}, path)
-    card = load_model(path).card
-    assert card.input == find("convnext_tiny.fb_in22k_ft_in1k_384").input
-    assert card.source == "convnext_tiny.fb_in22k_ft_in1k_384 (MIT)"
+    metadata = load_model(path).metadata
+    assert metadata.input == find("convnext_tiny.fb_in22k_ft_in1k_384").input
+    assert metadata.source == "convnext_tiny.fb_in22k_ft_in1k_384 (MIT)"
 
 
 def test_a_name_downloads_and_says_its_licence(
@@ -87,11 +88,11 @@ def test_a_name_downloads_and_says_its_licence(
         return tmp_path / "x.pt"
 
     monkeypatch.setattr(published, "download", download)
-    model, card = load_model("convnextv2_atto.fcmae")
+    model, metadata = load_model("convnextv2_atto.fcmae")
     row = find("convnextv2_atto.fcmae")
     assert asked == [(row.location, "")]
-    assert card.input == row.input
-    assert card.classes == ()
+    assert metadata.input == row.input
+    assert metadata.classes == ()
     assert equal(model, {**state, "norm.weight": torch.ones(320), "norm.bias": torch.zeros(320)})
     said = capsys.readouterr().err.splitlines()
     assert "- convnextv2_atto.fcmae: licence CC-BY-NC-4.0, not for commercial use" in said
@@ -108,7 +109,7 @@ def test_a_hub_id(atto: nn.Module, layout: str, tmp_path: Path, monkeypatch: pyt
     config = ModelConfig("convnext_atto", num_classes=3)
     image = InputConfig(160, "crop", 0.8, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     state = {**weights(atto), "head.weight": torch.ones(3, 320), "head.bias": torch.zeros(3)}
-    save_as(tmp_path, state, Card(config, image, ("cat", "dog", "犬")), layout=layout)  # type: ignore[arg-type]
+    save_as(tmp_path, state, ClassificationMetadata(config, image, ("cat", "dog", "犬")), layout=layout)  # type: ignore[arg-type]
     asked = []
 
     def hub_weights(repo: str, *, revision: str) -> tuple[Path, dict]:
@@ -118,9 +119,9 @@ def test_a_hub_id(atto: nn.Module, layout: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(published, "hub_weights", hub_weights)
     monkeypatch.setattr(published, "hub_file", lambda repo, file, *, revision: tmp_path / file)
     for source in ("hf-hub:someone/cats@v2", tmp_path):  # a folder that timm or transformers saved is as good
-        model, card = load_model(source)
+        model, metadata = load_model(source)
         assert equal(model, state)
-        assert card == Card(config, image, ("cat", "dog", "犬"))
+        assert metadata == ClassificationMetadata(config, image, ("cat", "dog", "犬"))
     assert asked == [("someone/cats", "v2")]
     assert hub.parse_hub_id("hf-hub:someone/cats@v2") == asked[0]
 
@@ -128,13 +129,13 @@ def test_a_hub_id(atto: nn.Module, layout: str, tmp_path: Path, monkeypatch: pyt
 def test_another_number_of_classes_is_said(atto: nn.Module, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "file.pth"
     torch.save(weights(atto), path)
-    model, card = load_model(path, num_classes=5)
+    model, metadata = load_model(path, num_classes=5)
     assert "the classifier is new, of 5 classes, in place of that of 1000 classes" in capsys.readouterr().err
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
-    assert card.model.num_classes == 5
-    assert card.classes == card.class_dirs == ()
+    assert metadata.model.num_classes == 5
+    assert metadata.classes == metadata.class_dirs == ()
     assert 0.005 < model.head.weight.std() < 0.05  # fresh, as any classifier begins
-    features, card = load_model(path, num_classes=0)
+    features, metadata = load_model(path, num_classes=0)
     assert features(torch.zeros(1, 3, 32, 32)).shape == (1, 320)
     assert "the classifier of 1000 classes is taken off: the model gives 320 features" in capsys.readouterr().err
     assert equal(load_model(path, num_classes=1000).model, weights(atto))
@@ -224,7 +225,7 @@ def test_a_folder_of_nothing(tmp_path: Path) -> None:
 
 
 def test_damaged_json_beside_weights(atto: nn.Module, tmp_path: Path) -> None:
-    save_as(tmp_path, weights(atto), Card(ATTO, InputConfig()), layout="timm")
+    save_as(tmp_path, weights(atto), ClassificationMetadata(ATTO, InputConfig()), layout="timm")
     for text, message in (
         ("{", "cannot be read as JSON"),
         ("[]", "holds no object"),
@@ -239,7 +240,7 @@ def test_damaged_json_beside_weights(atto: nn.Module, tmp_path: Path) -> None:
 def test_weights_are_mapped_not_copied(atto: nn.Module, tmp_path: Path) -> None:
     """A safetensors file costs memory when its tensors are used; training on the model leaves the file alone."""
     path = tmp_path / "model.safetensors"
-    save_as(path, weights(atto), Card(ATTO, InputConfig()), layout="convnext")
+    save_as(path, weights(atto), ClassificationMetadata(ATTO, InputConfig()), layout="convnext")
     before = path.read_bytes()
     model = load_model(path).model
     if Path("/proc/self/maps").is_file():

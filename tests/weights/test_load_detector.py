@@ -10,27 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from convnext.core.errors import UserError
-from convnext.data.config import InputConfig, SceneConfig
-from convnext.heads.config import CASCADE_ROI, RoIConfig, RPNConfig
-from convnext.heads.rcnn import RCNN
+from convnext.data.config import InputConfig
+from convnext.data.detection.config import DetectionInputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.networks.config import DetectorConfig, cascade_mask_rcnn, detector_config
-from convnext.networks.detector import build_detector
-from convnext.weights import kinds
-from convnext.weights.detectors import coco_categories, published_detectors
-from convnext.weights.files import Card, DetectorCard, read_any_card, save_model
-from convnext.weights.kinds import kind_of
-from convnext.weights.load import load_model
-from convnext.weights.load_detector import (
-    detector_of,
-    load_detector,
-    load_initial_detector,
-    recognise_detector,
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.config import (
+    CASCADE_ROI,
+    DetectorConfig,
+    RoIConfig,
+    RPNConfig,
+    cascade_mask_rcnn,
+    detector_config,
 )
+from convnext.models.detection.rcnn import RCNN
+from convnext.tasks.classification.weights import load_model
+from convnext.tasks.detection.published import coco_categories, published_detectors
+from convnext.tasks.detection.weights import detector_of, load_detector, load_initial_detector, recognise_detector
+from convnext.weights import kinds
+from convnext.weights.files import ClassificationMetadata, DetectionMetadata, read_any_metadata, save_model
+from convnext.weights.kinds import kind_of
 from painted import INPUT, SMALL
 
-CARD = DetectorCard(SMALL, INPUT, ("box", "Größe"), (3, 7), note='{"box_AP": 0.5}')
+CARD = DetectionMetadata(SMALL, INPUT, ("box", "Größe"), (3, 7), note='{"box_AP": 0.5}')
 ATTO = ModelConfig("convnext_atto")
 KINDS = {
     "mask": DetectorConfig(ATTO, num_classes=5, width=16, roi=RoIConfig(width=16, mask_convs=2)),
@@ -99,7 +101,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the small detector's backbone."""
     config = replace(SMALL.backbone, num_classes=4)
     path = tmp_path_factory.mktemp("classifier") / "model.safetensors"
-    save_model(path, from_config(config).state_dict(), Card(config, InputConfig(size=64)))
+    save_model(path, from_config(config).state_dict(), ClassificationMetadata(config, InputConfig(size=64)))
     return path
 
 
@@ -115,7 +117,7 @@ def test_a_file_of_ours_comes_back_whole(ours: Path) -> None:
     model = made(SMALL)
     for source in (ours, str(ours), ours.parent):
         loaded = load_detector(source)
-        assert loaded.card == read_any_card(ours) == CARD
+        assert loaded.metadata == read_any_metadata(ours) == CARD
         assert equal(weights(loaded.model), weights(model))
         assert not loaded.model.training
     assert all(torch.equal(one, two) for one, two in zip(answers(loaded.model), answers(model), strict=True))
@@ -128,16 +130,16 @@ def test_a_file_in_the_official_layout_is_recognised(
     model, config = made(KINDS[kind]), KINDS[kind]
     path = official_file(tmp_path / "epoch_36.pth", weights(model))
     loaded = load_detector(path)
-    assert loaded.card.model == config == detector_of(path)
-    assert loaded.card.input == SceneConfig()
+    assert loaded.metadata.model == config == detector_of(path)
+    assert loaded.metadata.input == DetectionInputConfig()
     assert equal(weights(loaded.model), weights(model))
     assert all(torch.equal(one, two) for one, two in zip(answers(loaded.model), answers(model), strict=True))
     said = capsys.readouterr().err
     if config.num_classes == 80:
-        assert (loaded.card.classes, loaded.card.category_ids) == coco_categories()
+        assert (loaded.metadata.classes, loaded.metadata.category_ids) == coco_categories()
         assert "does not name its 80 classes: COCO's are taken" in said
     else:
-        assert loaded.card.classes == loaded.card.category_ids == ()
+        assert loaded.metadata.classes == loaded.metadata.category_ids == ()
         assert said == ""
 
 
@@ -202,8 +204,8 @@ def test_a_published_name_downloads_and_says_where_it_is_from(tmp_path: Path, mo
     monkeypatch.setattr(kinds, "download", download)
     loaded = load_detector(row.name)
     assert asked == [row.location]
-    assert loaded.card.source == "mask_rcnn_convnext_tiny.fb_coco (MIT)"
-    assert (loaded.card.classes, loaded.card.category_ids) == coco_categories()
+    assert loaded.metadata.source == "mask_rcnn_convnext_tiny.fb_coco (MIT)"
+    assert (loaded.metadata.classes, loaded.metadata.category_ids) == coco_categories()
     assert detector_of(row.name) == row.config
     with pytest.raises(UserError, match=r"does not fit the model: unexpected roi_head\.bbox_head\."):
         load_detector("cascade_mask_rcnn_convnext_tiny.fb_coco")  # another file than the name says

@@ -11,24 +11,31 @@ import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError
-from convnext.data.config import InputConfig, PixelConfig
+from convnext.data.config import InputConfig
+from convnext.data.segmentation.config import SegmentationInputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
-from convnext.networks.config import SegmenterConfig
-from convnext.networks.segmenter import build_segmenter
-from convnext.weights.export_dense import save_dense
-from convnext.weights.files import Card, SegmenterCard, read_card, read_segmenter_card, save_model
-from convnext.weights.kinds import kind_of
-from convnext.weights.layouts import MMPRETRAIN, translate
-from convnext.weights.load_detector import load_detector
-from convnext.weights.load_segmenter import (
+from convnext.models.segmentation.build import build_segmenter
+from convnext.models.segmentation.config import SegmenterConfig
+from convnext.tasks.detection.export import save_dense
+from convnext.tasks.detection.weights import load_detector
+from convnext.tasks.segmentation.published import published_segmenters
+from convnext.tasks.segmentation.weights import (
     load_initial_segmenter,
     load_segmenter,
     recognise_segmenter,
     segmenter_of,
     with_official_names,
 )
-from convnext.weights.segmenters import published_segmenters
+from convnext.weights.files import (
+    ClassificationMetadata,
+    SegmentationMetadata,
+    read_metadata,
+    read_segmentation_metadata,
+    save_model,
+)
+from convnext.weights.kinds import kind_of
+from convnext.weights.layouts import MMPRETRAIN, translate
 
 KEYS = Path(__file__).parents[3] / "shared" / "facts" / "keys_upernet_t.json"
 TINY = ModelConfig("convnext_atto", layer_scale_init_value=1.0)
@@ -56,11 +63,13 @@ def assert_same(model: torch.nn.Module, state: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_file_of_ours(name: str, tmp_path: Path) -> None:
     config, file = CONFIGS[name], tmp_path / "a.safetensors"
-    card = SegmenterCard(config, PixelConfig(short=64), ("a", "b", "c", "d", "e"), ((1, 2, 3),) * 5, (0, 1, 2, 3, 7))
-    save_dense(file, weights(config), card, layout="convnext")
+    metadata = SegmentationMetadata(
+        config, SegmentationInputConfig(short=64), ("a", "b", "c", "d", "e"), ((1, 2, 3),) * 5, (0, 1, 2, 3, 7)
+    )
+    save_dense(file, weights(config), metadata, layout="convnext")
     assert kind_of(file) == "segmenter"
     loaded = load_segmenter(file)
-    assert loaded.card == card
+    assert loaded.metadata == metadata
     assert not loaded.model.training
     assert_same(loaded.model, weights(config))
     assert segmenter_of(file) == config
@@ -70,12 +79,17 @@ def test_a_file_of_ours(name: str, tmp_path: Path) -> None:
 def test_the_official_layout_is_recognised(name: str, tmp_path: Path) -> None:
     config, file = CONFIGS[name], tmp_path / "a.pth"
     state = weights(config)
-    save_dense(file, state, SegmenterCard(config, PixelConfig(), ("a", "b", "c", "d", "e")), layout="official")
+    save_dense(
+        file,
+        state,
+        SegmentationMetadata(config, SegmentationInputConfig(), ("a", "b", "c", "d", "e")),
+        layout="official",
+    )
     loaded = load_segmenter(file)
     assert_same(loaded.model, state)
-    known = loaded.card.model
+    known = loaded.metadata.model
     assert (known.head, known.auxiliary_width, known.num_classes) == (config.head, config.auxiliary_width, 5)
-    assert loaded.card.classes == tuple(f"class {i}" for i in range(5))
+    assert loaded.metadata.classes == tuple(f"class {i}" for i in range(5))
 
 
 def test_mmsegmentations_own_names(tmp_path: Path) -> None:
@@ -96,7 +110,9 @@ def test_transformers_reads_and_is_read(tmp_path: Path) -> None:
     config = CONFIGS["upernet"]
     state = weights(config)
     names = ("a", "b", "c", "d", "e")
-    how = save_dense(tmp_path / "hf", state, SegmenterCard(config, PixelConfig(), names), layout="transformers")
+    how = save_dense(
+        tmp_path / "hf", state, SegmentationMetadata(config, SegmentationInputConfig(), names), layout="transformers"
+    )
     assert "UperNetForSemanticSegmentation" in how
     theirs = transformers.UperNetForSemanticSegmentation.from_pretrained(tmp_path / "hf").eval()
     assert theirs.config.id2label[4] == "e"
@@ -182,24 +198,34 @@ def test_a_folder_may_have_the_name_of_another_sort(tmp_path: Path) -> None:
     folder = tmp_path / "mask_rcnn_convnext_tiny"
     folder.mkdir()
     config = CONFIGS["light"]
-    save_dense(folder / "best.safetensors", weights(config), SegmenterCard(config, PixelConfig()), layout="convnext")
+    save_dense(
+        folder / "best.safetensors",
+        weights(config),
+        SegmentationMetadata(config, SegmentationInputConfig()),
+        layout="convnext",
+    )
     assert kind_of(folder) == "segmenter"
 
 
 def test_cards_are_not_mistaken(tmp_path: Path) -> None:
     config = CONFIGS["light"]
-    save_dense(tmp_path / "s.safetensors", weights(config), SegmenterCard(config, PixelConfig()), layout="convnext")
+    save_dense(
+        tmp_path / "s.safetensors",
+        weights(config),
+        SegmentationMetadata(config, SegmentationInputConfig()),
+        layout="convnext",
+    )
     model = from_config(ModelConfig("convnext_atto", 2))
     save_model(
         tmp_path / "c.safetensors",
         model.state_dict(),
-        Card(model_config := ModelConfig("convnext_atto", 2), InputConfig()),
+        ClassificationMetadata(model_config := ModelConfig("convnext_atto", 2), InputConfig()),
     )
     assert model_config.num_classes == 2
     with pytest.raises(UserError, match="holds a segmenter, not a classifier"):
-        read_card(tmp_path / "s.safetensors")
+        read_metadata(tmp_path / "s.safetensors")
     with pytest.raises(UserError, match="holds a classifier, not a segmenter"):
-        read_segmenter_card(tmp_path / "c.safetensors")
+        read_segmentation_metadata(tmp_path / "c.safetensors")
     assert kind_of(tmp_path / "c.safetensors") == "classifier"
 
 
@@ -207,7 +233,7 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     config = CONFIGS["upernet"]
     state = weights(config)
     file = tmp_path / "a.safetensors"
-    save_dense(file, state, SegmenterCard(config, PixelConfig()), layout="convnext")
+    save_dense(file, state, SegmentationMetadata(config, SegmentationInputConfig()), layout="convnext")
     same = build_segmenter(config)
     assert load_initial_segmenter(same, file) == []
     assert_same(same, state)
@@ -229,7 +255,7 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     save_dense(
         plain,
         weights(CONFIGS["no auxiliary"]),
-        SegmenterCard(CONFIGS["no auxiliary"], PixelConfig()),
+        SegmentationMetadata(CONFIGS["no auxiliary"], SegmentationInputConfig()),
         layout="convnext",
     )
     assert load_initial_segmenter(with_auxiliary, plain) == ["the auxiliary head, which is another one there,"]

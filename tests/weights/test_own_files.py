@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from convnext.core.errors import UserError
 from convnext.core.typed import to_dict
-from convnext.weights.files import KEY, Card, read_card, read_state, save_model
-from convnext.weights.load import load_model
+from convnext.tasks.classification.weights import load_model
+from convnext.weights.files import KEY, ClassificationMetadata, read_metadata, read_state, save_model
 
 
 def same(state, other):
@@ -27,8 +27,8 @@ def by_name(state):
     return dict(sorted(state.items()))
 
 
-def test_card_round_trip(saved, card):
-    assert read_card(saved) == card
+def test_card_round_trip(saved, metadata):
+    assert read_metadata(saved) == metadata
 
 
 def test_state_round_trip(saved, state):
@@ -36,7 +36,7 @@ def test_state_round_trip(saved, state):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_types_and_layouts(tmp_path, state, card, dtype):
+def test_types_and_layouts(tmp_path, state, metadata, dtype):
     """Weights may be half precision, channels_last, views: values and types come back as they were."""
     given = {name: value.to(dtype) for name, value in state.items()}
     conv = "downsample_layers.0.0.weight"
@@ -45,14 +45,14 @@ def test_types_and_layouts(tmp_path, state, card, dtype):
     given["scalar"] = torch.tensor(1.5, dtype=dtype)
     given["none"] = torch.zeros(0, 3, dtype=dtype)
     given["trained"] = torch.nn.Parameter(torch.ones(2, dtype=dtype))
-    save_model(tmp_path / "file.safetensors", given, card)
+    save_model(tmp_path / "file.safetensors", given, metadata)
     assert same(by_name(read_state(tmp_path / "file.safetensors")), by_name(given))
 
 
-def test_same_contents_same_bytes(tmp_path, saved, state, card):
+def test_same_contents_same_bytes(tmp_path, saved, state, metadata):
     """A resumed run's model can be compared with another's byte by byte."""
     for _ in range(20):
-        save_model(tmp_path / "again.safetensors", state, card)
+        save_model(tmp_path / "again.safetensors", state, metadata)
         assert (tmp_path / "again.safetensors").read_bytes() == saved.read_bytes()
 
 
@@ -64,10 +64,10 @@ def test_a_plain_safetensors_file(saved, state):
 
 
 @torch.no_grad()
-def test_load_model(saved, model, card):
+def test_load_model(saved, model, metadata):
     loaded = load_model(saved)
     x = torch.randn(2, 3, 32, 32)
-    assert loaded.card == card
+    assert loaded.metadata == metadata
     assert not loaded.model.training
     assert torch.equal(loaded.model(x), model(x))
     assert {value.device.type for value in loaded.model.parameters()} == {"cpu"}
@@ -75,18 +75,18 @@ def test_load_model(saved, model, card):
     assert {value.dtype for value in half.parameters()} == {torch.bfloat16}
 
 
-def test_load_model_of_a_run(tmp_path, saved, card):
+def test_load_model_of_a_run(tmp_path, saved, metadata):
     folder = tmp_path / "run"
     folder.mkdir()
     with pytest.raises(UserError, match=r"run holds no best.safetensors"):
         load_model(folder)
     saved.rename(folder / "best.safetensors")
-    assert load_model(folder).card == card
+    assert load_model(folder).metadata == metadata
     with pytest.raises(UserError, match=r"no model at .*nowhere"):
         load_model(tmp_path / "nowhere")
 
 
-def test_saving_replaces_whole_files_only(saved, state, card, monkeypatch):
+def test_saving_replaces_whole_files_only(saved, state, metadata, monkeypatch):
     before = saved.read_bytes()
 
     def full(*_):
@@ -94,12 +94,12 @@ def test_saving_replaces_whole_files_only(saved, state, card, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save_model(saved, {name: value + 1 for name, value in state.items()}, card)
+        save_model(saved, {name: value + 1 for name, value in state.items()}, metadata)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
-@pytest.mark.parametrize("reader", [read_card, read_state, load_model])
+@pytest.mark.parametrize("reader", [read_metadata, read_state, load_model])
 class TestRefused:
     """Every reader says which file it is and what is wrong."""
 
@@ -140,7 +140,7 @@ class TestRefused:
                 reader(saved)
 
 
-def test_bit_flips(saved, state, card):
+def test_bit_flips(saved, state, metadata):
     """A bit turned anywhere in the file: refused, or what is read is what was saved (a bit that means nothing)."""
     data, chance, refused = saved.read_bytes(), random.Random(0), 0
     header = 8 + struct.unpack("<Q", data[:8])[0]
@@ -150,19 +150,19 @@ def test_bit_flips(saved, state, card):
         flipped[bit // 8] ^= 1 << bit % 8
         saved.write_bytes(flipped)
         try:
-            given, refusal = (read_card(saved), by_name(read_state(saved))), ""
+            given, refusal = (read_metadata(saved), by_name(read_state(saved))), ""
         except UserError as error:
             given, refusal = None, str(error)
         if given is None:
             assert str(saved) in refusal
             refused += 1
         else:
-            assert given[0] == card, bit
+            assert given[0] == metadata, bit
             assert same(given[1], by_name(state)), bit
     assert refused >= 190
 
 
-def test_swapped_tensors_are_noticed(saved, state, card):
+def test_swapped_tensors_are_noticed(saved, state, metadata):
     """Whatever a program does to the file without knowing the digest, not damage alone."""
     other = dict(state)
     other["norm.weight"], other["norm.bias"] = state["norm.bias"], state["norm.weight"]
@@ -173,12 +173,12 @@ def test_swapped_tensors_are_noticed(saved, state, card):
         read_state(saved)
 
 
-def test_file_without_digest(tmp_path, state, card):
+def test_file_without_digest(tmp_path, state, metadata):
     """Other people's safetensors have none, nor has an early file of ours: read as they are."""
     path = tmp_path / "other.safetensors"
-    save_file(state, path, metadata={KEY: json.dumps(to_dict(card))})
+    save_file(state, path, metadata={KEY: json.dumps(to_dict(metadata))})
     assert same(by_name(read_state(path)), by_name(state))
-    assert read_card(path) == card
+    assert read_metadata(path) == metadata
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_file_without_digest(tmp_path, state, card):
         (None, "does not say which model it holds; `convnext train` writes files that do"),
         ({"format": "pt"}, "does not say which model it holds"),
         ({KEY: "{"}, "does not say which model it holds"),
-        ({KEY: "[]"}, "known here: Card: expected an object"),
+        ({KEY: "[]"}, "known here: ClassificationMetadata: expected an object"),
         ({KEY: '{"model": {}, "input": {}, "extra": 1}'}, "known here: There is no setting 'extra'"),
         ({KEY: '{"model": {"depths": [1, "x"]}, "input": {}}'}, r"known here: 'model.depths\[1\]' takes int"),
     ],
@@ -196,16 +196,16 @@ def test_no_card(tmp_path, state, metadata, message):
     path = tmp_path / "other.safetensors"
     save_file(state, path, metadata=metadata)
     with pytest.raises(UserError, match=rf"other\.safetensors .*{message}"):
-        read_card(path)
+        read_metadata(path)
     with pytest.raises(UserError, match=r"other\.safetensors"):
         load_model(path)
 
 
-def test_card_and_weights_do_not_fit(tmp_path, state, card):
+def test_card_and_weights_do_not_fit(tmp_path, state, metadata):
     path = tmp_path / "odd.safetensors"
-    save_model(path, {**state, "head.weight": torch.zeros(5, 8)}, card)
+    save_model(path, {**state, "head.weight": torch.zeros(5, 8)}, metadata)
     with pytest.raises(UserError, match=r"odd\.safetensors .*head\.weight has shape \(5, 8\), not \(3, 8\)"):
         load_model(path)
-    save_model(path, state, Card(type(card.model)(name="convnext_tinny"), card.input))
+    save_model(path, state, ClassificationMetadata(type(metadata.model)(name="convnext_tinny"), metadata.input))
     with pytest.raises(UserError, match="Did you mean 'convnext_tiny'"):
         load_model(path)

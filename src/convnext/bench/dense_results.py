@@ -11,7 +11,8 @@ from convnext.bench.cells import DType
 from convnext.bench.results import Machine, Tried, figures
 from convnext.bench.timing import Comparison, compare, spread
 from convnext.core.typed import to_dict
-from convnext.networks.config import DetectorConfig, SegmenterConfig
+from convnext.models.detection.config import DetectorConfig
+from convnext.models.segmentation.config import SegmenterConfig
 
 Contestant = Literal["convnext", "torchvision heads", "torchvision", "transformers"]
 Work = Literal["inference", "train"]

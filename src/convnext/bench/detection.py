@@ -24,10 +24,10 @@ from convnext.bench.trial import set_up
 from convnext.bench.worker import load_once
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress
-from convnext.heads.rcnn import RCNN
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.config import DetectorConfig
+from convnext.models.detection.rcnn import RCNN
 from convnext.models.fuse import fuse
-from convnext.networks.config import DetectorConfig
-from convnext.networks.detector import build_detector
 
 CONTESTANTS: tuple[Contestant, ...] = ("convnext", "torchvision heads", "torchvision")
 TITLE = "Mask R-CNN beside torchvision's"

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from convnext.bench import peers
 from convnext.bench.contestants import difference as apart
-from convnext.heads.box_head import POOLED as BOX_SIDE
-from convnext.heads.mask_head import POOLED as MASK_SIDE
-from convnext.heads.rcnn import RCNN
 from convnext.models.create import create_model
+from convnext.models.detection.box_head import POOLED as BOX_SIDE
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.config import DetectorConfig
+from convnext.models.detection.mask_head import POOLED as MASK_SIDE
+from convnext.models.detection.rcnn import RCNN
 from convnext.models.features import FeatureMaps
-from convnext.networks.config import DetectorConfig
-from convnext.networks.detector import build_detector
 from convnext.ops.instances import Instances
 from convnext.ops.roi import pool_regions, regions
 
@@ -249,7 +249,7 @@ def difference(ours: RCNN, peer: Any, x: Tensor) -> float:
     generator = torch.Generator().manual_seed(0)
     width = ours.neck.width
     boxes = torch.randn(4, width, BOX_SIDE, BOX_SIDE, generator=generator)
-    outlines = torch.randn(4, width, MASK_SIDE, MASK_SIDE, generator=generator)
+    polygons = torch.randn(4, width, MASK_SIDE, MASK_SIDE, generator=generator)
     labels = torch.arange(4) % ours.num_classes
     with torch.no_grad():
         maps, theirs = ours.maps(x), list(peer.backbone(x).values())
@@ -263,7 +263,7 @@ def difference(ours: RCNN, peer: Any, x: Tensor) -> float:
         scores, offsets = heads.box_predictor(heads.box_head(boxes))
         given += [scores.roll(-1, 1), offsets.view(4, -1, 4)[:, 1:]]
         expected += [*ours.roi_head.box_stages[0](boxes)]
-        given.append(heads.mask_predictor(heads.mask_head(outlines))[torch.arange(4), labels + 1])
-        expected.append(ours.roi_head.mask_stages[0](outlines, labels))
+        given.append(heads.mask_predictor(heads.mask_head(polygons))[torch.arange(4), labels + 1])
+        expected.append(ours.roi_head.mask_stages[0](polygons, labels))
     apiece = [apart(a, b) for a, b in zip(given, expected, strict=True)]
     return float(torch.tensor(apiece).max())  # NaN where any is

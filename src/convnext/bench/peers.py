@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from convnext.bench.cells import OURS, Library
 from convnext.models.config import ModelConfig
-from convnext.models.convnext import SIZES
+from convnext.models.convnext import CONFIGS
 from convnext.models.create import Model, create_model
-from convnext.weights.export import state_in
+from convnext.tasks.classification.export import state_in
 
 INSTALL = {name: f"pip install {name}" for name in ("timm", "torchvision", "transformers")}
 _TORCHVISION = ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
@@ -43,7 +43,7 @@ def offers(library: Library, model: str) -> bool:
     """Whether the library has that architecture, with a classifier."""
     if library == OURS:
         return True
-    size = SIZES.get(model)  # the isotropic ones are nobody else's
+    size = CONFIGS.get(model)  # the isotropic ones are nobody else's
     if size is None or not size.num_classes:
         return False
     if library == "timm":
@@ -105,7 +105,7 @@ def _architecture(library: Library, model: str) -> nn.Module:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    size = SIZES[model]
+    size = CONFIGS[model]
     # Their final norm's epsilon is 1e-12 unless told otherwise; the official one is 1e-6.
     shape = {"depths": list(size.depths), "hidden_sizes": list(size.dims)}
     if size.use_grn:

@@ -24,11 +24,11 @@ from convnext.bench.trial import set_up
 from convnext.bench.worker import load_once
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress
-from convnext.heads.encoder_decoder import EncoderDecoder
-from convnext.networks.config import SegmenterConfig
-from convnext.networks.fuse import fuse_network
-from convnext.networks.segmenter import build_segmenter
-from convnext.weights.export_dense import segmenter_in_transformers, transformers_segmenter_config
+from convnext.models.fuse_network import fuse_network
+from convnext.models.segmentation.build import build_segmenter
+from convnext.models.segmentation.config import SegmenterConfig
+from convnext.models.segmentation.encoder_decoder import EncoderDecoder
+from convnext.tasks.detection.export import segmenter_in_transformers, transformers_segmenter_config
 
 CONTESTANTS: tuple[Contestant, ...] = (OURS, "transformers")
 TITLE = "UPerNet beside transformers'"

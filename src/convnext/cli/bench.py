@@ -143,11 +143,13 @@ def run(argv: list[str]) -> None:
     from convnext.bench.tables import markdown, print_tables
     from convnext.core.atomic import write_text
     from convnext.core.device import available_cpus, pick_device
-    from convnext.models.create import NAMES
+    from convnext.models.create import MODEL_NAMES
 
     for name in args.models:
-        if name not in NAMES:
-            raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
+        if name not in MODEL_NAMES:
+            raise UserError(
+                f"There is no model '{name}'.{nearest(name, MODEL_NAMES)} `convnext models` lists them all."
+            )
     settings = Settings(
         size=args.size,
         seconds=args.seconds,
@@ -229,7 +231,8 @@ def _asked(args: Detection | Segmentation) -> dense_results.Asked:
     if args.threads < 0:
         raise UserError(f"--threads takes 0 (as many as there are processors) or more, not {args.threads}.")
     from convnext.core.device import available_cpus, pick_device
-    from convnext.networks.config import detector_config, segmenter_config
+    from convnext.models.detection.config import detector_config
+    from convnext.models.segmentation.config import segmenter_config
 
     try:
         if isinstance(args, Detection):

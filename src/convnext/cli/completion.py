@@ -12,7 +12,7 @@ import tyro
 
 from convnext.cli.main import COMMANDS
 from convnext.cli.output import emit, parse
-from convnext.recipes.recipe import Recipe
+from convnext.recipes.recipe import ClassificationRecipe
 
 _BASH = """_convnext() {
     local IFS=$'\\n'
@@ -54,8 +54,8 @@ def words(before: list[str]) -> list[str]:
     """What may come after the words `before`: commands, then names and options."""
     from convnext.cli import bench, evaluate, models, predict, recipes, report, roadmap, train, weights
     from convnext.recipes.table import RECIPES
+    from convnext.tasks.detection.published import published_detectors
     from convnext.weights.catalog import catalog
-    from convnext.weights.detectors import published_detectors
 
     if not before:
         return list(COMMANDS)
@@ -78,11 +78,15 @@ def words(before: list[str]) -> list[str]:
         parts = roadmap.PARTS
         return list(parts) if len(before) == 1 else list(options(parts[before[1]])) if before[1] in parts else []
     names = list(RECIPES) if command in ("train", "recipes") and len(before) == 1 else []
-    recipe = type(RECIPES[before[1]]()) if command == "train" and len(before) > 1 and before[1] in RECIPES else Recipe
+    recipe = (
+        type(RECIPES[before[1]]())
+        if command == "train" and len(before) > 1 and before[1] in RECIPES
+        else ClassificationRecipe
+    )
     return names + (list(options(kinds[command], recipe=recipe)) if command in kinds else [])
 
 
-def options(kind: type, prefix: str = "--", *, recipe: type = Recipe) -> Iterator[str]:
+def options(kind: type, prefix: str = "--", *, recipe: type = ClassificationRecipe) -> Iterator[str]:
     """Every option of a command's dataclass, nested ones as --optim.lr; `recipe` is the kind of its recipe, if any."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):

@@ -15,7 +15,7 @@ from convnext.core.errors import UserError
 @dataclass(frozen=True)
 class Evaluate:
     """How good a model is: top-1 and top-5 with 95 % intervals, each class, calibration, images a second; of a detector
-    COCO's twelve figures for boxes and outlines, of a segmenter mIoU and accuracies, and each class.
+    COCO's twelve figures for boxes and polygons, of a segmenter mIoU and accuracies, and each class.
 
     For example:
       convnext evaluate                        the run trained last, on the images it held out
@@ -81,8 +81,8 @@ def run(argv: list[str]) -> None:
 
 
 def _detector(model: str, args: Evaluate) -> None:
-    from convnext.heads.config import Views
-    from convnext.study.detection import evaluate_detector_on
+    from convnext.models.tta import TTA
+    from convnext.tasks.detection.evaluate import evaluate_detector_on
 
     figures = evaluate_detector_on(
         model,
@@ -92,7 +92,7 @@ def _detector(model: str, args: Evaluate) -> None:
         workers=args.workers,
         device=args.device,
         dtype=args.dtype,
-        views=Views(args.scales, args.flip),
+        views=TTA(args.scales, args.flip),
         skip_bad=args.skip_bad,
     )
     if args.json:
@@ -115,8 +115,8 @@ def _detector(model: str, args: Evaluate) -> None:
 
 
 def _segmenter(model: str, args: Evaluate) -> None:
-    from convnext.heads.config import Views
-    from convnext.study.segmentation import evaluate_segmenter_on
+    from convnext.models.tta import TTA
+    from convnext.tasks.segmentation.evaluate import evaluate_segmenter_on
 
     figures = evaluate_segmenter_on(
         model,
@@ -125,7 +125,7 @@ def _segmenter(model: str, args: Evaluate) -> None:
         workers=args.workers,
         device=args.device,
         dtype=args.dtype,
-        views=Views(args.scales, args.flip),
+        views=TTA(args.scales, args.flip),
         short=args.short,
         window=args.window,
         skip_bad=args.skip_bad,
@@ -153,8 +153,8 @@ def _segmenter(model: str, args: Evaluate) -> None:
 
 
 def _classifier(model: str, args: Evaluate) -> None:
-    from convnext.data.scenes import is_coco
-    from convnext.study.evaluation import evaluate_on
+    from convnext.data.detection.open import looks_like_coco
+    from convnext.tasks.classification.evaluate import evaluate_on
 
     try:
         figures = evaluate_on(
@@ -166,7 +166,7 @@ def _classifier(model: str, args: Evaluate) -> None:
             dtype=args.dtype,
         )
     except UserError as error:
-        if not args.data or not is_coco(args.data):
+        if not args.data or not looks_like_coco(args.data):
             raise
         raise UserError(f"{args.data} is annotated for a detector, and {model} is a classifier. {error}") from None
     if args.json:

@@ -27,12 +27,12 @@ class Models:
 
 def run(argv: list[str]) -> None:
     args = parse(Models, argv, command="models")
-    from convnext.models.create import NAMES
+    from convnext.models.create import MODEL_NAMES
 
     if args.name:
         _show(_facts(args.name, sizes=(224, 384)), as_json=args.json)
         return
-    rows = [_facts(name, sizes=()) for name in NAMES]
+    rows = [_facts(name, sizes=()) for name in MODEL_NAMES]
     if args.json:
         emit_json(rows)
         return

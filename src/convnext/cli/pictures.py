@@ -27,7 +27,7 @@ def find_pictures(paths: tuple[str, ...], model: str) -> Iterator[Picture]:
 
     Raises UserError for a path that is not there.
     """
-    from convnext.data.folder import images_below
+    from convnext.data.classification.scan import images_below
 
     for path in paths:
         if path == "-":
@@ -68,7 +68,7 @@ def _read(path: Path) -> Tensor:
 
 def _decode(data: bytes, name: str) -> Tensor:
     from convnext.data.decode import decode
-    from convnext.predictor import MAX_PIXELS
+    from convnext.tasks.classification.predict import MAX_PIXELS
 
     return decode(data, name=name, max_pixels=MAX_PIXELS)
 

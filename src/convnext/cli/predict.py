@@ -19,10 +19,10 @@ from convnext.core.logs import Progress, say
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from convnext.detector import Detector
     from convnext.ops.instances import Detections
-    from convnext.predictor import Guess, Predictor
-    from convnext.segmenter import Segmenter
+    from convnext.tasks.classification.predict import Prediction, Predictor
+    from convnext.tasks.detection.predict import Detector
+    from convnext.tasks.segmentation.predict import Segmenter
 
 _BATCH = 32
 _DRAWN = Path("predictions")  # where a detector's pictures go: people would rather look than read boxes
@@ -31,7 +31,7 @@ _NAMED = 5  # classes of pixels that are told for each picture
 
 @dataclass(frozen=True)
 class Predict:
-    """What a model sees in pictures: classes, objects with their boxes and outlines, or a class for every pixel.
+    """What a model sees in pictures: classes, objects with their boxes and polygons, or a class for every pixel.
 
     For example:
       convnext predict cat.jpg dog.png              files
@@ -40,7 +40,7 @@ class Predict:
       convnext predict cat.jpg --pictures out/      also draws each picture with its classes
 
     With a detector (convnext train --data PICTURES, annotated in COCO's form):
-      convnext predict street.jpg                   draws boxes, outlines and labels into predictions/
+      convnext predict street.jpg                   draws boxes, polygons and labels into predictions/
       convnext predict street.jpg --results r.json  also writes every detection in COCO's form
 
     With a segmenter (convnext train --data PICTURES, with label maps):
@@ -129,7 +129,7 @@ _Results = tuple[list[dict[str, Any]], list[dict[str, str]]]
 
 def _classes(model: str, pictures: list[Picture], args: Predict) -> _Results:
     """What a classifier sees, printed as it comes."""
-    from convnext.predictor import Predictor
+    from convnext.tasks.classification.predict import Predictor
 
     predictor = Predictor(model, device=args.device, dtype=args.dtype)
     results: list[dict[str, Any]] = []
@@ -153,14 +153,14 @@ def _classified(
         results.append(_class_result(name, image, row, args, number=len(results)))
 
 
-def _class_result(name: str, image: Tensor, guesses: list[Guess], args: Predict, *, number: int) -> dict[str, Any]:
+def _class_result(name: str, image: Tensor, guesses: list[Prediction], args: Predict, *, number: int) -> dict[str, Any]:
     """Prints one picture's classes, draws it if asked to, and returns them."""
     result: dict[str, Any] = {
         "name": name,
         "classes": [{"label": g.label, "index": g.index, "probability": round(g.probability, 6)} for g in guesses],
     }
     if args.pictures:
-        from convnext.study.pictures import annotated
+        from convnext.tasks.classification.draw import annotated
 
         args.pictures.mkdir(parents=True, exist_ok=True)
         target = args.pictures / drawing_name(name, number)
@@ -173,13 +173,13 @@ def _class_result(name: str, image: Tensor, guesses: list[Guess], args: Predict,
 
 def _objects(model: str, pictures: list[Picture], args: Predict) -> _Results:
     """What a detector finds, printed and drawn as it comes."""
-    from convnext.detector import Detector
-    from convnext.heads.config import Views
-    from convnext.study.detection import make_folder_for
+    from convnext.models.tta import TTA
+    from convnext.tasks.detection.evaluate import make_folder_for
+    from convnext.tasks.detection.predict import Detector
 
     if args.results is not None:
         make_folder_for(args.results)
-    detector = Detector(model, device=args.device, dtype=args.dtype, views=Views(args.scales, args.flip))
+    detector = Detector(model, device=args.device, dtype=args.dtype, views=TTA(args.scales, args.flip))
     results: list[dict[str, Any]] = []
     bad: list[dict[str, str]] = []
     every: list[dict[str, Any]] = []
@@ -199,7 +199,7 @@ def _objects(model: str, pictures: list[Picture], args: Predict) -> _Results:
 def _coco_results(name: str, image_id: int, found: Detections, detector: Detector) -> list[dict[str, Any]]:
     from convnext.metrics.coco_ap import results_of
 
-    ids = detector.card.category_ids or tuple(range(1, 1 + len(detector.classes)))
+    ids = detector.metadata.category_ids or tuple(range(1, 1 + len(detector.classes)))
     return [{**entry, "file_name": name} for entry in results_of(image_id, found, ids)]
 
 
@@ -207,13 +207,13 @@ def _object_result(
     name: str, image: Tensor, found: Detections, detector: Detector, args: Predict, *, number: int
 ) -> dict[str, Any]:
     """Prints how many of which objects there are, draws them, and returns them."""
-    from convnext.ops.instances import surest
-    from convnext.study.scene_pictures import drawn
+    from convnext.ops.instances import above_score
+    from convnext.tasks.detection.draw import drawn
 
     shown, folder = detector.named(found, score=args.score), args.pictures or _DRAWN
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / drawing_name(name, number)
-    drawn(image, surest(found, args.score), detector.classes, title=Path(name).name).save(target)
+    drawn(image, above_score(found, args.score), detector.classes, title=Path(name).name).save(target)
     if not args.json:
         counts = {label: sum(one.label == label for one in shown) for label in dict.fromkeys(o.label for o in shown)}
         said = ", ".join(f"{count} {label}" for label, count in counts.items()) or f"nothing from {args.score:g} on"
@@ -227,14 +227,14 @@ def _object_result(
 
 def _pixels(model: str, pictures: list[Picture], args: Predict) -> _Results:
     """What a segmenter takes each pixel for: told by shares, drawn, and written as a label map."""
-    from convnext.heads.config import Views
-    from convnext.segmenter import Segmenter
+    from convnext.models.tta import TTA
+    from convnext.tasks.segmentation.predict import Segmenter
 
     segmenter = Segmenter(
         model,
         device=args.device,
         dtype=args.dtype,
-        views=Views(args.scales, args.flip),
+        views=TTA(args.scales, args.flip),
         short=args.short,
         window=args.window,
         megabytes=args.megabytes,
@@ -252,14 +252,14 @@ def _pixels(model: str, pictures: list[Picture], args: Predict) -> _Results:
 
 def _pixel_result(name: str, image: Tensor, segmenter: Segmenter, args: Predict, *, number: int) -> dict[str, Any]:
     """Prints the largest classes of one picture, draws all, writes its label map, and returns what is where."""
-    from convnext.study.class_pictures import index_map, overlaid
+    from convnext.tasks.segmentation.draw import index_map, overlaid
 
     labels, folder = segmenter.segment(image), args.pictures or _DRAWN
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / drawing_name(name, number)
     map_ = target.with_suffix(".labels.png")
     overlaid(image, labels, segmenter.classes, segmenter.colours, title=Path(name).name).save(target)
-    index_map(labels, segmenter.card.values, segmenter.colours).save(map_)
+    index_map(labels, segmenter.metadata.values, segmenter.colours).save(map_)
     shares = segmenter.shares(labels)
     if not args.json:
         few = [f"{label} {100 * share:.1f} %" for label, share in list(shares.items())[:_NAMED]]

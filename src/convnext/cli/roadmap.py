@@ -140,7 +140,7 @@ def run(argv: list[str]) -> int:
 
 
 def _show(args: Show) -> None:
-    from convnext.study.roadmap import rows
+    from convnext.roadmap.costs import rows
 
     found = rows(args.regime)
     if args.json:
@@ -187,8 +187,8 @@ def _run(args: Run) -> int:
 
     from convnext.core.logs import duration, say
     from convnext.core.typed import to_dict
-    from convnext.recipes.roadmap import roadmap_step
-    from convnext.study import sweep
+    from convnext.roadmap import sweep
+    from convnext.tasks.classification.roadmap_recipes import roadmap_step
 
     data = str(Path(args.data).resolve()) if Path(args.data).exists() else args.data
     usual = roadmap_step(args.regime, steps[0]).schedule.epochs
@@ -225,7 +225,7 @@ def _run(args: Run) -> int:
 
 def sweep_table(found: list[Any]) -> str:
     """Mean and deviation of each step's runs."""
-    from convnext.study.sweep import by_step
+    from convnext.roadmap.sweep import by_step
 
     top1, time = by_step(found, lambda result: 100 * result.top1), by_step(found, lambda result: result.seconds)
     lines = [
@@ -245,8 +245,8 @@ def seconds_in(text: str) -> float:
 
 
 def _draw(args: Draw) -> None:
-    from convnext.study import sweep
-    from convnext.study.roadmap_figure import draw, of_paper, of_sweep
+    from convnext.roadmap import sweep
+    from convnext.roadmap.figure import draw, of_paper, of_sweep
 
     regime, panels = args.regime, []
     if args.sweep is not None:
@@ -271,13 +271,15 @@ def _speed(args: Speed) -> None:
     from convnext.bench.cells import Settings
     from convnext.bench.steps import measure
     from convnext.core.device import available_cpus, describe, pick_device
-    from convnext.models.create import NAMES
-    from convnext.study.roadmap import SWIN_NAMES
+    from convnext.models.create import MODEL_NAMES
+    from convnext.roadmap.costs import SWIN_NAMES
 
     models = args.models or (*(name_of(args.regime, step.name) for step in STEPS), *SWIN_NAMES[args.regime])
     for name in models:
-        if name not in NAMES:
-            raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
+        if name not in MODEL_NAMES:
+            raise UserError(
+                f"There is no model '{name}'.{nearest(name, MODEL_NAMES)} `convnext models` lists them all."
+            )
     if min(args.batch, args.rounds) < 1 or args.seconds <= 0 or args.size < 32:
         raise UserError("--batch and --rounds are at least 1, --seconds more than 0, --size at least 32 pixels.")
     device = pick_device(args.device)

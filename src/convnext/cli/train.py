@@ -12,10 +12,10 @@ import tyro
 from convnext.cli.output import RUNS, emit, emit_json, parse, percent
 from convnext.core.errors import UserError
 from convnext.core.logs import say
-from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe, SegmentationRecipe, read_recipe
+from convnext.recipes.recipe import AnyRecipe, ClassificationRecipe, DetectionRecipe, SegmentationRecipe, read_recipe
 from convnext.recipes.table import RECIPES, find_recipe
 
-R = TypeVar("R", Recipe, DetectionRecipe, SegmentationRecipe)
+R = TypeVar("R", ClassificationRecipe, DetectionRecipe, SegmentationRecipe)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Train(Generic[R]):
 
 
 _KINDS: dict[type[AnyRecipe], type[Train[Any]]] = {
-    Recipe: Train[Recipe],
+    ClassificationRecipe: Train[ClassificationRecipe],
     DetectionRecipe: Train[DetectionRecipe],
     SegmentationRecipe: Train[SegmentationRecipe],
 }
@@ -76,12 +76,16 @@ def run(argv: list[str]) -> None:
 def _finish(folder: Path, *, as_json: bool) -> None:
     """Evaluates the best model, draws the report, and says where everything is."""
     from convnext.core import distributed
+    from convnext.report.page import write_report
     from convnext.run import RECIPE
-    from convnext.study.report import write_report
 
     if not distributed.is_main():
         return
-    judges = {Recipe: _judge_classifier, DetectionRecipe: _judge_detector, SegmentationRecipe: _judge_segmenter}
+    judges = {
+        ClassificationRecipe: _judge_classifier,
+        DetectionRecipe: _judge_detector,
+        SegmentationRecipe: _judge_segmenter,
+    }
     figures, said = judges[type(read_recipe(folder / RECIPE))](folder)
     report = write_report(folder)
     if as_json:
@@ -94,7 +98,7 @@ def _finish(folder: Path, *, as_json: bool) -> None:
 
 def _judge_classifier(folder: Path) -> tuple[dict[str, Any], str]:
     """The figures of a run's best classifier, and a sentence that says them."""
-    from convnext.study.evaluation import evaluate_run
+    from convnext.tasks.classification.evaluate import evaluate_run
 
     figures = evaluate_run(folder)
     low, high = figures["top1_interval"]
@@ -106,7 +110,7 @@ def _judge_classifier(folder: Path) -> tuple[dict[str, Any], str]:
 
 def _judge_detector(folder: Path) -> tuple[dict[str, Any], str]:
     """The figures of a run's best detector, and a sentence that says them."""
-    from convnext.study.detection import evaluate_detector_run
+    from convnext.tasks.detection.evaluate import evaluate_detector_run
 
     figures = evaluate_detector_run(folder)
     kinds = {kind: figures[kind] for kind in ("box", "mask") if figures[kind]}
@@ -117,7 +121,7 @@ def _judge_detector(folder: Path) -> tuple[dict[str, Any], str]:
 
 def _judge_segmenter(folder: Path) -> tuple[dict[str, Any], str]:
     """The figures of a run's best segmenter, and a sentence that says them."""
-    from convnext.study.segmentation import evaluate_segmenter_run
+    from convnext.tasks.segmentation.evaluate import evaluate_segmenter_run
 
     figures = evaluate_segmenter_run(folder)
     short = {name: figures[name] for name in ("mIoU", "mAcc", "aAcc")}
@@ -142,7 +146,7 @@ def _base(argv: list[str]) -> tuple[AnyRecipe, tuple[str, ...], list[str]]:
         return find_recipe(name), (), rest
     wants_help = any(word in ("-h", "--help") for word in argv)
     if wants_help or _value(argv, "--resume"):
-        return Recipe(name="imagenet"), (), argv
+        return ClassificationRecipe(name="imagenet"), (), argv
     data = _value(argv, "--data")
     if not data:
         raise UserError("Which images? convnext train --data DIR, where DIR has one folder of images for each class.")
@@ -154,15 +158,15 @@ def _base(argv: list[str]) -> tuple[AnyRecipe, tuple[str, ...], list[str]]:
 def _picked(data: str, init: str, labels: str) -> tuple[AnyRecipe, tuple[str, ...]]:
     """A recipe for the data: for a detector, where it is annotated in COCO's form; for a segmenter, where there are
     label maps."""
-    from convnext.data.labelled import is_labelled
-    from convnext.data.scenes import is_coco
-    from convnext.parts.classification import choose_recipe
-    from convnext.parts.detection import choose_detection_recipe
-    from convnext.parts.segmentation import choose_segmentation_recipe
+    from convnext.data.detection.open import looks_like_coco
+    from convnext.data.segmentation.open import looks_like_label_maps
+    from convnext.tasks.classification.setup import choose_recipe
+    from convnext.tasks.detection.setup import choose_detection_recipe
+    from convnext.tasks.segmentation.setup import choose_segmentation_recipe
 
-    if is_coco(data) and not labels:
+    if looks_like_coco(data) and not labels:
         return choose_detection_recipe(data, init=init)
-    if is_labelled(data, labels):
+    if looks_like_label_maps(data, labels):
         return choose_segmentation_recipe(data, labels=labels, init=init)
     return choose_recipe(data, init=init)
 

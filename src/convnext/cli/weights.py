@@ -13,8 +13,8 @@ from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from convnext.weights.detectors import PublishedDetector
-    from convnext.weights.segmenters import PublishedSegmenter
+    from convnext.tasks.detection.published import PublishedDetector
+    from convnext.tasks.segmentation.published import PublishedSegmenter
 
 Row = TypeVar("Row", "PublishedDetector", "PublishedSegmenter")
 
@@ -119,7 +119,7 @@ def run(argv: list[str]) -> int:
 
 
 def _list_detectors(args: List) -> None:
-    from convnext.weights.detectors import published_detectors
+    from convnext.tasks.detection.published import published_detectors
 
     rows = _of_model(args, published_detectors())
     if args.json:
@@ -131,7 +131,7 @@ def _list_detectors(args: List) -> None:
 
 
 def _list_segmenters(args: List) -> None:
-    from convnext.weights.segmenters import published_segmenters
+    from convnext.tasks.segmentation.published import published_segmenters
 
     rows = _of_model(args, published_segmenters())
     if args.json:
@@ -179,27 +179,27 @@ def _list(args: List) -> None:
 
 def _inspect(args: Inspect) -> None:
     from convnext.core.typed import to_dict
+    from convnext.tasks.classification.weights import describe
     from convnext.weights.kinds import kind_of
-    from convnext.weights.load import describe
-    from convnext.weights.published import locate
+    from convnext.weights.locate import locate
 
     kind = kind_of(args.source)
     if kind != "classifier":
         (_inspect_detector if kind == "detector" else _inspect_segmenter)(args)
         return
     located = locate(args.source)
-    given, card, notes = describe(located, args.source)
+    given, metadata, notes = describe(located, args.source)
     row = located.row
     facts = {
         "file": str(located.file),
-        "model": to_dict(card.model),
+        "model": to_dict(metadata.model),
         "layout": given.layout,
         "tensors": len(given.state),
         "parameters": sum(value.numel() for value in given.state.values()),
         "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in given.state.values()}),
-        "input": to_dict(card.input),
-        "classes": list(card.classes),
-        "source": card.source,
+        "input": to_dict(metadata.input),
+        "classes": list(metadata.classes),
+        "source": metadata.source,
         "published": None if row is None else {**asdict(row), "commercial": row.commercial},
         "left_out": list(given.left),
         "notes": notes,
@@ -208,65 +208,65 @@ def _inspect(args: Inspect) -> None:
         emit_json(facts)
         return
     changed = [f"{key} {value}" for key, value in facts["model"].items() if key != "name" and _told(key, value)]
-    image = card.input
+    image = metadata.input
     emit(f"file      {located.file}")
-    emit(f"model     {card.model.name}" + (f" ({', '.join(changed)})" if changed else ""))
+    emit(f"model     {metadata.model.name}" + (f" ({', '.join(changed)})" if changed else ""))
     emit(f"layout    {given.layout}: {len(given.state)} tensors, {facts['parameters']:,} parameters")
     emit(f"types     {', '.join(facts['dtypes'])}")
     emit(f"input     {image.size} pixels, {image.resize}, crop ratio {image.crop_ratio:g}, {image.interpolation}")
-    emit(f"classes   {len(card.classes)}" + (f": {_few(card.classes)}" if card.classes else ""))
-    if card.source:
-        emit(f"source    {card.source}")
+    emit(f"classes   {len(metadata.classes)}" + (f": {_few(metadata.classes)}" if metadata.classes else ""))
+    if metadata.source:
+        emit(f"source    {metadata.source}")
     for note in notes:
         emit(f"note      {note}")
 
 
 def _inspect_detector(args: Inspect) -> None:
     from convnext.core.typed import to_dict
-    from convnext.weights.load_detector import load_detector
+    from convnext.tasks.detection.weights import load_detector
 
-    detector, card = load_detector(args.source)
+    detector, metadata = load_detector(args.source)
     facts = {
-        "model": to_dict(card.model),
+        "model": to_dict(metadata.model),
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
-        "input": to_dict(card.input),
-        "classes": list(card.classes),
-        "source": card.source,
+        "input": to_dict(metadata.input),
+        "classes": list(metadata.classes),
+        "source": metadata.source,
     }
     if args.json:
         emit_json(facts)
         return
-    stages = len(card.model.roi.ious)
-    emit(f"model     detector on {card.model.backbone.name}, {stages} stage{'s' if stages > 1 else ''}")
-    emit(f"weights   {facts['parameters']:,} parameters; {'boxes and masks' if card.model.masks else 'boxes'}")
-    emit(f"input     {card.input.short} pixels on the shorter side, at most {card.input.long} on the longer")
-    emit(f"classes   {card.model.num_classes}" + (f": {_few(card.classes)}" if card.classes else ""))
-    if card.source:
-        emit(f"source    {card.source}")
+    stages = len(metadata.model.roi.ious)
+    emit(f"model     detector on {metadata.model.backbone.name}, {stages} stage{'s' if stages > 1 else ''}")
+    emit(f"weights   {facts['parameters']:,} parameters; {'boxes and masks' if metadata.model.masks else 'boxes'}")
+    emit(f"input     {metadata.input.short} pixels on the shorter side, at most {metadata.input.long} on the longer")
+    emit(f"classes   {metadata.model.num_classes}" + (f": {_few(metadata.classes)}" if metadata.classes else ""))
+    if metadata.source:
+        emit(f"source    {metadata.source}")
 
 
 def _inspect_segmenter(args: Inspect) -> None:
     from convnext.core.typed import to_dict
-    from convnext.weights.load_segmenter import load_segmenter
+    from convnext.tasks.segmentation.weights import load_segmenter
 
-    segmenter, card = load_segmenter(args.source)
+    segmenter, metadata = load_segmenter(args.source)
     facts = {
-        "model": to_dict(card.model),
+        "model": to_dict(metadata.model),
         "parameters": sum(parameter.numel() for parameter in segmenter.parameters()),
-        "input": to_dict(card.input),
-        "classes": list(card.classes),
-        "source": card.source,
+        "input": to_dict(metadata.input),
+        "classes": list(metadata.classes),
+        "source": metadata.source,
     }
     if args.json:
         emit_json(facts)
         return
-    window = f"windows of {card.input.window}" if card.input.window else "whole pictures"
-    emit(f"model     segmenter on {card.model.backbone.name}, {card.model.head} head")
+    window = f"windows of {metadata.input.window}" if metadata.input.window else "whole pictures"
+    emit(f"model     segmenter on {metadata.model.backbone.name}, {metadata.model.head} head")
     emit(f"weights   {facts['parameters']:,} parameters")
-    emit(f"input     {card.input.short} pixels on the shorter side, {window}")
-    emit(f"classes   {card.model.num_classes}" + (f": {_few(card.classes)}" if card.classes else ""))
-    if card.source:
-        emit(f"source    {card.source}")
+    emit(f"input     {metadata.input.short} pixels on the shorter side, {window}")
+    emit(f"classes   {metadata.model.num_classes}" + (f": {_few(metadata.classes)}" if metadata.classes else ""))
+    if metadata.source:
+        emit(f"source    {metadata.source}")
 
 
 def _few(names: tuple[str, ...]) -> str:
@@ -281,12 +281,12 @@ def _told(key: str, value: Any) -> bool:
 
 
 def _convert(args: Convert) -> None:
-    from convnext.weights.export import save_as
-    from convnext.weights.export_dense import save_dense
+    from convnext.tasks.classification.export import save_as
+    from convnext.tasks.classification.weights import load_model
+    from convnext.tasks.detection.export import save_dense
+    from convnext.tasks.detection.weights import load_detector
+    from convnext.tasks.segmentation.weights import load_segmenter
     from convnext.weights.kinds import kind_of
-    from convnext.weights.load import load_model
-    from convnext.weights.load_detector import load_detector
-    from convnext.weights.load_segmenter import load_segmenter
 
     there = args.out.exists() and (args.out.is_file() or any(args.out.iterdir()))
     if there and not args.force:
@@ -295,17 +295,17 @@ def _convert(args: Convert) -> None:
         raise UserError(f"There is no folder {args.out.parent} to write {args.out.name} into.")
     kind = kind_of(args.source)
     if kind != "classifier":
-        network, card = load_detector(args.source) if kind == "detector" else load_segmenter(args.source)
-        how = save_dense(args.out, network.state_dict(), card, layout=args.layout)
-        name = f"a {kind} on {card.model.backbone.name}"
+        network, metadata = load_detector(args.source) if kind == "detector" else load_segmenter(args.source)
+        how = save_dense(args.out, network.state_dict(), metadata, layout=args.layout)
+        name = f"a {kind} on {metadata.model.backbone.name}"
     else:
-        model, card = load_model(args.source)
-        how, name = save_as(args.out, model.state_dict(), card, layout=args.layout), card.model.name
+        model, metadata = load_model(args.source)
+        how, name = save_as(args.out, model.state_dict(), metadata, layout=args.layout), metadata.model.name
     emit(f"{args.out}: {name} for {args.layout}. Load it with\n  {how}")
 
 
 def _verify(args: Verify) -> int:
-    from convnext.study.verification import verify
+    from convnext.tasks.classification.verify import verify
 
     figures = verify(
         args.name, data=args.data, batch=args.batch, workers=args.workers, device=args.device, dtype=args.dtype

@@ -1,7 +1,7 @@
 """Which image when: a pure function of (seed, step), with any number of workers, so that a resume is exact.
 
-Shapes: N images. What a batch is, and how its images are read, is the caller's: `load` makes it (`batch.load_train`,
-`dense.load_train_scenes`), from a piece of work, in a worker process.
+Shapes: N images. What a batch is, and how its images are read, is the caller's: `load` makes it (`batch.load_train_batch`,
+`dense.load_train_batch`), from a piece of work, in a worker process.
 
 Workers are forked where the system can (Linux). That shares the index of a million images with the parent instead of
 copying it, starts in milliseconds where spawning would import torch for seconds in each, and lets scripts without a

@@ -6,7 +6,7 @@ import reprlib
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from convnext.data.source import printable
+from convnext.core.text import printable
 
 _EXAMPLES = 3
 

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from convnext.core.errors import UserError
 from convnext.metrics.calibration import CalibrationSums, ReliabilityBin
-from convnext.metrics.interval import wilson_interval
+from convnext.metrics.intervals import wilson_interval
 
-__all__ = ["CONFUSION_LIMIT", "ClassificationCounts", "ClassificationResult", "wilson_interval"]
+__all__ = ["CONFUSION_LIMIT", "ClassificationCounts", "ClassificationFigures", "wilson_interval"]
 
 CONFUSION_LIMIT = 2000  # classes; K x K int64 takes 32 MB there, 3.8 GB for the 21841 of ImageNet-22k
 
 
 @dataclass(frozen=True, eq=False)  # eq: comparing tensors gives a tensor, not a bool
-class ClassificationResult:
+class ClassificationFigures:
     """The figures of an evaluation. All shares are fractions in 0..1; intervals are (low, high), Wilson, 95 %."""
 
     n: int  # images
@@ -109,7 +109,7 @@ class ClassificationCounts:
         scalars = [self.n, self.invalid, self.top1, self.top5, self.loss]
         return [*scalars, self.class_n, self.class_correct, *confusion, *self.calibration.tensors()]
 
-    def result(self) -> ClassificationResult:
+    def result(self) -> ClassificationFigures:
         """The figures so far. Raises UserError if there was no image at all."""
         n, top1, top5 = int(self.n), int(self.top1), int(self.top5)
         if n == 0:
@@ -117,7 +117,7 @@ class ClassificationCounts:
         class_n = self.class_n.tolist()
         per_class = [c / m if m else None for c, m in zip(self.class_correct.tolist(), class_n, strict=True)]
         known = [accuracy for accuracy in per_class if accuracy is not None]
-        return ClassificationResult(
+        return ClassificationFigures(
             n=n,
             invalid=int(self.invalid),
             top1=top1 / n,

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnext.ops.pixels import IGNORED
+from convnext.ops.losses import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
-class PixelFigures:
+class SegmentationFigures:
     """Figures of a segmenter, each 0..1; None where nothing was counted."""
 
     mIoU: float | None
@@ -32,14 +32,14 @@ class PixelFigures:
 def confusion(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
     """Counts of pixels by class (row) and predicted class (column), int64 (K, K), on the device of both.
 
-    predicted, truth: uint8 (H, W); pixels whose truth is IGNORED are left out.
+    predicted, truth: uint8 (H, W); pixels whose truth is IGNORE_INDEX are left out.
     """
-    known = truth != IGNORED
+    known = truth != IGNORE_INDEX
     pairs = truth[known].long() * num_classes + predicted[known].long()
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 
 
-def pixel_figures(counts: Tensor, classes: Sequence[str]) -> PixelFigures:
+def segmentation_figures(counts: Tensor, classes: Sequence[str]) -> SegmentationFigures:
     """The figures of summed counts, int64 (K, K).
 
     A class that neither is anywhere nor was found anywhere has no IoU, one that is nowhere no accuracy: they are left
@@ -49,7 +49,7 @@ def pixel_figures(counts: Tensor, classes: Sequence[str]) -> PixelFigures:
     right, there, found = counts.diagonal(), counts.sum(1), counts.sum(0)
     ious, shares = right / (there + found - right), right / there
     rows = zip(classes, there.tolist(), ious.tolist(), shares.tolist(), strict=True)
-    return PixelFigures(
+    return SegmentationFigures(
         mIoU=_known(float(ious.nanmean())),
         mAcc=_known(float(shares.nanmean())),
         aAcc=_known(float(right.sum() / there.sum())),

@@ -48,13 +48,13 @@ class ViTSize:
     num_classes: int = 1000
 
 
-SWIN_SIZES = {  # arXiv 2103.14030, section 3.3
+SWIN_CONFIGS = {  # arXiv 2103.14030, section 3.3
     "swin_tiny": SwinSize((2, 2, 6, 2), 96),
     "swin_small": SwinSize((2, 2, 18, 2), 96),
     "swin_base": SwinSize((2, 2, 18, 2), 128),
     "swin_large": SwinSize((2, 2, 18, 2), 192),
 }
-VIT_SIZES = {  # arXiv 2012.12877, Table 1 (S, B); 2010.11929, Table 1 (B, L)
+VIT_CONFIGS = {  # arXiv 2012.12877, Table 1 (S, B); 2010.11929, Table 1 (B, L)
     "vit_small": ViTSize(12, 384, 6),
     "vit_base": ViTSize(12, 768, 12),
     "vit_large": ViTSize(24, 1024, 16),
@@ -65,7 +65,7 @@ class Swin(nn.Module):
     """Swin: patches, four stages of windowed attention, norm, mean pooling, a linear classifier.
 
     Args:
-        size: see `SWIN_SIZES`.
+        size: see `SWIN_CONFIGS`.
         in_chans: channels of the image.
         num_classes: outputs; 0 gives the pooled, normalised features. None: the size's own (1000).
         drop_path_rate: stochastic depth of the last block, rising linearly from 0.

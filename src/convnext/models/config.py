@@ -33,3 +33,9 @@ class ModelConfig:
     """Channels of each of the four stages, where they differ from the named model's."""
     kernel_size: int | None = None
     """Side of the depthwise filters, odd, where it differs from the named model's (7); small images learn from 3."""
+
+
+def dense_backbone(name: str, *, drop_path_rate: float = 0.0) -> ModelConfig:
+    """A backbone by name, its layer scale beginning at 1 if it has one (official dense configurations)."""
+    scaled = name.startswith(("convnext_", "dinov3_convnext_"))
+    return ModelConfig(name, drop_path_rate=drop_path_rate, layer_scale_init_value=1.0 if scaled else None)

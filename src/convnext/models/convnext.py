@@ -30,12 +30,12 @@ from convnext.models.layers import (
 from convnext.models.stem import StemKind, build_stem
 from convnext.ops.depthwise import DepthwiseConv2d
 from convnext.ops.grn import GRN
+from convnext.ops.low_precision import Conv2d, Linear
 from convnext.ops.norm import NORMS, NORMS_2D, LayerNorm, NormOf
-from convnext.ops.products import Conv2d, Linear
 
 
 @dataclass(frozen=True)
-class Size:
+class ConvNeXtConfig:
     """What makes one ConvNeXt differ from another."""
 
     depths: tuple[int, ...]
@@ -51,37 +51,37 @@ class Size:
     num_classes: int = 1000
 
 
-def _v2(depths: tuple[int, ...], dims: tuple[int, ...]) -> Size:
-    return Size(depths, dims, layer_scale_init_value=0.0, use_grn=True)
+def _v2(depths: tuple[int, ...], dims: tuple[int, ...]) -> ConvNeXtConfig:
+    return ConvNeXtConfig(depths, dims, layer_scale_init_value=0.0, use_grn=True)
 
 
-def _dinov3(depths: tuple[int, ...], dims: tuple[int, ...]) -> Size:
-    return Size(depths, dims, num_classes=0)
+def _dinov3(depths: tuple[int, ...], dims: tuple[int, ...]) -> ConvNeXtConfig:
+    return ConvNeXtConfig(depths, dims, num_classes=0)
 
 
-SIZES = {
+CONFIGS = {
     # small ones of timm, after the V2 paper's
-    "convnext_atto": Size((2, 2, 6, 2), (40, 80, 160, 320)),
-    "convnext_femto": Size((2, 2, 6, 2), (48, 96, 192, 384)),
-    "convnext_pico": Size((2, 2, 6, 2), (64, 128, 256, 512)),
-    "convnext_nano": Size((2, 2, 8, 2), (80, 160, 320, 640)),
+    "convnext_atto": ConvNeXtConfig((2, 2, 6, 2), (40, 80, 160, 320)),
+    "convnext_femto": ConvNeXtConfig((2, 2, 6, 2), (48, 96, 192, 384)),
+    "convnext_pico": ConvNeXtConfig((2, 2, 6, 2), (64, 128, 256, 512)),
+    "convnext_nano": ConvNeXtConfig((2, 2, 8, 2), (80, 160, 320, 640)),
     # paper, section 3 (page 9 of the arXiv version)
-    "convnext_tiny": Size((3, 3, 9, 3), (96, 192, 384, 768)),
-    "convnext_small": Size((3, 3, 27, 3), (96, 192, 384, 768)),
-    "convnext_base": Size((3, 3, 27, 3), (128, 256, 512, 1024)),
-    "convnext_large": Size((3, 3, 27, 3), (192, 384, 768, 1536)),
-    "convnext_xlarge": Size((3, 3, 27, 3), (256, 512, 1024, 2048)),
+    "convnext_tiny": ConvNeXtConfig((3, 3, 9, 3), (96, 192, 384, 768)),
+    "convnext_small": ConvNeXtConfig((3, 3, 27, 3), (96, 192, 384, 768)),
+    "convnext_base": ConvNeXtConfig((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "convnext_large": ConvNeXtConfig((3, 3, 27, 3), (192, 384, 768, 1536)),
+    "convnext_xlarge": ConvNeXtConfig((3, 3, 27, 3), (256, 512, 1024, 2048)),
     # timm's other stems (ols: overlapping), norms (rms, which are its SimpleNorm) and head (hnf: norm before pooling)
-    "convnext_zepto_rms": Size((2, 2, 4, 2), (32, 64, 128, 256), norm="simple"),
-    "convnext_zepto_rms_ols": Size((2, 2, 4, 2), (32, 64, 128, 256), stem="overlap_act", norm="simple"),
-    "convnext_atto_ols": Size((2, 2, 6, 2), (40, 80, 160, 320), stem="overlap_tiered"),
-    "convnext_femto_ols": Size((2, 2, 6, 2), (48, 96, 192, 384), stem="overlap_tiered"),
-    "convnext_pico_ols": Size((2, 2, 6, 2), (64, 128, 256, 512), stem="overlap_tiered"),
-    "convnext_nano_ols": Size((2, 2, 8, 2), (80, 160, 320, 640), stem="overlap"),
-    "convnext_tiny_hnf": Size((3, 3, 9, 3), (96, 192, 384, 768), head_norm_first=True),
+    "convnext_zepto_rms": ConvNeXtConfig((2, 2, 4, 2), (32, 64, 128, 256), norm="simple"),
+    "convnext_zepto_rms_ols": ConvNeXtConfig((2, 2, 4, 2), (32, 64, 128, 256), stem="overlap_act", norm="simple"),
+    "convnext_atto_ols": ConvNeXtConfig((2, 2, 6, 2), (40, 80, 160, 320), stem="overlap_tiered"),
+    "convnext_femto_ols": ConvNeXtConfig((2, 2, 6, 2), (48, 96, 192, 384), stem="overlap_tiered"),
+    "convnext_pico_ols": ConvNeXtConfig((2, 2, 6, 2), (64, 128, 256, 512), stem="overlap_tiered"),
+    "convnext_nano_ols": ConvNeXtConfig((2, 2, 8, 2), (80, 160, 320, 640), stem="overlap"),
+    "convnext_tiny_hnf": ConvNeXtConfig((3, 3, 9, 3), (96, 192, 384, 768), head_norm_first=True),
     # OpenCLIP's image towers
-    "convnext_large_mlp": Size((3, 3, 27, 3), (192, 384, 768, 1536), head_hidden=1536),
-    "convnext_xxlarge": Size((3, 4, 30, 3), (384, 768, 1536, 3072), norm_eps=1e-5),
+    "convnext_large_mlp": ConvNeXtConfig((3, 3, 27, 3), (192, 384, 768, 1536), head_hidden=1536),
+    "convnext_xxlarge": ConvNeXtConfig((3, 4, 30, 3), (384, 768, 1536, 3072), norm_eps=1e-5),
     # V2 paper, appendix A.1
     "convnextv2_atto": _v2((2, 2, 6, 2), (40, 80, 160, 320)),
     "convnextv2_femto": _v2((2, 2, 6, 2), (48, 96, 192, 384)),
@@ -154,7 +154,7 @@ class ConvNeXt(nn.Module):
     """ConvNeXt V1 or V2: a stem, four stages of blocks, mean pooling, norm and a linear classifier.
 
     Args:
-        size: depths, dims and the version; see `SIZES`, or make your own.
+        size: depths, dims and the version; see `CONFIGS`, or make your own.
         in_chans: channels of the image.
         num_classes: outputs; 0 gives the pooled, normalised features. None: the size's own (1000; DINOv3: 0).
         drop_path_rate: stochastic depth of the last block, rising linearly from 0 (paper Table 5).
@@ -169,7 +169,7 @@ class ConvNeXt(nn.Module):
 
     def __init__(
         self,
-        size: Size,
+        size: ConvNeXtConfig,
         *,
         in_chans: int = 3,
         num_classes: int | None = None,

@@ -13,20 +13,20 @@ from convnext.core.errors import UserError, nearest
 from convnext.models import baselines, convnext, isotropic, resnet, roadmap
 from convnext.models.baselines import Swin, ViT
 from convnext.models.config import ModelConfig
-from convnext.models.convnext import ConvNeXt, Size
+from convnext.models.convnext import ConvNeXt, ConvNeXtConfig
 from convnext.models.isotropic import IsotropicConvNeXt
 from convnext.models.layers import INIT_STD
 from convnext.models.resnet import Design, ResNet
 
 Model = ConvNeXt | IsotropicConvNeXt | ResNet | Swin | ViT
 
-NAMES: tuple[str, ...] = (
-    *convnext.SIZES,
-    *isotropic.SIZES,
-    *resnet.SIZES,
-    *baselines.SWIN_SIZES,
-    *baselines.VIT_SIZES,
-    *roadmap.NAMES,
+MODEL_NAMES: tuple[str, ...] = (
+    *convnext.CONFIGS,
+    *isotropic.CONFIGS,
+    *resnet.CONFIGS,
+    *baselines.SWIN_CONFIGS,
+    *baselines.VIT_CONFIGS,
+    *roadmap.MODEL_NAMES,
 )
 
 
@@ -43,7 +43,7 @@ def create_model(
     depths: tuple[int, ...] | None = None,
     dims: tuple[int, ...] | None = None,
 ) -> Model:
-    """Builds the model `name` (one of `NAMES`) with fresh weights, in float32 on the current default device.
+    """Builds the model `name` (one of `MODEL_NAMES`) with fresh weights, in float32 on the current default device.
 
     Args are those of `ConvNeXt`; `depths` and `dims` replace the named model's. num_classes: None for as many as the
     model was published with. `from_config` has every setting.
@@ -89,13 +89,13 @@ def _build(config: ModelConfig, num_classes: int | None) -> Model:
     changed = {"depths": config.depths, "dims": config.dims, "kernel_size": config.kernel_size}
     changed = {key: value for key, value in changed.items() if value is not None}
     try:
-        if name in isotropic.SIZES:
-            return IsotropicConvNeXt(isotropic.SIZES[name], **scale, **common)
-        if name in baselines.SWIN_SIZES:
-            return Swin(baselines.SWIN_SIZES[name], **common)
-        if name in baselines.VIT_SIZES:
-            return ViT(baselines.VIT_SIZES[name], **common)
-        known = roadmap_step(name) if name in roadmap.NAMES else {**convnext.SIZES, **resnet.SIZES}[name]
+        if name in isotropic.CONFIGS:
+            return IsotropicConvNeXt(isotropic.CONFIGS[name], **scale, **common)
+        if name in baselines.SWIN_CONFIGS:
+            return Swin(baselines.SWIN_CONFIGS[name], **common)
+        if name in baselines.VIT_CONFIGS:
+            return ViT(baselines.VIT_CONFIGS[name], **common)
+        known = roadmap_step(name) if name in roadmap.MODEL_NAMES else {**convnext.CONFIGS, **resnet.CONFIGS}[name]
         size = dataclasses.replace(known, **changed)
         if isinstance(size, Design):
             return ResNet(size, stem_stride=config.stem_stride, **common)
@@ -104,14 +104,14 @@ def _build(config: ModelConfig, num_classes: int | None) -> Model:
         raise UserError(str(error)) from None
 
 
-def roadmap_step(name: str) -> Design | Size:
-    """What a network of the roadmap (one of `roadmap.NAMES`) is; where the road arrives, a ConvNeXt."""
+def roadmap_step(name: str) -> Design | ConvNeXtConfig:
+    """What a network of the roadmap (one of `roadmap.MODEL_NAMES`) is; where the road arrives, a ConvNeXt."""
     regime, step = roadmap.split(name)
     design = Design(**roadmap.design_fields(name))
     if step != roadmap.ARRIVAL:
         return design
     scale = roadmap.REGIMES[regime].layer_scale_init_value
-    return Size(design.depths, design.dims, layer_scale_init_value=scale, kernel_size=design.kernel_size)
+    return ConvNeXtConfig(design.depths, design.dims, layer_scale_init_value=scale, kernel_size=design.kernel_size)
 
 
 _SETTINGS = {  # those that some models have and others do not
@@ -127,14 +127,14 @@ _SETTINGS = {  # those that some models have and others do not
 def _check_settings(config: ModelConfig) -> None:
     """Raises UserError for an unknown name, or a setting that the named model does not have."""
     name = config.name
-    if name not in NAMES:
-        raise UserError(f"There is no model '{name}'.{nearest(name, NAMES)} `convnext models` lists them all.")
-    if name in convnext.SIZES:
+    if name not in MODEL_NAMES:
+        raise UserError(f"There is no model '{name}'.{nearest(name, MODEL_NAMES)} `convnext models` lists them all.")
+    if name in convnext.CONFIGS:
         return
-    taken = {"layer_scale_init_value"} if name in isotropic.SIZES else set()
-    if name in resnet.SIZES:
+    taken = {"layer_scale_init_value"} if name in isotropic.CONFIGS else set()
+    if name in resnet.CONFIGS:
         taken = {"stem_stride", "depths"}
-    elif name in roadmap.NAMES:
+    elif name in roadmap.MODEL_NAMES:
         taken = {"stem_stride"}
     wrong = [key for key, usual in _SETTINGS.items() if key not in taken and getattr(config, key) != usual]
     if wrong:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from convnext.models.convnext import Block, ConvNeXt
 from convnext.models.features import FeatureMaps
+from convnext.ops.low_precision import Conv2d, Linear
 from convnext.ops.norm import SimpleNorm, SimpleNorm2d
-from convnext.ops.products import Conv2d, Linear
 
 Model = TypeVar("Model", bound=nn.Module)
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from convnext.models.convnext import Block
 from convnext.models.layers import INIT_STD, depth_groups, depths_by_name, drop_path_rates, init_model, mean_pool
+from convnext.ops.low_precision import Conv2d
 from convnext.ops.norm import LayerNorm
-from convnext.ops.products import Conv2d
 
 PATCH = 16
 
@@ -29,7 +29,7 @@ class IsotropicSize:
     num_classes: int = 1000
 
 
-SIZES = {
+CONFIGS = {
     "convnext_isotropic_small": IsotropicSize(18, 384),
     "convnext_isotropic_base": IsotropicSize(18, 768),
     "convnext_isotropic_large": IsotropicSize(36, 1024, layer_scale_init_value=1e-6),
@@ -40,7 +40,7 @@ class IsotropicConvNeXt(nn.Module):
     """Isotropic ConvNeXt: (B, in_chans, H, W) to logits (B, K), or to features (B, dim) where num_classes is 0.
 
     Args:
-        size: depth and dim; see `SIZES`.
+        size: depth and dim; see `CONFIGS`.
         in_chans: channels of the image.
         num_classes: outputs; 0 gives the pooled, normalised features. None: the size's own (1000).
         drop_path_rate: stochastic depth of the last block (paper A.1: S 0.1, B 0.2, L 0.5).

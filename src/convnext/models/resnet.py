@@ -65,7 +65,7 @@ class Design:
         return tuple(width if self.inverted else 4 * width for width in self.widths)
 
 
-SIZES = {  # arXiv 1512.03385, Table 1; ResNet-200: arXiv 1603.05027, here with the same blocks as the others
+CONFIGS = {  # arXiv 1512.03385, Table 1; ResNet-200: arXiv 1603.05027, here with the same blocks as the others
     "resnet50": Design(),
     "resnet101": Design((3, 4, 23, 3)),
     "resnet152": Design((3, 8, 36, 3)),
@@ -116,7 +116,7 @@ class ResNet(nn.Module):
     """A stem, four stages of blocks of which the first shrinks the map, mean pooling and a linear classifier.
 
     Args:
-        design: see `SIZES`, `create.roadmap_step`, or make your own.
+        design: see `CONFIGS`, `create.roadmap_step`, or make your own.
         in_chans: channels of the image.
         num_classes: outputs; 0 gives the pooled features. None: the design's own (1000).
         drop_path_rate: stochastic depth of the last block, rising linearly from 0.

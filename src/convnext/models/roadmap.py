@@ -96,7 +96,7 @@ REGIMES = {
 }
 
 _PREFIX = "roadmap_"
-NAMES = tuple(f"{_PREFIX}{regime}_{step.name}" for regime in REGIMES for step in STEPS)
+MODEL_NAMES = tuple(f"{_PREFIX}{regime}_{step.name}" for regime in REGIMES for step in STEPS)
 
 
 def name_of(regime: str, step: str) -> str:
@@ -113,13 +113,13 @@ def name_of(regime: str, step: str) -> str:
 
 
 def split(name: str) -> tuple[str, str]:
-    """The regime and the step of one of `NAMES`."""
+    """The regime and the step of one of `MODEL_NAMES`."""
     regime, step = name.removeprefix(_PREFIX).split("_", 1)
     return regime, step
 
 
 def design_fields(name: str) -> dict[str, Any]:
-    """The fields of the `Design` of one of `NAMES`: every change up to its step; for the last, of the one before."""
+    """The fields of the `Design` of one of `MODEL_NAMES`: every change up to its step; for the last, of the one before."""
     regime, last = split(name)
     fields: dict[str, Any] = {}
     for step in STEPS:

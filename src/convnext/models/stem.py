@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from convnext.ops.low_precision import Conv2d
 from convnext.ops.norm import NormOf
-from convnext.ops.products import Conv2d
 
 StemKind = Literal["patch", "overlap", "overlap_tiered", "overlap_act"]
 

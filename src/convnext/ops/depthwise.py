@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from convnext.ops.products import Conv2d, goes_through_float32, in_float32
+from convnext.ops.low_precision import Conv2d, goes_through_float32, in_float32
 
 # Where torch's own gradient of the filters is slower than `filter_gradient` (docs/results/bench.md): on x86 through
 # oneDNN, for filters of at least 5x5 and maps of these sizes.

@@ -41,7 +41,7 @@ class Detections(NamedTuple):
     """bool (N, H, W), as large as the picture; None where the detector has no masks."""
 
 
-def surest(detections: Detections, score: float) -> Detections:
+def above_score(detections: Detections, score: float) -> Detections:
     """Those from a score on, on the CPU."""
     kept = (detections.scores >= score).nonzero().flatten()
     masks = None if detections.masks is None else detections.masks[kept].cpu()

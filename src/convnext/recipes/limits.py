@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from convnext.core.errors import UserError
-from convnext.recipes.recipe import AnyRecipe, DetectionRecipe, Recipe, SegmentationRecipe
+from convnext.recipes.recipe import AnyRecipe, ClassificationRecipe, DetectionRecipe, SegmentationRecipe
 
 _TRAINING = {
     "loader.workers": "[-1, inf)",
@@ -46,7 +46,7 @@ _MODEL = {
     "kernel_size": "[1, 63]",
 }
 LIMITS: dict[type[AnyRecipe], dict[str, str]] = {
-    Recipe: {
+    ClassificationRecipe: {
         **_TRAINING,
         **{f"model.{name}": limits for name, limits in _MODEL.items()},
         "input.size": "[1, 4096]",
@@ -112,7 +112,7 @@ LIMITS: dict[type[AnyRecipe], dict[str, str]] = {
 """Every plain number of a recipe, and its interval: [ and ] include the end, ( and ) do not."""
 
 PAIRS: dict[type[AnyRecipe], dict[str, str]] = {
-    Recipe: {"optim.betas": "[0, 1)", "augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"},
+    ClassificationRecipe: {"optim.betas": "[0, 1)", "augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"},
     DetectionRecipe: {
         "optim.betas": "[0, 1)",
         "augment.crop_sides": "[1, inf)",

@@ -9,23 +9,18 @@ from pathlib import Path
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
-from convnext.data.config import (
-    AugmentConfig,
-    InputConfig,
-    LoaderConfig,
-    MixConfig,
-    PixelAugmentConfig,
-    PixelConfig,
-    SceneAugmentConfig,
-    SceneConfig,
-)
+from convnext.data.classification.config import AugmentConfig
+from convnext.data.config import InputConfig, LoaderConfig, MixConfig
+from convnext.data.detection.config import DetectionAugmentConfig, DetectionInputConfig
+from convnext.data.segmentation.config import SegmentationAugmentConfig, SegmentationInputConfig
 from convnext.models.config import ModelConfig
-from convnext.networks.config import DetectorConfig, SegmenterConfig
+from convnext.models.detection.config import DetectorConfig
+from convnext.models.segmentation.config import SegmenterConfig
 from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
-class Training:
+class Recipe:
     """What every recipe has."""
 
     name: str
@@ -47,7 +42,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Recipe(Training):
+class ClassificationRecipe(Recipe):
     """How to train a classifier. The defaults are ConvNeXt's on ImageNet-1K (paper Table 5)."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -61,19 +56,19 @@ class Recipe(Training):
 
 
 @dataclass(frozen=True)
-class DetectionRecipe(Training):
-    """How to train a detector: boxes, and outlines where the data has them."""
+class DetectionRecipe(Recipe):
+    """How to train a detector: boxes, and polygons where the data has them."""
 
     model: DetectorConfig = field(default_factory=DetectorConfig)
     """The detector."""
-    input: SceneConfig = field(default_factory=SceneConfig)
+    input: DetectionInputConfig = field(default_factory=DetectionInputConfig)
     """What a picture looks like when it reaches the detector in evaluation and prediction."""
-    augment: SceneAugmentConfig = field(default_factory=SceneAugmentConfig)
+    augment: DetectionAugmentConfig = field(default_factory=DetectionAugmentConfig)
     """What is done to each training picture."""
 
 
 @dataclass(frozen=True)
-class SegmentationRecipe(Training):
+class SegmentationRecipe(Recipe):
     """How to train a segmenter: a class for every pixel."""
 
     labels: str = ""
@@ -84,14 +79,18 @@ class SegmentationRecipe(Training):
     as the papers have it; 1: each class as much as any other."""
     model: SegmenterConfig = field(default_factory=SegmenterConfig)
     """The segmenter."""
-    input: PixelConfig = field(default_factory=PixelConfig)
+    input: SegmentationInputConfig = field(default_factory=SegmentationInputConfig)
     """What a picture looks like when it reaches the segmenter in evaluation and prediction."""
-    augment: PixelAugmentConfig = field(default_factory=PixelAugmentConfig)
+    augment: SegmentationAugmentConfig = field(default_factory=SegmentationAugmentConfig)
     """What is done to each training picture."""
 
 
-AnyRecipe = Recipe | DetectionRecipe | SegmentationRecipe
-_TASKS: dict[str, type[AnyRecipe]] = {"classify": Recipe, "detect": DetectionRecipe, "segment": SegmentationRecipe}
+AnyRecipe = ClassificationRecipe | DetectionRecipe | SegmentationRecipe
+_TASKS: dict[str, type[AnyRecipe]] = {
+    "classify": ClassificationRecipe,
+    "detect": DetectionRecipe,
+    "segment": SegmentationRecipe,
+}
 
 
 def save_recipe(path: Path, recipe: AnyRecipe) -> None:

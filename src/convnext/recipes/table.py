@@ -7,9 +7,12 @@ from functools import partial
 
 from convnext.core.errors import UserError, nearest
 from convnext.models.roadmap import REGIMES, STEPS
-from convnext.recipes import ade20k, coco, imagenet, small
 from convnext.recipes.recipe import AnyRecipe
-from convnext.recipes.roadmap import roadmap_step
+from convnext.tasks.classification import imagenet_recipes as imagenet
+from convnext.tasks.classification import small_recipes as small
+from convnext.tasks.classification.roadmap_recipes import roadmap_step
+from convnext.tasks.detection import recipes as coco
+from convnext.tasks.segmentation import recipes as ade20k
 
 RECIPES: dict[str, Callable[[], AnyRecipe]] = {
     "demo": small.demo,

@@ -93,7 +93,7 @@ class Loop:
                     note = f"epoch {state.step / plan.steps_per_epoch:.1f}  loss {loss:.3f}  {_rate(rate)}"
                     progress.update(state.step, note)
                 if look:
-                    self.look_up()
+                    self.evaluate_and_save_best()
                 if save:
                     save_checkpoint(self.checkpoint, state, self.sampler())
                     clock.saved()
@@ -152,7 +152,7 @@ class Loop:
                 )
         return values
 
-    def look_up(self) -> None:
+    def evaluate_and_save_best(self) -> None:
         """Evaluates the weights and, where one is kept, their average; keeps the better if it is the best so far."""
         state, goal = self.state, self.task.goal
         state.model.eval()

@@ -28,18 +28,7 @@ from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandl
 
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, duration, say
-from convnext.weights.cache import (
-    Part,
-    alone,
-    check,
-    folders,
-    offline,
-    place,
-    record_of,
-    recorded,
-    sha256_of,
-    shown,
-)
+from convnext.weights.cache import Part, alone, check, folders, offline, place, record_of, recorded, sha256_of, shown
 
 LARGEST = 8 << 30  # bytes; the largest published file, XXL's, has 3.4e9
 TIMEOUT = 20.0  # seconds without a byte before a connection counts as cut

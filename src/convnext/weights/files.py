@@ -23,18 +23,21 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
-from convnext.data.config import InputConfig, PixelConfig, SceneConfig
+from convnext.data.config import InputConfig
+from convnext.data.detection.config import DetectionInputConfig
+from convnext.data.segmentation.config import SegmentationInputConfig
 from convnext.models.config import ModelConfig
-from convnext.networks.config import DetectorConfig, SegmenterConfig
+from convnext.models.detection.config import DetectorConfig
+from convnext.models.segmentation.config import SegmenterConfig
 from convnext.weights.formats import Official, check_keys, official, unwrap
 
 KEY = "convnext"
 _DIGEST = "sha256"
-C = TypeVar("C", bound="AnyCard")
+C = TypeVar("C", bound="AnyMetadata")
 
 
 @dataclass(frozen=True)
-class Card:
+class ClassificationMetadata:
     """What a saved model knows about itself."""
 
     model: ModelConfig
@@ -49,11 +52,11 @@ class Card:
 
 
 @dataclass(frozen=True)
-class DetectorCard:
+class DetectionMetadata:
     """What a saved detector knows about itself."""
 
     model: DetectorConfig
-    input: SceneConfig
+    input: DetectionInputConfig
     classes: tuple[str, ...] = ()
     """Names of the classes, for people."""
     category_ids: tuple[int, ...] = ()
@@ -64,11 +67,11 @@ class DetectorCard:
 
 
 @dataclass(frozen=True)
-class SegmenterCard:
+class SegmentationMetadata:
     """What a saved segmenter knows about itself."""
 
     model: SegmenterConfig
-    input: PixelConfig
+    input: SegmentationInputConfig
     classes: tuple[str, ...] = ()
     """Names of the classes, for people."""
     colours: tuple[tuple[int, int, int], ...] = ()
@@ -80,15 +83,19 @@ class SegmenterCard:
     """Published weights: their name or address, and licence."""
 
 
-AnyCard = Card | DetectorCard | SegmenterCard
-_CARDS = {Card: "classifier", DetectorCard: "detector", SegmenterCard: "segmenter"}
-_READERS = {Card: "load_model", DetectorCard: "load_detector", SegmenterCard: "load_segmenter"}
+AnyMetadata = ClassificationMetadata | DetectionMetadata | SegmentationMetadata
+_CARDS = {ClassificationMetadata: "classifier", DetectionMetadata: "detector", SegmentationMetadata: "segmenter"}
+_READERS = {
+    ClassificationMetadata: "load_model",
+    DetectionMetadata: "load_detector",
+    SegmentationMetadata: "load_segmenter",
+}
 
 
-def save_model(path: Path, state: dict[str, Tensor], card: AnyCard) -> None:
-    """Writes the weights and their card to `path` (.safetensors), atomically."""
+def save_model(path: Path, state: dict[str, Tensor], metadata: AnyMetadata) -> None:
+    """Writes the weights and their metadata to `path` (.safetensors), atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    values = to_dict(card)
+    values = to_dict(metadata)
     text = json.dumps({**values, _DIGEST: _digest(values, tensors)})
     with replacing(path) as file:  # one key of metadata: safetensors writes several in any order
         file.write(save(tensors, metadata={KEY: text}))
@@ -103,13 +110,13 @@ def _digest(values: Any, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _stored(metadata: Mapping[str, str]) -> tuple[Any, str]:
-    """The card's values and the digest ("" where there is none). Raises KeyError or JSONDecodeError without a card."""
+    """The metadata's values and the digest ("" where there is none). Raises KeyError or JSONDecodeError without metadata of ours."""
     values = json.loads(metadata[KEY])
     return values, values.pop(_DIGEST, "") if isinstance(values, dict) else ""
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a safetensors file has a card. Raises UserError where it cannot be read."""
+    """Whether a safetensors file has metadata of ours. Raises UserError where it cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             return KEY in (file.metadata() or {})
@@ -117,32 +124,32 @@ def is_ours(path: Path) -> bool:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
 
 
-def read_card(path: Path) -> Card:
-    """The card of a classifier's file. Raises UserError where it has none."""
-    return _card_of(path, Card)
+def read_metadata(path: Path) -> ClassificationMetadata:
+    """The metadata of a classifier's file. Raises UserError where it has none."""
+    return _metadata_of(path, ClassificationMetadata)
 
 
-def read_detector_card(path: Path) -> DetectorCard:
-    """The card of a detector's file. Raises UserError where it has none."""
-    return _card_of(path, DetectorCard)
+def read_detection_metadata(path: Path) -> DetectionMetadata:
+    """The metadata of a detector's file. Raises UserError where it has none."""
+    return _metadata_of(path, DetectionMetadata)
 
 
-def read_segmenter_card(path: Path) -> SegmenterCard:
-    """The card of a segmenter's file. Raises UserError where it has none."""
-    return _card_of(path, SegmenterCard)
+def read_segmentation_metadata(path: Path) -> SegmentationMetadata:
+    """The metadata of a segmenter's file. Raises UserError where it has none."""
+    return _metadata_of(path, SegmentationMetadata)
 
 
-def _card_of(path: Path, kind: type[C]) -> C:
-    card = read_any_card(path)
-    if not isinstance(card, kind):
+def _metadata_of(path: Path, kind: type[C]) -> C:
+    metadata = read_any_metadata(path)
+    if not isinstance(metadata, kind):
         raise UserError(
-            f"{path} holds a {_CARDS[type(card)]}, not a {_CARDS[kind]}: `{_READERS[type(card)]}` reads it."
+            f"{path} holds a {_CARDS[type(metadata)]}, not a {_CARDS[kind]}: `{_READERS[type(metadata)]}` reads it."
         )
-    return card
+    return metadata
 
 
-def read_any_card(path: Path) -> AnyCard:
-    """The card of one of our files. Raises UserError where it has none."""
+def read_any_metadata(path: Path) -> AnyMetadata:
+    """The metadata of one of our files. Raises UserError where it has none."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -157,12 +164,12 @@ def read_any_card(path: Path) -> AnyCard:
         raise UserError(f"{path} does not say which model it holds in a way known here: {error}") from None
 
 
-def _kind_of(values: Any) -> type[AnyCard]:
-    """Which card these values are of: detectors and segmenters have a backbone, segmenters a head."""
+def _kind_of(values: Any) -> type[AnyMetadata]:
+    """Which metadata these values are of: detectors and segmenters have a backbone, segmenters a head."""
     model = values.get("model") if isinstance(values, dict) else None
     if not isinstance(model, dict) or "backbone" not in model:
-        return Card
-    return SegmenterCard if "head" in model else DetectorCard
+        return ClassificationMetadata
+    return SegmentationMetadata if "head" in model else DetectionMetadata
 
 
 def read_official(path: Path) -> Official:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from convnext.core.errors import UserError, nearest
-from convnext.networks.config import KINDS, SEGMENTERS
-from convnext.weights.detectors import PublishedDetector, published_detectors
+from convnext.models.detection.config import KINDS
+from convnext.models.segmentation.config import SEGMENTERS
+from convnext.tasks.detection.published import PublishedDetector, published_detectors
+from convnext.tasks.segmentation.published import PublishedSegmenter, published_segmenters
 from convnext.weights.download import download
-from convnext.weights.files import DetectorCard, SegmenterCard, is_ours, read_any_card, read_whole
-from convnext.weights.published import locate
-from convnext.weights.segmenters import PublishedSegmenter, published_segmenters
+from convnext.weights.files import DetectionMetadata, SegmentationMetadata, is_ours, read_any_metadata, read_whole
+from convnext.weights.locate import locate
 
 Kind = Literal["classifier", "detector", "segmenter"]
 Dense = Literal["detector", "segmenter"]
@@ -23,7 +24,7 @@ MARKS: dict[Dense, tuple[str, ...]] = {
     "segmenter": ("decode_head.conv_seg.weight", "decode_head.classifier.weight", "decode_head.bias"),
 }
 """Tensors of which every file of that sort holds one."""
-_CARDS: dict[type, Dense] = {DetectorCard: "detector", SegmenterCard: "segmenter"}
+_CARDS: dict[type, Dense] = {DetectionMetadata: "detector", SegmentationMetadata: "segmenter"}
 _NAMES: dict[Dense, re.Pattern[str]] = {  # of published ones, and not of files
     "detector": re.compile(rf"({'|'.join(KINDS)})_\w+(\.\w+_\w+)?"),
     "segmenter": re.compile(rf"({'|'.join(SEGMENTERS)})_\w+(\.\w+_\w+)?"),
@@ -42,7 +43,7 @@ def kind_of(source: str | Path) -> Kind:
             return kind
     file = _file(source)
     if file.suffix == ".safetensors" and is_ours(file):
-        return _CARDS.get(type(read_any_card(file)), "classifier")
+        return _CARDS.get(type(read_any_metadata(file)), "classifier")
     state = read_whole(file)
     for kind, marks in MARKS.items():
         if any(mark in state for mark in marks):

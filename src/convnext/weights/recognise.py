@@ -35,22 +35,22 @@ def recognise(state: Mapping[str, Tensor], where: str, *, norm_first: bool = Fal
         raise UserError(f"{where} does not hold a ConvNeXt in a layout known here (there is no {missing}, for one).")
     depths = tuple(_count(state, f"stages.{i}.") for i in range(4))
     dims = (_stem_width(state), *(state[name].shape[0] for name in ends[1:]))
-    alike = [name for name, size in convnext.SIZES.items() if (size.depths, size.dims) == (depths, dims)]
+    alike = [name for name, size in convnext.CONFIGS.items() if (size.depths, size.dims) == (depths, dims)]
     if not alike:
-        closest = min(convnext.SIZES, key=lambda name: _distance(convnext.SIZES[name], depths, dims))
-        size = convnext.SIZES[closest]
+        closest = min(convnext.CONFIGS, key=lambda name: _distance(convnext.CONFIGS[name], depths, dims))
+        size = convnext.CONFIGS[closest]
         raise UserError(
             f"{where} is a ConvNeXt of depths {depths} and dims {dims}, which is none of the known; the closest is "
             f"{closest} of depths {size.depths} and dims {size.dims}."
         )
-    alike = [name for name in alike if convnext.SIZES[name].head_norm_first == norm_first] or alike
+    alike = [name for name in alike if convnext.CONFIGS[name].head_norm_first == norm_first] or alike
     configs = [_config(name, state) for name in alike]
     return min(configs, key=lambda config: _differences(config, state))  # the first of those that fit alike
 
 
 def _isotropic(state: Mapping[str, Tensor], where: str) -> ModelConfig:
     depth, dim = _count(state, "blocks."), _first(state["stem.weight"])
-    for name, size in isotropic.SIZES.items():
+    for name, size in isotropic.CONFIGS.items():
         if (size.depth, size.dim) == (depth, dim):
             return _config(name, state)
     raise UserError(f"{where} is an isotropic ConvNeXt of depth {depth} and width {dim}, which is none of the known.")
@@ -59,20 +59,20 @@ def _isotropic(state: Mapping[str, Tensor], where: str) -> ModelConfig:
 def _resnet(state: Mapping[str, Tensor], where: str) -> ModelConfig:
     depths, head = tuple(_count(state, f"stages.{i}.") for i in range(4)), state.get("head.weight")
     stem = state.get(_STEM)
-    for name, design in resnet.SIZES.items():
+    for name, design in resnet.CONFIGS.items():
         if design.depths == depths and stem is not None and stem.ndim == 4:
             return ModelConfig(name, num_classes=_first(head) if head is not None else 0, in_chans=stem.shape[1])
-    raise UserError(f"{where} is a ResNet of depths {depths}, which is none of {', '.join(resnet.SIZES)}.")
+    raise UserError(f"{where} is a ResNet of depths {depths}, which is none of {', '.join(resnet.CONFIGS)}.")
 
 
 def _config(name: str, state: Mapping[str, Tensor]) -> ModelConfig:
     """The named model with the inputs, outputs, stem stride and layer scale that the tensors show."""
     stem = state["stem.weight"] if "stem.weight" in state else state[_STEM]
     head = state.get("head.weight")
-    size = isotropic.SIZES[name] if name in isotropic.SIZES else convnext.SIZES[name]
+    size = isotropic.CONFIGS[name] if name in isotropic.CONFIGS else convnext.CONFIGS[name]
     scaled = any(key.endswith("dwconv.weight") and key[:-13] + "gamma" in state for key in state)
     expected = size.layer_scale_init_value > 0
-    patch = name in convnext.SIZES and convnext.SIZES[name].stem == "patch"
+    patch = name in convnext.CONFIGS and convnext.CONFIGS[name].stem == "patch"
     return ModelConfig(
         name,
         num_classes=_first(head) if head is not None else 0,
@@ -91,7 +91,7 @@ def _differences(config: ModelConfig, state: Mapping[str, Tensor]) -> int:
     return len(expected) + len(state) - 2 * fitting
 
 
-def _distance(size: convnext.Size, depths: tuple[int, ...], dims: tuple[int, ...]) -> float:
+def _distance(size: convnext.ConvNeXtConfig, depths: tuple[int, ...], dims: tuple[int, ...]) -> float:
     pairs = zip((*size.depths, *size.dims), (*depths, *dims), strict=True)
     return sum(abs(known - given) / max(known, given, 1) for known, given in pairs)
 

@@ -1,0 +1,76 @@
+"""One batch: reading, augmenting and stacking its images, in a worker process or in this one.
+
+Shapes: B batch, S the model's size. Batches are uint8, on the CPU; `mix.prepare` goes on from here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from convnext.core.seeding import mix_seed
+from convnext.data.batch import Loaded, Work, filled
+from convnext.data.classification.augment import train_transform
+from convnext.data.classification.config import AugmentConfig
+from convnext.data.classification.dataset import ClassificationDataset
+from convnext.data.config import InputConfig
+from convnext.data.decode import BadImage
+from convnext.data.preprocess import eval_transform
+
+
+class ClassificationBatch(NamedTuple):
+    """Images as the model takes them, before normalisation."""
+
+    images: Tensor
+    """uint8 (B, 3, S, S)."""
+    targets: Tensor
+    """int64 (B,)."""
+    indices: Tensor
+    """int64 (B,): which images of the source these are."""
+
+
+def load_train_batch(
+    work: Work, *, source: ClassificationDataset, augment: AugmentConfig, input: InputConfig, seed: int
+) -> Loaded[ClassificationBatch]:
+    """Augmented images; image i of epoch e with seed mix_seed(seed, e, i).
+
+    Images that can be read take the places of those that cannot, so that the batch keeps its shape. Where none can, the
+    next one of the source that can be read fills it; where there is none nearby, the batch is empty.
+    """
+    failures: list[tuple[str, str]] = []
+
+    def view(index: int) -> Tensor | None:
+        image = _read(source, index, failures)
+        return None if image is None else train_transform(image, augment, input, mix_seed(seed, work.epoch, index))
+
+    used, views = filled(work.indices.tolist(), len(source), view)
+    return Loaded(_stacked(views, used, source, input), len(used), failures)
+
+
+def load_eval_batch(work: Work, *, source: ClassificationDataset, input: InputConfig) -> Loaded[ClassificationBatch]:
+    """Images as evaluation sees them; those that cannot be read are left out."""
+    failures: list[tuple[str, str]] = []
+    views = {
+        index: eval_transform(image, input)
+        for index in work.indices.tolist()
+        if (image := _read(source, index, failures)) is not None
+    }
+    return Loaded(_stacked(list(views.values()), list(views), source, input), len(views), failures)
+
+
+def _read(source: ClassificationDataset, index: int, failures: list[tuple[str, str]]) -> Tensor | None:
+    try:
+        return source.read(index)
+    except BadImage as error:
+        failures.append((error.name, error.reason))
+        return None
+
+
+def _stacked(
+    views: list[Tensor], indices: list[int], source: ClassificationDataset, input: InputConfig
+) -> ClassificationBatch:
+    chosen = torch.tensor(indices, dtype=torch.int64)
+    images = torch.stack(views) if views else torch.zeros((0, 3, input.size, input.size), dtype=torch.uint8)
+    return ClassificationBatch(images, source.targets[chosen], chosen)

@@ -1,0 +1,29 @@
+"""Settings of the data room. No torch here: the command line reads these before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What is done to each training image on its own."""
+
+    crop: Literal["resized", "padded", "none"] = "resized"
+    """resized: a random part at a random aspect, resized. padded: pad, then crop at random (small images).
+    none: as in evaluation."""
+    scale: tuple[float, float] = (0.08, 1.0)
+    """Area of the random part, as a share of the image (crop = resized)."""
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Aspect of the random part, width by height (crop = resized)."""
+    padding: int = 4
+    """Pixels of padding on each side (crop = padded)."""
+    flip: float = 0.5
+    """Probability of a mirror image; 0 for digits and text."""
+    randaugment_ops: int = 2
+    """RandAugment operations for each image; 0 turns it off."""
+    randaugment_magnitude: float = 9.0
+    """Strength of RandAugment, 0..10."""
+    randaugment_std: float = 0.5
+    """Standard deviation of that strength."""

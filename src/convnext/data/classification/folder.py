@@ -1,0 +1,63 @@
+"""A folder with one folder for each class: the layout that needs no explanation.
+
+Shapes: a picture is uint8 (3, H, W); N images, K classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from convnext.core.errors import UserError, nearest
+from convnext.core.text import printable
+from convnext.data.classification.names import names_of_folders
+from convnext.data.classification.scan import scan
+from convnext.data.decode import BadImage, decode
+from convnext.data.strings import Strings
+
+
+class FolderDataset:
+    """Images in class folders, at any depth below them; the class is the folder directly below `root`.
+
+    `class_dirs` fixes the order of the classes and which there are (as in the training part); without it: every class
+    folder found, sorted by name. `prefix` goes before the names that people are shown, as "val/".
+
+    Raises UserError where the folder does not have this layout, or holds a class that `class_dirs` does not have.
+    """
+
+    def __init__(
+        self, root: Path, *, max_pixels: int, class_dirs: Sequence[str] | None = None, prefix: str = ""
+    ) -> None:
+        found = scan(root, missing_allowed=class_dirs is not None)
+        self.class_dirs = tuple(found) if class_dirs is None else tuple(class_dirs)
+        for folder in found:
+            if folder not in self.class_dirs:
+                raise UserError(
+                    f"{root} has a class '{printable(folder)}' that the training images do not have."
+                    f"{nearest(folder, self.class_dirs)} Rename or remove that folder."
+                )
+        self.root, self.max_pixels, self.prefix = str(root), max_pixels, prefix
+        self.paths = Strings([path for folder in self.class_dirs for path in found.get(folder, ())])
+        counts = torch.tensor([len(found.get(folder, ())) for folder in self.class_dirs])
+        self.targets = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        self.classes = names_of_folders(self.class_dirs, root)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The path below the data set's folder, as "cat/another.png"."""
+        return printable(self.prefix + self.paths[index])
+
+    def read(self, index: int) -> Tensor:
+        """uint8 (3, H, W); raises BadImage."""
+        try:
+            with open(os.path.join(self.root, self.paths[index]), "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise BadImage(self.name(index), f"the file cannot be read ({error.strerror})") from None
+        return decode(data, name=self.name(index), max_pixels=self.max_pixels)

@@ -1,0 +1,31 @@
+"""Pictures and their objects, resized, mirrored and cut together; and the batches that they become.
+
+Shapes: H W a picture's size, N its objects, B batch. A picture is uint8 (3, H, W), a box (x0, y0, x1, y1) in pixels,
+masks are bool (N, H, W). Batches are uint8, on the CPU, until `mix.prepare_padded`.
+
+Chance is a pure function of the seed: the same picture, settings and seed give the same pixels, in any process.
+torchvision's kernels do the work. It is imported on first use, for that takes seconds: import it before workers start.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def keep_ratio_size(height: int, width: int, short: int, long: int) -> tuple[int, int]:
+    """Height and width after resizing: the shorter side `short`, or the longer one `long` where it would be beyond.
+
+    Rounded to the nearest, at least 1. Source: mmcv's `rescale_size`.
+    """
+    scale = min(long / max(height, width), short / min(height, width))
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resized_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture at another size (height, width): bilinear without antialiasing, as the published networks for dense
+    tasks were trained."""
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    if tuple(image.shape[1:]) == size:
+        return image
+    return functional.resize_image(image, list(size), interpolation=InterpolationMode.BILINEAR, antialias=False)

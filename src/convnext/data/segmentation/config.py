@@ -1,0 +1,56 @@
+"""Settings of the data room. No torch here: the command line reads these before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from convnext.core.errors import UserError
+from convnext.data.config import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class SegmentationInputConfig:
+    """What a picture looks like when it reaches a segmenter: its proportions are kept."""
+
+    short: int = 512
+    """Pixels of the shorter side, unless the longer one would grow beyond `long`; 0: pictures keep their own pixels."""
+    long: int = 2048
+    """Most pixels of the longer side."""
+    window: int = 512
+    """Side of the square that is judged at a time, sliding over the picture; 0: the whole picture at once."""
+    stride: int = 341
+    """Pixels from one window to the next; where windows overlap, their logits' mean counts."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Mean of each channel (red, green, blue), for values in 0..1."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Standard deviation of each channel, for values in 0..1."""
+
+    def adapted(self, *, short: int | None, window: int | None) -> SegmentationInputConfig:
+        """The same with other sizes, where they are given: windows step by two thirds of their side. Raises UserError
+        for sizes that cannot be."""
+        changed = self
+        if short is not None:
+            if not (short == 0 or 32 <= short <= 8192):
+                raise UserError(f"--short is 32 to 8192 pixels, or 0 for pictures as they are, not {short}.")
+            changed = replace(changed, short=short, long=max(self.long, 4 * short))
+        if window is not None:
+            if not (window == 0 or 32 <= window <= 8192):
+                raise UserError(f"--window is 32 to 8192 pixels, or 0 for the whole picture at once, not {window}.")
+            changed = replace(changed, window=window, stride=max(window * 2 // 3, 1))
+        return changed
+
+
+@dataclass(frozen=True)
+class SegmentationAugmentConfig:
+    """What is done to each training picture and the classes of its pixels together."""
+
+    scale: tuple[float, float] = (0.5, 2.0)
+    """The picture is resized as for evaluation, times a number drawn from this range."""
+    crop: int = 512
+    """Side of the square that is cut out; where the picture is smaller, it is padded (without classes there)."""
+    most: float = 0.75
+    """A part of which one class fills more than this share is drawn again, up to ten times; 1: any will do."""
+    flip: float = 0.5
+    """Probability of a mirror image."""
+    distort: bool = True
+    """Change brightness, contrast, saturation and hue at random (SSD's photometric distortion)."""

@@ -1,0 +1,59 @@
+"""Settings of whole networks for dense tasks. No torch here: the command line reads these before torch is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from convnext.models.config import ModelConfig, dense_backbone
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """A segmenter: a backbone and the head on it. The defaults are UPerNet's as the official configurations have it."""
+
+    backbone: ModelConfig = field(default_factory=ModelConfig)
+    """A ConvNeXt, ResNet or Swin; its classifier is left off."""
+    num_classes: int = 0
+    """Classes of pixels; 0: as many as the data has."""
+    head: Literal["upernet", "light", "linear"] = "upernet"
+    """upernet, the paper's; light: linear layers alone, a tenth of the work; linear: a single one, for probing."""
+    width: int = 512
+    """Channels of the head's maps; a linear head has none."""
+    auxiliary_width: int = 256
+    """Channels of the auxiliary head, which helps in training alone; 0: no such head."""
+    dropout: float = 0.1
+    """Probability that a channel is dropped before the classifiers."""
+    frozen: bool = False
+    """Whether the backbone keeps the weights that it starts from (linear probing)."""
+
+
+def upernet(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
+    """UPerNet as in the official configurations."""
+    return SegmenterConfig(backbone, num_classes=num_classes)
+
+
+def light(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
+    """A head for people who need speed."""
+    return SegmenterConfig(backbone, num_classes=num_classes, head="light", width=256, auxiliary_width=0)
+
+
+def linear(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
+    """A linear layer on a frozen backbone."""
+    return SegmenterConfig(backbone, num_classes=num_classes, head="linear", auxiliary_width=0, frozen=True)
+
+
+SEGMENTERS = {"upernet": upernet, "light": light, "linear": linear}
+"""Name of a segmenter's head -> its configuration around a backbone."""
+
+
+def segmenter_config(name: str, *, num_classes: int) -> SegmenterConfig:
+    """`upernet_convnext_tiny` and the like: the name of a head, then that of a backbone.
+
+    Layer scale begins at 1, as in the official configurations, where the backbone has one. Raises ValueError for a name
+    that does not begin with one of `SEGMENTERS`.
+    """
+    kind, _, backbone = name.partition("_")
+    if kind not in SEGMENTERS:
+        raise ValueError(f"A segmenter's name begins with one of {', '.join(SEGMENTERS)}, not {name}.")
+    return SEGMENTERS[kind](dense_backbone(backbone), num_classes=num_classes)

@@ -1,0 +1,168 @@
+"""The report's sections on a detector: headline, curves, COCO's figures, pictures, classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from convnext.report.charts import Curve, line_chart, percent_short, smoothed
+from convnext.report.html import UNKNOWN, count, measure, percent, section, table, text
+from convnext.report.parts import CLASSES_LISTED, class_by_class, speed, tile, verdict
+from convnext.report.pictures import picture_cards
+from convnext.report.run_folder import RunFolder, Values, entries, finite
+from convnext.report.training import across, series, steering, went
+
+_KINDS = {"box": "Boxes", "mask": "Masks"}
+_PERCENT = "\N{NARROW NO-BREAK SPACE}%"
+_FIGURES = {
+    "AP": f"precision, mean over overlaps of 50{_PERCENT} to 95{_PERCENT}",
+    "AP50": f"precision at an overlap of 50{_PERCENT}",
+    "AP75": f"precision at an overlap of 75{_PERCENT}",
+    "APs": "precision on small objects, up to 32² pixels",
+    "APm": "precision on medium ones, up to 96² pixels",
+    "APl": "precision on large ones",
+    "AR1": "recall with the surest find of each class",
+    "AR10": "recall with the surest ten",
+    "AR100": "recall with the surest hundred",
+    "ARs": "recall of small objects",
+    "ARm": "recall of medium ones",
+    "ARl": "recall of large ones",
+}
+_LOSSES = {
+    "rpn_class": "proposals",
+    "rpn_box": "their boxes",
+}
+_LOOKS = ("main", "second", "third", "fourth", "fifth")
+
+
+def detects(run: RunFolder) -> bool:
+    """Whether it is a detector's run: as its recipe says, or its evaluation, or the figures in its log."""
+    said = [values["task"] for values in (run.recipe, run.evaluation) if values and isinstance(values.get("task"), str)]
+    return said[0] == "detect" if said else any("box_AP" in event for event in run.of("eval"))
+
+
+def headline(run: RunFolder) -> str:
+    """The figures that matter most, and on which images they were taken; from the log if nothing else is there."""
+    values = run.evaluation
+    if values is None:
+        return _headline_of_log(run)
+    box, mask = (_of(values, kind) for kind in _KINDS)
+    first, second = (("box", box), ("mask", mask)) if mask else (("box", box), ("box", box))
+    names = ("AP", "AP", "AP50", "AP50") if mask else ("AP", "AP50", "AP75", "AR100")
+    chosen = [(*pair, name) for pair, name in zip((first, second) * 2, names, strict=True)]
+    tiles = [_figure_tile(kind, found, name) for kind, found, name in chosen]
+    n = values.get("n")
+    tiles += [tile("Images", count(n), speed(values)), tile("Objects", count(values.get("objects")), "to be found")]
+    return f'{verdict(values.get("held_out"), n)}<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _of(values: Values, kind: str) -> Values:
+    """The figures of boxes or masks, empty where there are none."""
+    found = values.get(kind)
+    return found if isinstance(found, dict) else {}
+
+
+def _figure_tile(kind: str, found: Values, name: str) -> str:
+    return tile(f"{_KINDS[kind]}: {name}", percent(found.get(name)), _FIGURES[name], found.get(name))
+
+
+def _headline_of_log(run: RunFolder) -> str:
+    evals = [event for event in run.of("eval") if finite(event.get("box_AP")) is not None]
+    if not evals:
+        return '<p class="verdict">There are no figures on this model yet.</p>'
+    best = max(evals, key=lambda event: finite(event.get("box_AP")) or 0.0)
+    known = [("box_AP", "Best AP of boxes so far"), ("box_AP50", "AP50 there"), ("mask_AP", "AP of masks there")]
+    tiles = [tile(name, percent(best[key]), "", best[key]) for key, name in known if key in best]
+    tiles[0] = tile(known[0][1], percent(best["box_AP"]), f"step {count(best.get('step'))}", best["box_AP"])
+    tiles.append(tile("Validation images", count(run.last("start").get("val_images"))))
+    return (
+        '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
+        f'<div class="tiles few">{"".join(tiles)}</div>'
+    )
+
+
+def curves(run: RunFolder) -> str:
+    """The loss and its parts, the average precision of boxes and masks, learning rate and gradient norm."""
+    steps, evals = run.of("step"), run.of("eval")
+    x = across(steps, evals)
+    raw = series(steps, x, "loss")
+    total = [Curve("each step", raw, "faint"), Curve("training", smoothed(raw))]
+    charts = [
+        line_chart("Loss", total, x_label=x, floor=0.0),
+        line_chart("Setup of the loss", loss_parts(steps, x), x_label=x, floor=0.0),
+        *(_precision(evals, x, kind) for kind in _KINDS),
+        *steering(steps, x),
+    ]
+    return went(charts)
+
+
+def loss_parts(steps: Sequence[Values], x: str) -> list[Curve]:
+    """The parts of the loss, those of a cascade's stages added up; the first five names if there are more."""
+    sums: list[Values] = []
+    for event in steps:
+        losses, parts = event.get("losses"), {}
+        for name, value in losses.items() if isinstance(losses, dict) else ():
+            number, part = finite(value), re.sub(r"^\d+_", "", name)  # "0_class", "1_class": stages of a cascade
+            parts[part] = None if number is None or parts.get(part, 0.0) is None else parts.get(part, 0.0) + number
+        sums.append({x: event.get(x), **{f"part {part}": value for part, value in parts.items()}})
+    names = list(dict.fromkeys(key for entry in sums for key in entry if key != x))
+    return [
+        Curve(_LOSSES.get(name[5:], name[5:]), smoothed(series(sums, x, name)), look)
+        for name, look in zip(names, _LOOKS, strict=False)
+    ]
+
+
+def _precision(evals: Sequence[Values], x: str, kind: str) -> str:
+    """The average precision over the run; at single overlaps that of the EMA, where there is one."""
+    plain = [event for event in evals if event.get("ema") is not True]
+    averaged = [event for event in evals if event.get("ema") is True]
+    best, suffix = (averaged, ", EMA") if averaged else (plain, "")
+    lines = [
+        Curve("AP", series(plain, x, f"{kind}_AP"), "second"),
+        Curve("AP, EMA", series(averaged, x, f"{kind}_AP"), "third"),
+        Curve(f"AP50{suffix}", series(best, x, f"{kind}_AP50"), "fourth"),
+        Curve(f"AP75{suffix}", series(best, x, f"{kind}_AP75"), "fifth"),
+    ]
+    return line_chart(
+        f"{_KINDS[kind]}: average precision", lines, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0
+    )
+
+
+def figures(run: RunFolder) -> str:
+    """COCO's twelve figures of boxes and masks as a table."""
+    kinds = {_KINDS[kind]: found for kind in _KINDS if (found := _of(run.evaluation or {}, kind))}
+    if not kinds:
+        return ""
+    rows = [[name, words, *(_share(found.get(name)) for found in kinds.values())] for name, words in _FIGURES.items()]
+    lead = (
+        "A find counts where it overlaps an object of its class by so much. Precision (AP) is high where finds are "
+        "right, the surest above all, and few objects are missed; recall (AR) is the share of objects that were found."
+    )
+    return section("COCO's twelve figures", table(["", "What", *kinds], rows, kind="figures"), lead=lead)
+
+
+def _share(value: Any) -> str:
+    share = finite(value)
+    return UNKNOWN if share is None else measure(share)
+
+
+def pictures(run: RunFolder) -> str:
+    """Some images with what is in them and what was found."""
+    return picture_cards(run, "Objects in")
+
+
+def classes(run: RunFolder) -> str:
+    """The figures of each class, the worst first; classes without objects last."""
+    box, mask = (entries(_of(run.evaluation or {}, kind), "per_class") for kind in _KINDS)
+    same = [entry.get("name") for entry in box] == [entry.get("name") for entry in mask]
+    pairs = list(zip(box, mask if same else [{}] * len(box), strict=True))
+    pairs.sort(key=lambda pair: 2.0 if (share := finite(pair[0].get("AP"))) is None else share)
+    head = ["Class", "Objects", "Boxes: AP", "AP50", *(["Masks: AP", "AP50"] if same else [])]
+    rows = []
+    for entry, outlined in pairs[:CLASSES_LISTED]:
+        shares = [_share(entry.get("AP")), percent(entry.get("AP50"))]
+        if same:
+            shares += [_share(outlined.get("AP")), percent(outlined.get("AP50"))]
+        rows.append([text(entry.get("name", "?")), count(entry.get("n")), *shares])
+    return class_by_class(head, rows, total=len(pairs), kind="figures by-class")

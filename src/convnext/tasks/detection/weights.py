@@ -1,0 +1,172 @@
+"""A detector from a name, a file or a run's folder; and weights for one to start from. K classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from convnext.core.device import pick_device
+from convnext.core.errors import UserError
+from convnext.core.logs import say
+from convnext.data.detection.config import DetectionInputConfig
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.config import CASCADE_ROI, CASCADE_RPN, DetectorConfig, RoIConfig, RPNConfig
+from convnext.models.detection.rcnn import RCNN
+from convnext.tasks.detection.published import NUM_CLASSES, PublishedDetector, coco_categories
+from convnext.weights.files import (
+    DetectionMetadata,
+    is_ours,
+    load_strictly,
+    read_detection_metadata,
+    read_official,
+    read_whole,
+)
+from convnext.weights.formats import official
+from convnext.weights.kinds import MARKS, kind_of, located
+from convnext.weights.locate import locate
+from convnext.weights.recognise import recognise
+
+_OF_CLASSES = re.compile(r"roi_head\.(bbox_head\.(\d\.)?fc_(cls|reg)|mask_head\.(\d\.)?conv_logits)\.")
+_MASKS = "roi_head.mask_head."
+
+
+class LoadedDetector(NamedTuple):
+    """A detector in evaluation mode, and what it knows about itself."""
+
+    model: RCNN
+    metadata: DetectionMetadata
+
+
+def load_detector(source: str | Path, *, device: str = "cpu") -> LoadedDetector:
+    """Loads a detector, and says in a line each what one should know about it.
+
+    Args:
+        source: a run's folder; a file of ours; one in the layout of the official detection checkpoints (mmdetection's);
+            a name from `convnext weights list --detectors`; an https address; `hf-hub:owner/name` of a file of ours.
+        device: auto, cpu, cuda, mps. Weights stay float32: half types come by autocast.
+
+    Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
+    """
+    file, row = located(source, PublishedDetector)
+    state, metadata, notes = _described(file, row, str(source))
+    for note in notes:
+        say(f"- {note}")
+    with torch.device("meta"):  # neither time nor memory for weights that are replaced at once
+        model = build_detector(metadata.model)
+    load_strictly(model, state, str(source))
+    where = pick_device(device)
+    return LoadedDetector(model.to(where).eval(), metadata)
+
+
+def _described(
+    file: Path, row: PublishedDetector | None, where: str
+) -> tuple[dict[str, Tensor], DetectionMetadata, list[str]]:
+    """The tensors of a file, its metadata, and what had to be assumed for it."""
+    if file.suffix == ".safetensors" and is_ours(file):
+        metadata = read_detection_metadata(file)
+        return read_whole(file), metadata, []
+    state = read_whole(file)
+    model = row.config if row else recognise_detector(state, where)
+    notes, names, numbers = [], (), ()
+    if model.num_classes == NUM_CLASSES:
+        names, numbers = coco_categories()
+        if row is None:
+            notes.append(f"{where} does not name its 80 classes: COCO's are taken")
+    source = f"{row.name} ({row.licence})" if row else ""
+    return state, DetectionMetadata(model, DetectionInputConfig(), names, numbers, source=source), notes
+
+
+def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfig:
+    """The configuration of the detector whose weights these are, read off names and shapes.
+
+    Settings that weights do not show (thresholds, samples) are those of the official configurations. Raises UserError
+    where it is no detector known here.
+    """
+    (mark,) = MARKS["detector"]
+    if mark not in state:
+        raise UserError(f"{where} holds no Mask R-CNN or Cascade Mask R-CNN (there is no {mark}).")
+    cascade = "roi_head.bbox_head.0.fc_cls.weight" in state
+    head = "roi_head.bbox_head.0." if cascade else "roi_head.bbox_head."
+    drawn = "roi_head.mask_head.0." if cascade else "roi_head.mask_head."
+    layers = ("fc_cls", "shared_fcs.0", "fc_reg")
+    needed = ("neck.lateral_convs.0.conv.weight", *(f"{head}{layer}.weight" for layer in layers))
+    missing = [name for name in needed if name not in state or state[name].ndim < 2]
+    if missing:
+        raise UserError(f"{where} is a detector of a kind not known here: there is no {missing[0]}.")
+    given = official(state)
+    rpn, roi = (CASCADE_RPN, CASCADE_ROI) if cascade else (RPNConfig(), RoIConfig())
+    return DetectorConfig(
+        backbone=recognise(given.state, where, norm_first=given.norm_first),
+        num_classes=state[needed[1]].shape[0] - 1,
+        masks=f"{drawn}conv_logits.weight" in state,
+        width=state[needed[0]].shape[0],
+        rpn=rpn,
+        roi=replace(
+            roi,
+            convs=_count(state, f"{head}shared_convs."),
+            fcs=_count(state, f"{head}shared_fcs."),
+            width=state[needed[2]].shape[0],
+            class_agnostic=state[f"{head}fc_reg.weight"].shape[0] == 4 and state[needed[1]].shape[0] > 2,
+            mask_convs=_count(state, f"{drawn}convs.") or roi.mask_convs,
+        ),
+    )
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many layers have names that begin with `prefix` and a number."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def detector_of(source: str | Path) -> DetectorConfig | None:
+    """The configuration of the detector that `source` means; None where it means something else."""
+    if kind_of(source) != "detector":
+        return None
+    file, row = located(source, PublishedDetector)
+    return row.config if row else _described(file, None, str(source))[1].model
+
+
+def load_initial_detector(model: RCNN, source: str | Path) -> list[str]:
+    """Loads weights to start from, and returns in words what keeps its fresh values.
+
+    source: a detector, whose outputs start fresh where it has other classes, and whose mask heads are left off where
+    the model has none (or start fresh where they are not in it); or a classifier (as for `load_model`), whose layers
+    become the backbone. Raises UserError where anything else does not fit.
+    """
+    if kind_of(source) == "detector":
+        return _load_initial_heads(model, read_whole(located(source, PublishedDetector)[0]), str(source))
+    return load_backbone(model.backbone, source)
+
+
+def load_backbone(backbone: nn.Module, source: str | Path) -> list[str]:
+    """Loads a classifier's layers (as for `load_model`) into a backbone of four maps, whose norms keep their fresh
+    values; returns in words what does. Raises UserError where the layers do not fit."""
+    norms = {name: value for name, value in backbone.state_dict().items() if re.match(r"norm\d\.", name)}
+    left = ("norm.", "head.", "pre_logits.")  # of a classifier: other heads stand in their place
+    given = {name: v for name, v in read_official(locate(source).file).state.items() if not name.startswith(left)}
+    load_strictly(backbone, {**given, **norms}, str(source))
+    return ["everything behind the backbone"]
+
+
+def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> list[str]:
+    """Loads another detector's tensors, its heads as far as they serve; returns in words what stays fresh."""
+    expected, notes = model.state_dict(), []
+    drawn = {name: value for name, value in expected.items() if name.startswith(_MASKS)}
+    if not drawn:
+        given = {name: value for name, value in given.items() if not name.startswith(_MASKS)}
+    elif not any(name.startswith(_MASKS) for name in given):
+        given, notes = {**given, **drawn}, ["the mask head"]
+    others = [
+        name
+        for name, value in expected.items()
+        if _OF_CLASSES.match(name) and name in given and given[name].shape != value.shape
+    ]
+    if others:
+        notes = ["every output that depends on the classes, of which the weights have others,", *notes]
+    load_strictly(model, {**given, **{name: expected[name] for name in others}}, where)
+    return notes

@@ -1,0 +1,101 @@
+"""The report's sections on a segmenter: headline, curves, pictures, classes, confusions."""
+
+from __future__ import annotations
+
+from convnext.report.charts import Curve, line_chart, percent_short, smoothed
+from convnext.report.html import count, percent, section, table, text
+from convnext.report.parts import CLASSES_LISTED, class_by_class, speed, tile, verdict
+from convnext.report.pictures import picture_cards
+from convnext.report.run_folder import RunFolder, entries, finite
+from convnext.report.training import across, series, steering, went
+from convnext.tasks.detection.report import loss_parts
+
+_FIGURES = {
+    "mIoU": ("Mean IoU", "of each class the pixels rightly found, by all that are it or were taken for it"),
+    "mAcc": ("Mean accuracy", "share of each class's pixels that was found"),
+    "aAcc": ("Pixel accuracy", "share of all pixels"),
+}
+
+
+def segments(run: RunFolder) -> bool:
+    """Whether it is a segmenter's run: as its recipe says, or its evaluation, or the figures in its log."""
+    said = [values["task"] for values in (run.recipe, run.evaluation) if values and isinstance(values.get("task"), str)]
+    return said[0] == "segment" if said else any("mIoU" in event for event in run.of("eval"))
+
+
+def headline(run: RunFolder) -> str:
+    """The figures that matter most, and on which pictures they were taken; from the log if nothing else is there."""
+    values = run.evaluation
+    if values is None:
+        return _headline_of_log(run)
+    n = values.get("n")
+    tiles = [tile(name, percent(values.get(key)), what, values.get(key)) for key, (name, what) in _FIGURES.items()]
+    tiles += [tile("Images", count(n), speed(values)), tile("Classes", count(len(entries(values, "per_class"))))]
+    return f'{verdict(values.get("held_out"), n)}<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _headline_of_log(run: RunFolder) -> str:
+    evals = [event for event in run.of("eval") if finite(event.get("mIoU")) is not None]
+    if not evals:
+        return '<p class="verdict">There are no figures on this model yet.</p>'
+    best = max(evals, key=lambda event: finite(event.get("mIoU")) or 0.0)
+    where = {"mIoU": f"step {count(best.get('step'))}"}
+    tiles = [
+        tile(name, percent(best.get(key)), where.get(key, ""), best.get(key)) for key, (name, _) in _FIGURES.items()
+    ]
+    tiles.append(tile("Validation images", count(run.last("start").get("val_images"))))
+    return (
+        '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
+        f'<div class="tiles few">{"".join(tiles)}</div>'
+    )
+
+
+def curves(run: RunFolder) -> str:
+    """The loss and its parts, the figures of the validations, learning rate and gradient norm."""
+    steps, evals = run.of("step"), run.of("eval")
+    x = across(steps, evals)
+    raw = series(steps, x, "loss")
+    plain = [event for event in evals if event.get("ema") is not True]
+    averaged = [event for event in evals if event.get("ema") is True]
+    best, suffix = (averaged, ", EMA") if averaged else (plain, "")
+    figures = [
+        Curve("mIoU", series(plain, x, "mIoU"), "second"),
+        Curve("mIoU, EMA", series(averaged, x, "mIoU"), "third"),
+        Curve(f"mean accuracy{suffix}", series(best, x, "mAcc"), "fourth"),
+        Curve(f"pixel accuracy{suffix}", series(best, x, "aAcc"), "fifth"),
+    ]
+    loss = [Curve("each step", raw, "faint"), Curve("training", smoothed(raw))]
+    charts = [
+        line_chart("Loss", loss, x_label=x, floor=0.0),
+        line_chart("Setup of the loss", loss_parts(steps, x), x_label=x, floor=0.0),
+        line_chart("Validation", figures, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
+        *steering(steps, x),
+    ]
+    return went(charts)
+
+
+def pictures(run: RunFolder) -> str:
+    """Some pictures with the classes that are there and those that were found."""
+    return picture_cards(run, "Classes of")
+
+
+def classes(run: RunFolder) -> str:
+    """The figures of each class, the worst first; classes without pixels last."""
+    found = entries(run.evaluation, "per_class")
+    found.sort(key=lambda entry: 2.0 if (share := finite(entry.get("IoU"))) is None else share)
+    rows = [
+        [text(e.get("name", "?")), count(e.get("pixels")), percent(e.get("IoU")), percent(e.get("Acc"))]
+        for e in found[:CLASSES_LISTED]
+    ]
+    return class_by_class(["Class", "Pixels", "IoU", "Accuracy"], rows, total=len(found), kind="figures by-class")
+
+
+def confusions(run: RunFolder) -> str:
+    """What is taken for what most often."""
+    rows = [
+        [text(entry.get("name", "?")), text(entry.get("taken_for", "?")), percent(entry.get("share"))]
+        for entry in entries(run.evaluation, "confused")
+    ]
+    lead = "Of all pixels of a class, the share that was taken for another one: the ten largest."
+    head = ["Class", "Taken for", "Share of its pixels"]
+    return section("Most confused", table(head, rows, kind="figures"), lead=lead) if rows else ""
