@@ -57,7 +57,10 @@ def document() -> dict[str, Any]:
 def read(place: Path, content: Any, *, skip_bad: bool = False) -> Annotations:
     file = place / "file.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
-    return read_annotations(file, [place], max_pixels=LIMIT, skip_bad=skip_bad)
+    found = read_annotations(file, [place], max_pixels=LIMIT)
+    if found.problems and not skip_bad:  # as those who open data do
+        raise UserError(found.problems)
+    return found
 
 
 def test_what_is_read(place):
@@ -76,6 +79,7 @@ def test_what_is_read(place):
     assert found.areas[2] == 7.5
     assert np.isnan(found.areas[0])
     assert found.has_masks
+    assert found.problems == ""
     assert found.note == "1 boxes reach more than a pixel beyond their image; they are cut off at its border."
 
 
@@ -171,6 +175,7 @@ def test_what_is_wrong_with_an_object(place, what, entry):
     kept = read(place, content, skip_bad=True)
     assert len(kept.images) == len(kept.polygons) == 2
     assert what in kept.note
+    assert kept.problems == str(told.value)
 
 
 BAD_IMAGES = [
@@ -280,9 +285,9 @@ def test_whole_files(place, content, what):
 def test_a_file_that_is_no_text(place):
     (place / "file.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is not JSON"):
-        read_annotations(place / "file.json", [place], max_pixels=LIMIT, skip_bad=True)
+        read_annotations(place / "file.json", [place], max_pixels=LIMIT)
     with pytest.raises(UserError, match="cannot be read: No such file"):
-        read_annotations(place / "none.json", [place], max_pixels=LIMIT, skip_bad=True)
+        read_annotations(place / "none.json", [place], max_pixels=LIMIT)
 
 
 def test_nothing_hostile_takes_memory(place):
@@ -292,7 +297,7 @@ def test_nothing_hostile_takes_memory(place):
     (place / "file.json").write_text(json.dumps(content))
     size = (place / "file.json").stat().st_size
     tracemalloc.start()
-    read_annotations(place / "file.json", [place], max_pixels=LIMIT, skip_bad=True)
+    read_annotations(place / "file.json", [place], max_pixels=LIMIT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * size

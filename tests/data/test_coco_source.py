@@ -47,9 +47,7 @@ def place(tmp_path, encode, picture, write) -> Path:
 
 
 def source(place: Path) -> CocoDataset:
-    return CocoDataset(
-        read_annotations(place / "file.json", [place], max_pixels=LIMIT, skip_bad=False), max_pixels=LIMIT
-    )
+    return CocoDataset(read_annotations(place / "file.json", [place], max_pixels=LIMIT), max_pixels=LIMIT)
 
 
 def test_images_and_their_objects(place, picture):

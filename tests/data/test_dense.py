@@ -202,7 +202,7 @@ def source(tmp_path, encode, picture, write) -> CocoDataset:
         ],
     }
     place: Path = write(tmp_path / "set", files | {"x.json": json.dumps(content).encode()})
-    file = read_annotations(place / "x.json", [place], max_pixels=10_000, skip_bad=False)
+    file = read_annotations(place / "x.json", [place], max_pixels=10_000)
     (place / "2.png").write_bytes(files["2.png"][:200])
     return CocoDataset(file, max_pixels=10_000)
 

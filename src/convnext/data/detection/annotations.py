@@ -68,16 +68,18 @@ class Annotations:
     """Whether objects have polygons: all of them or none."""
     note: str
     """What people should know: what was left out, what was cut off; may be empty."""
+    problems: str
+    """All that is wrong in the file, as one summary for an error message; empty where nothing is."""
 
 
-def read_annotations(path: Path, folders: Sequence[Path], *, max_pixels: int, skip_bad: bool) -> Annotations:
+def read_annotations(path: Path, folders: Sequence[Path], *, max_pixels: int) -> Annotations:
     """Reads a file in COCO's form whose images lie in the first of the folders that has any of them.
 
-    Boxes that reach beyond their image are cut off at its border. A file without any outline gives boxes only.
+    Boxes that reach beyond their image are cut off at its border. A file without any polygon gives boxes only.
+    Images and annotations that something is wrong with are left out: `problems` says all of it (what, how often, some
+    examples), for callers who refuse such files, and `note` says what was left out, for those who go on without.
 
-    Raises UserError for a file that is none of this form, or has no image or no object that can be used, and, unless
-    skip_bad, one UserError for all that is wrong in it: what, how often, some examples. With skip_bad, images and
-    annotations that something is wrong with are left out, and `note` says so.
+    Raises UserError for a file that is not in this form, or has no image or no object that can be used.
     """
     document = _document(path)
     category_ids, classes = _categories(document["categories"], path)
@@ -92,8 +94,6 @@ def read_annotations(path: Path, folders: Sequence[Path], *, max_pixels: int, sk
         objects.add(entry)
     del document
     kept, has_masks = objects.usable()
-    if problems.found and not skip_bad:
-        raise UserError(problems.text(listed.lost))
     if not listed.files or not len(kept):
         raise UserError(
             f"{path} has no {'object' if listed.files else 'image'} that can be used. {problems.text(listed.lost)}"
@@ -121,6 +121,7 @@ def read_annotations(path: Path, folders: Sequence[Path], *, max_pixels: int, sk
         polygons=packed,
         has_masks=has_masks,
         note=" ".join(filter(None, [problems.note(listed.lost), objects.note()])),
+        problems=problems.text(listed.lost) if problems.found else "",
     )
 
 
