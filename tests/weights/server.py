@@ -20,7 +20,8 @@ from typing import Self
 import pytest
 
 from convnext.core.errors import UserError
-from convnext.weights.cache import place, shown
+from convnext.core.network import shown
+from convnext.weights.cache import place
 from convnext.weights.download import download
 
 DATA = random.Random(0).randbytes(300_000)

@@ -22,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
 from convnext.core.logs import say
+from convnext.core.network import shown, without_query
 
 _OURS = (".sha256", ".lock", ".part", ".part.json")  # what this room puts beside a file: no file is called so
 _LONGEST = 200  # bytes of a name: file systems take 255, and ours add some
@@ -36,12 +37,6 @@ def cache_dir() -> Path:
         return (shared if shared.is_absolute() else Path.home() / ".cache") / "convnext"
     except RuntimeError:
         raise UserError("There is no home folder to keep files in: set CONVNEXT_CACHE to a folder.") from None
-
-
-def offline() -> str:
-    """The environment variable that forbids network access (CONVNEXT_OFFLINE or HF_HUB_OFFLINE), "" where none does."""
-    names = ("CONVNEXT_OFFLINE", "HF_HUB_OFFLINE")
-    return next((name for name in names if os.environ.get(name, "").lower() in ("1", "true", "yes", "on")), "")
 
 
 def folders(url: str) -> tuple[str, ...]:
@@ -66,12 +61,6 @@ def folders(url: str) -> tuple[str, ...]:
 def place(url: str) -> Path:
     """Where the file of `url` stands, or would stand. Raises UserError as `folders` does."""
     return cache_dir().joinpath(*folders(url))
-
-
-def shown(url: str) -> str:
-    """An address as people may see it: without password and signature, and with nothing that a terminal obeys."""
-    bare = re.sub(r"//[^/?#]*@", "//", _bare(url))
-    return repr(bare)[1:-1][:200]
 
 
 _RECORDING = threading.Lock()  # what replaces a file does so for one thread of a process at a time
@@ -161,7 +150,7 @@ class Part:
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
             there = self.path.stat().st_size
-            if note["source"] == _bare(source) and 0 < there <= note["size"]:
+            if note["source"] == without_query(source) and 0 < there <= note["size"]:
                 return there, str(note["etag"]), int(note["size"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             pass  # no part, or one whose note is unreadable: the download starts again, and says from where
@@ -171,7 +160,7 @@ class Part:
         """Starts again from nothing. Without an ETag that stands for the very bytes nothing can be added later."""
         self.discard()
         if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', etag):  # W/"..." may stand for other bytes
-            write_text(self._note, json.dumps({"source": _bare(source), "etag": etag, "size": size}))
+            write_text(self._note, json.dumps({"source": without_query(source), "etag": etag, "size": size}))
 
     def discard(self) -> None:
         """Removes all of it."""
@@ -188,11 +177,6 @@ class Part:
         record(self.goal, digest, stands_at=self.path)
         os.replace(self.path, self.goal)
         self._note.unlink(missing_ok=True)
-
-
-def _bare(url: str) -> str:
-    """Without a signature, which is another at each visit and no one's business."""
-    return re.split("[?#]", url, maxsplit=1)[0]
 
 
 @contextmanager

@@ -11,24 +11,20 @@ No server is trusted with more than bytes: where they go, how many there may be 
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import re
 import secrets
 import shutil
-import socket
-import ssl
 import string
 import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, duration, say
-from convnext.weights.cache import Part, alone, check, folders, offline, place, record_of, recorded, sha256_of, shown
+from convnext.core.network import NoAnswer, ask, in_words, is_loopback, objection, offline, shown
+from convnext.weights.cache import Part, alone, check, folders, place, record_of, recorded, sha256_of
 
 LARGEST = 8 << 30  # bytes; the largest published file, XXL's, has 3.4e9
 TIMEOUT = 20.0  # seconds without a byte before a connection counts as cut
@@ -36,7 +32,6 @@ PAUSE = 1.0  # seconds before the first new attempt, doubled before each further
 ATTEMPTS = 5  # in a row that bring less than a megabyte
 REDIRECTS = 5
 _MB = 1_000_000
-_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 _PAGE = (
     "a web page came instead. A network that wants a login (hotel, guest, company) answers so, and a file whose "
     "licence must be accepted first: open the address in a browser."
@@ -69,7 +64,7 @@ def download(url: str, *, sha256: str = "", timeout: float = TIMEOUT, pause: flo
     sha256 = sha256.lower()
     if sha256 and not re.fullmatch("[0-9a-f]{8,64}", sha256):
         raise UserError(f"A SHA-256, or 8 digits or more from its beginning, is needed, not {sha256!r}.")
-    if problem := _objection(url, loopback=True):
+    if problem := objection(url, http="this machine"):
         raise UserError(f"{shown(url)} {problem}. Files are fetched from addresses like https://host/folder/name.pth.")
     path = place(url)
     sources = [*_mirrors(url), url]
@@ -92,40 +87,11 @@ def download(url: str, *, sha256: str = "", timeout: float = TIMEOUT, pause: flo
     return path
 
 
-def _objection(url: str, *, loopback: bool) -> str:
-    """What speaks against fetching from an address, "" for nothing. loopback: whether http to this machine is fine."""
-    if not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
-        return "has a character that addresses write as %20 or the like"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return "is not an address"
-    if parts.username is not None:
-        return "has a user name in it"
-    if port == 0 or not (_HOST.fullmatch(host) or _is_address(host)):
-        return "is not an address"
-    if parts.scheme != "https" and not (parts.scheme == "http" and loopback and _is_loopback(host)):
-        return "is not https"
-    return ""
-
-
-def _is_address(host: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(host))
-    except ValueError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
 def _mirrors(url: str) -> list[str]:
     """Where CONVNEXT_MIRROR says that the file may be too."""
     mirrors = os.environ.get("CONVNEXT_MIRROR", "").split()
     for mirror in mirrors:
-        if problem := _objection(mirror, loopback=True):
+        if problem := objection(mirror, http="this machine"):
             raise UserError(f"CONVNEXT_MIRROR: {shown(mirror)} {problem}; https://host/folder is accepted.")
     return ["/".join([mirror.rstrip("/"), *map(quote, folders(url))]) for mirror in mirrors]
 
@@ -265,7 +231,7 @@ def _receive(response: HTTPResponse, part: Part, there: int, size: int) -> None:
                 if there == size:
                     return  # it is all here; the server only does not close
                 raise _Cut(
-                    f"the connection broke off after {_size(there)} of {_size(size)} ({_reason(error)})"
+                    f"the connection broke off after {_size(there)} of {_size(size)} ({in_words(error)})"
                 ) from None
             there += len(data)
             if not data or there > size:
@@ -293,8 +259,9 @@ def _open(source: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
             target = urldefrag(urljoin(url, location))[0]
         except ValueError:
             target = location
-        # loopback: a server elsewhere shall not have this machine ask its own services
-        if problem := _objection(target, loopback=_is_loopback(urlsplit(url).hostname or "")):
+        # a server elsewhere shall not have this machine ask its own services
+        http = "this machine" if is_loopback(urlsplit(url).hostname or "") else "nowhere"
+        if problem := objection(target, http=http):
             login = "A network that wants a login does that too; open the address in a browser."
             raise _Refused(f"{shown(url)} redirects to {shown(target)}, which {problem}. {login}")
         url = target
@@ -303,30 +270,12 @@ def _open(source: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
 
 def _request(url: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
     """The answer at an address, whatever it is. Raises _Cut, and _Refused for a certificate that is not trusted."""
-    host = urlsplit(url).hostname or ""
-    secure = urlsplit(url).scheme == "https"
-    opener = OpenerDirector()  # a bare one, which neither follows redirects nor knows file: and ftp:
-    opener.add_handler(ProxyHandler({} if _is_loopback(host) else None))  # None: those of the environment
-    opener.add_handler(HTTPSHandler(context=ssl.create_default_context()) if secure else HTTPHandler())
     try:
-        return opener.open(Request(url, headers=headers), timeout=timeout)
-    except URLError as error:
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise _Refused(
-                f"the certificate of {host} is not trusted ({error.reason.verify_message}). Check this machine's "
-                "clock; behind a company's proxy, set SSL_CERT_FILE to its certificates."
-            ) from None
-        if isinstance(error.reason, socket.gaierror):
-            raise _Unreachable(f"the name {host} is not found: there seems to be no network") from None
-        raise _Unreachable(f"{host} is not reached ({_reason(error.reason)})") from None
-    except (OSError, HTTPException) as error:
-        raise _Cut(f"{host} did not answer ({_reason(error)})") from None
-
-
-def _reason(error: BaseException | str) -> str:
-    """A system's error in a few words, with nothing that a terminal obeys."""
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return repr(text)[1:-1][:120]
+        return ask(url, headers, timeout)
+    except NoAnswer as error:
+        if error.kind == "certificate":
+            raise _Refused(f"{error}.") from None
+        raise (_Unreachable if error.kind == "unreachable" else _Cut)(str(error)) from None
 
 
 def _megabytes(count: int) -> int:
@@ -340,5 +289,5 @@ def _size(count: int) -> str:
 def _disk_problem(error: OSError, path: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "make room, or set CONVNEXT_CACHE to a folder on another disk"
-        return f"{path} cannot be written: the disk is full ({_reason(error)}). Please {advice}."
-    return f"{path} cannot be written or read: {_reason(error)}. CONVNEXT_CACHE sets another folder."
+        return f"{path} cannot be written: the disk is full ({in_words(error)}). Please {advice}."
+    return f"{path} cannot be written or read: {in_words(error)}. CONVNEXT_CACHE sets another folder."

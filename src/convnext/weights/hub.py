@@ -16,7 +16,7 @@ from typing import Any
 
 from convnext.core.errors import UserError
 from convnext.core.logs import say
-from convnext.weights.cache import offline
+from convnext.core.network import offline
 
 PREFIX = "hf-hub:"
 # transformers' and timm's name; OpenCLIP's; and, a pickle, what was written before safetensors
