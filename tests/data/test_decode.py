@@ -227,7 +227,7 @@ def test_bombs_are_refused_by_their_header(encode):
     for data in (lie, bomb, bytes(bmp), bytes(gif)):
         with pytest.raises(BadImage, match="pixels"):
             read(data)
-    with pytest.raises(BadImage, match=r"4 x 3 pixels, more than the limit of 11 \(--loader.max-pixels\)"):
+    with pytest.raises(BadImage, match=r"4 x 3 pixels, more than the limit of 11 \(--loader.max-pixels in training\)"):
         read(encode(np.zeros((3, 4, 3), np.uint8), "PNG"), limit=11)
     assert read(encode(np.zeros((3, 4, 3), np.uint8), "PNG"), limit=12).shape == (3, 4, 3)
 

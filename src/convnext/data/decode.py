@@ -1,11 +1,11 @@
-"""Bytes to a picture, whatever the file: one function, one exception.
+"""The bytes of a file, or Pillow's image, to an RGB image, whatever its kind: one exception for all that is damaged.
 
-Shapes: H W space; a picture is (3, H, W), red, green, blue.
+Shapes: H W space; an image is (3, H, W), red, green, blue.
 
 What people would see in a viewer is what the model gets: rotated as its EXIF tag says, the first frame of an animation,
 and transparent parts on white (dropping the alpha channel instead would show whatever colour lies hidden below it).
 Values of more than 8 bits are scaled, never clipped: 16-bit ones by their range, and those without a range of their own
-(integers beyond 65535, floating point outside 0..1) from the picture's least to its greatest value.
+(integers beyond 65535, floating point outside 0..1) from the image's least to its greatest value.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from convnext.core.errors import UserError
+from convnext.core.text import printable
+
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif"),
     *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
@@ -30,7 +33,7 @@ IMAGE_SUFFIXES = (
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 _ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 258
-_TURNS = {  # EXIF orientation -> what makes the picture upright
+_TURNS = {  # EXIF orientation -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -41,7 +44,7 @@ _TURNS = {  # EXIF orientation -> what makes the picture upright
 }
 
 
-class BadImage(Exception):
+class BadImage(UserError):
     """An image that cannot be read: its name, and why."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -53,42 +56,65 @@ class BadImage(Exception):
 
 
 def decode(data: bytes, *, name: str, max_pixels: int) -> Tensor:
-    """The picture in an image file's bytes as uint8 (3, H, W), RGB in 0..255, contiguous and upright.
+    """The image in a file's bytes as uint8 (3, H, W), RGB in 0..255, contiguous and upright.
 
     Reads JPEG, PNG, WebP, GIF, BMP, TIFF and PPM, of any colour mode. The header is looked at first: more than
     `max_pixels` pixels are refused before anything is decompressed. Raises BadImage(name, reason) for everything that
     cannot be read, and nothing else.
     """
+    return _guarded(lambda: _decode(data, name, max_pixels), name, lambda: _unknown(data))
+
+
+def from_pillow(image: Image.Image, *, name: str, max_pixels: int) -> Tensor:
+    """Pillow's image, of any mode, as `decode` gives its file: uint8 (3, H, W), RGB in 0..255, contiguous and upright.
+
+    Of an animation, the frame that the image stands at. Raises BadImage(name, reason), and nothing else.
+    """
+
+    def convert() -> Tensor:
+        _check_size(image, name, max_pixels)
+        image.load()
+        return _to_tensor(_upright(_to_rgb(image, name), image))
+
+    return _guarded(convert, name, lambda: "it is damaged")
+
+
+def _guarded(read: Callable[[], Tensor], name: str, unknown: Callable[[], str]) -> Tensor:
+    """What `read` gives. Raises BadImage for whatever goes wrong in it; unknown: the reason where the format is."""
     try:
-        # Pillow warns of large pictures, odd EXIF, odd TIFF tags; the first is judged here, the others change nothing
+        # Pillow warns of large images, odd EXIF, odd TIFF tags; the first are checked here, the others change nothing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, name, max_pixels)
+            return read()
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage(name, _unknown(data)) from None
+        raise BadImage(name, unknown()) from None
     except Image.DecompressionBombError:
         raise BadImage(name, "it has more pixels than Pillow accepts at all (178,956,970)") from None
     except Exception as error:  # noqa: BLE001 - damaged files make decoders raise nearly anything; see the fuzz test
-        raise BadImage(name, f"damaged ({str(error).splitlines()[0][:200] if str(error) else repr(error)})") from None
+        reason = str(error).splitlines()[0][:200] if str(error) else repr(error)
+        raise BadImage(name, f"damaged ({printable(reason)})") from None
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise BadImage(
-                name, f"{width} x {height} pixels, more than the limit of {max_pixels} (--loader.max-pixels)"
-            )
-        if width * height == 0:
-            raise BadImage(name, "it has no pixels")
+        _check_size(image, name, max_pixels)
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-            picture = _decode_fast(data, width, height)
-            if picture is not None:
-                return picture
+            decoded = _decode_fast(data, *image.size)
+            if decoded is not None:
+                return decoded
         image.load()
         return _to_tensor(_upright(_to_rgb(image, name), image))
+
+
+def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        limit = f"the limit of {max_pixels} (--loader.max-pixels in training)"
+        raise BadImage(name, f"{width} x {height} pixels, more than {limit}")
+    if width * height == 0:
+        raise BadImage(name, "it has no pixels")
 
 
 def _unknown(data: bytes) -> str:
@@ -113,29 +139,29 @@ def _decode_fast(data: bytes, width: int, height: int) -> Tensor | None:
     if decoder is None:
         return None
     try:
-        picture = decoder(data, mode="RGB")
+        decoded = decoder(data, mode="RGB")
     except (RuntimeError, ValueError):
         return None
-    if picture.shape not in ((3, height, width), (3, width, height)):
+    if decoded.shape not in ((3, height, width), (3, width, height)):
         return None
-    return picture.contiguous()
+    return decoded.contiguous()
 
 
-def _upright(picture: Image.Image, image: Image.Image) -> Image.Image:
-    """`picture` turned as the EXIF tag of `image` says. (Pillow has already turned a TIFF when it loaded it.)
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """`pixels` turned as the EXIF tag of `image` says. (Pillow has already turned a TIFF when it loaded it.)
 
     Only EXIF counts, as in browsers; Pillow's own helper would also look into XMP, which torchcodec does not.
     """
     data = image.info.get("exif")
     if not data or image.format == "TIFF":
-        return picture
+        return pixels
     try:
         exif = Image.Exif()
         exif.load(data)
         turn = _TURNS.get(exif.get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - a damaged note about the picture is no damage to the picture
-        return picture
-    return picture if turn is None else picture.transpose(turn)
+    except Exception:  # noqa: BLE001 - damaged EXIF is no damage to the image
+        return pixels
+    return pixels if turn is None else pixels.transpose(turn)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -173,6 +199,6 @@ def _bits(image: Image.Image) -> int:
     return bits if 8 < bits < 16 else 16
 
 
-def _to_tensor(picture: Image.Image) -> Tensor:
+def _to_tensor(pixels: Image.Image) -> Tensor:
     # (H, W, 3) as Pillow lays pixels out -> (3, H, W) as torch wants them; the copy is also what makes it writable
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(pixels).transpose(2, 0, 1)))
