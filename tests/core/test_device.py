@@ -46,7 +46,7 @@ def test_cpu():
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "Cpu", "tpu:0"])
 def test_no_such_kind(name):
-    with pytest.raises(UserError, match=rf"no kind of device '{name}'. Accepted: auto, cpu, cuda"):
+    with pytest.raises(UserError, match=rf"Unknown device '{name}'. Accepted: auto, cpu, cuda"):
         pick_device(name)
 
 

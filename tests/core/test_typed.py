@@ -16,7 +16,7 @@ from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
-from convnext.recipes.recipe import ClassificationRecipe
+from convnext.tasks.classification.recipe import ClassificationRecipe
 
 
 @dataclass(frozen=True)

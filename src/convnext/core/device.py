@@ -1,4 +1,4 @@
-"""Where to compute and in which floating type."""
+"""The device to compute on, and the floating-point type to compute in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto`: the first CUDA device, else Apple's, else the CPU. Raises UserError where the named one is not there."""
+    """The device of that name. `auto`: CUDA (this process's local rank) if there is any, else Apple's MPS, else CPU.
+
+    Raises UserError for an unknown name and for a device that this machine does not have.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -24,17 +27,19 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"There is no kind of device '{name}'. Accepted: auto, cpu, cuda, cuda:0, mps.") from None
+        raise UserError(f"Unknown device '{name}'. Accepted: auto, cpu, cuda, cuda:0, mps.") from None
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not present.get(device.type, False) or (
         device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     ):
-        raise UserError(f"The device '{name}' is not on this machine; leave the setting out to use what is.")
+        raise UserError(
+            f"The device '{name}' is not on this machine. Leave the setting out to use the best one there is."
+        )
     return device
 
 
 def pick_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """`auto`: bfloat16 where the device is fast at it, else float32; otherwise what the name says."""
+    """The type of that name. `auto`: bfloat16 on devices that are fast at it, else float32."""
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     fast = (
@@ -58,7 +63,7 @@ def cpu_has_fast_bf16() -> bool:
 
 
 def has_fast_bf16_flags(cpuinfo: str) -> bool:
-    """Reads the feature flags of the first processor in the text of Linux's /proc/cpuinfo."""
+    """Whether the first processor in the text of Linux's /proc/cpuinfo has hardware bfloat16."""
     for line in cpuinfo.splitlines():
         key, _, flags = line.partition(":")
         if key.strip() in ("flags", "Features"):
@@ -67,14 +72,14 @@ def has_fast_bf16_flags(cpuinfo: str) -> bool:
 
 
 def available_cpus() -> int:
-    """Processors that this process may use (a container's or scheduler's share, not the machine's)."""
+    """The number of processors that this process may use: a container's or scheduler's share of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return max(len(os.sched_getaffinity(0)), 1)
     return os.cpu_count() or 1
 
 
 def describe(device: torch.device) -> str:
-    """The device in words, for logs and results."""
+    """A description of the device for logs and results."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({available_cpus()} processors, {torch.get_num_threads()} threads)"

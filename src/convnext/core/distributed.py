@@ -1,9 +1,9 @@
-"""Ranks, barriers and sums: a thin layer over torch.distributed, which does nothing in a single process."""
+"""A thin layer over torch.distributed: ranks, barriers and sums. In a single process it does nothing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
@@ -15,37 +15,37 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """This process's number among all, 0 where there is one; outside of the group too, as torchrun announces it."""
+    """This process's rank, 0 in a single process. Before the group exists, it is read from torchrun's environment."""
     if dist.is_initialized():
         return dist.get_rank()
     return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this process writes files and talks to people."""
+    """Whether this process, rank 0, writes files and prints messages."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Waits for all processes."""
+    """Waits until all processes get here."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
-    """Replaces each tensor by its sum over all processes, in place. The tensors stand on the process's device."""
+    """Replaces each tensor by its sum over all processes, in place. The tensors are on the process's own device."""
     if dist.is_initialized():
         for tensor in tensors:
             dist.all_reduce(tensor)
 
 
 def gather_objects(value: T) -> list[T]:
-    """Every process's `value`, in order of rank, on every process."""
+    """Gathers every process's `value` on every process, in order of rank."""
     if not dist.is_initialized():
         return [value]
     values: list[T | None] = [None] * dist.get_world_size()
@@ -54,8 +54,8 @@ def gather_objects(value: T) -> list[T]:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Joins the group that `torchrun` announces in the environment, for the duration; without one, does nothing."""
+def process_group(device: torch.device) -> Generator[None, None, None]:
+    """Joins torchrun's process group for the duration of the block. Without torchrun, does nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return

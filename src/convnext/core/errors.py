@@ -1,4 +1,4 @@
-"""Errors that people can repair: what was given, what is accepted, what to do next."""
+"""Errors that the user can fix. The message says what was given, what is accepted and what to do next."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can put right. The command line prints its message alone, without a traceback."""
+    """An error that the user can fix. The command line prints its message alone, without a traceback."""
 
 
 def nearest(given: str, accepted: Iterable[str]) -> str:

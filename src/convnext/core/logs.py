@@ -1,7 +1,7 @@
-"""What people see while they wait, and the log that programs read.
+"""Progress and messages for people, and a run's log for programs.
 
-In a terminal: a progress bar with rate and time left. Without one (a pipe, a cluster's log file): plain lines, one
-every few seconds. The log of a run is JSONL: one object a line, flushed at once, so that a killed run keeps its log.
+A terminal gets a progress bar with rate and time left. A pipe or a cluster's log file gets a plain line every few
+seconds. The log of a run is JSON Lines: one object a line, flushed at once, so that a killed run keeps its log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from convnext.core.atomic import write_text
 
@@ -22,12 +22,12 @@ _PLAIN_INTERVAL = 10.0  # seconds between plain progress lines
 
 
 def say(text: str) -> None:
-    """Prints a line for people (standard error: standard output belongs to results)."""
+    """Prints a line to standard error. Standard output is for results."""
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 9s, 2m05s, 3h20m."""
+    """Formats seconds: 9s, 2m05s, 3h20m."""
     seconds = round(max(seconds, 0.0))
     if seconds < 60:
         return f"{seconds}s"
@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Progress of `total` steps, as a bar in a terminal and as plain lines elsewhere. Use as a context manager."""
+    """Shows progress over `total` steps: a bar in a terminal, plain lines elsewhere. Use it as a context manager."""
 
     def __init__(self, title: str, total: int, *, unit: str = "it", start: int = 0) -> None:
         self.title, self.total, self.unit, self.done, self.first = title, total, unit, start, start
@@ -51,7 +51,7 @@ class Progress:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            title = TextColumn("{task.description}", markup=False)  # brackets in a name are no markup
+            title = TextColumn("{task.description}", markup=False)  # a name may have brackets
             columns = [title, BarColumn(bar_width=12), TextColumn("{task.fields[note]}", markup=False)]
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._bar.start()
@@ -70,7 +70,7 @@ class Progress:
         return (self.done - self.first) / max(time.monotonic() - self._begun, 1e-9)
 
     def line(self) -> str:
-        """The state in one line: how far, how fast, how long still."""
+        """The progress in one line: steps done, rate and time left."""
         share = 100 * self.done // max(self.total, 1)
         note = f"  {self._note}" if self._note else ""
         return (
@@ -78,15 +78,15 @@ class Progress:
         )
 
     def left(self) -> str:
-        """The time left, at the rate so far."""
+        """The time left at the rate so far, "?" before the first step."""
         return duration((self.total - self.done) / self.rate) if self.done > self.first else "?"
 
     def update(self, done: int, note: str = "") -> None:
-        """Says that `done` steps are done; `note` is shown beside the figures."""
+        """Sets the number of steps done. `note` is shown beside it."""
         self.done, self._note = done, note
         now = time.monotonic()
         if self._bar is not None:
-            # Beside a bar and within 80 columns: the share can be seen, and the time left comes before what may be cut.
+            # It has to fit in 80 columns beside the bar: the time left comes before the note, which may be cut off.
             rate = "" if note else f"{self.rate:.1f} {self.unit}/s"
             text = f"{done}/{self.total}  {self.left()} left  {note}{rate}"
             self._bar.update(self._task, completed=done, description=self.title, note=text)
@@ -104,10 +104,10 @@ def track(items: Iterable[T], title: str, total: int, *, unit: str = "it") -> It
 
 
 class RunLog:
-    """The JSONL log of a run: `{"event": "step", ...}` a line.
+    """The JSON Lines log of a run: each line is `{"event": "step", ...}`.
 
-    Opening it for a resume drops what was logged after `resume_step`, so that no step stands twice, and a line that a
-    kill cut short.
+    With `resume_step`, opening it drops what was logged after that step, so that no step is logged twice, and a last
+    line that a kill cut short.
     """
 
     def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
@@ -118,7 +118,7 @@ class RunLog:
         write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
     def write(self, event: str, **values: Any) -> None:
-        """Appends one event; NaN and infinities become null, which JSON has."""
+        """Appends one event. NaN and infinities become null: JSON has neither."""
         clean = {key: _json_number(value) for key, value in values.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, **clean}) + "\n")
@@ -129,13 +129,13 @@ def _json_number(value: Any) -> Any:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a run's log; a last line cut short by a kill is left out. No file: no events."""
-    events = []
+    """The events of a run's log. Leaves out a last line that a kill cut short; empty if there is no file."""
+    events: list[dict[str, Any]] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:
             continue
         if isinstance(event, dict):
-            events.append(event)
+            events.append(cast("dict[str, Any]", event))
     return events

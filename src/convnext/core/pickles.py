@@ -1,4 +1,4 @@
-"""Torch's checkpoints, read as plain data: code in them is never run."""
+"""Reads torch checkpoints as plain data: code in them is never run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from convnext.core.errors import UserError
 
 
 def read_pickle(path: Path) -> Any:
-    """What a torch checkpoint holds, with weights_only=True. Raises UserError for anything that is not plain data.
+    """Reads a torch checkpoint with weights_only=True. Raises UserError for anything that is not plain data.
 
-    Beside tensors and plain values, argparse.Namespace is read: official training checkpoints hold their arguments so.
+    Besides tensors and plain values it accepts argparse.Namespace: official training checkpoints keep their arguments
+    in one.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # on pickle protocols: what cannot be read raises
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
             _check_archive(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
-        # torch's own message advises weights_only=False, which would run the code: only the reason in it is passed on.
+        # torch's own message suggests weights_only=False, which would run the code: only its reason is passed on.
         code = re.search(r"(?:unsupported GLOBAL|Unsupported global: GLOBAL) (\S+)", str(error))
         if code:
             reason = f"was refused: beside weights it holds {code[1]}, which could run code. Nothing in it was run"
@@ -35,7 +36,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """Raises ValueError for a zip file that is damaged (torch ignores its checksums) or unpacks to more than it is."""
+    """Raises ValueError for a zip file that is damaged (torch ignores checksums) or unpacks to more than its size."""
     if not zipfile.is_zipfile(path):
         return  # torch's older format
     with zipfile.ZipFile(path) as archive:

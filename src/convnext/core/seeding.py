@@ -1,4 +1,4 @@
-"""Chance as a pure function: seeds of (seed, epoch, index), and generator states that can be stored and put back."""
+"""Reproducible randomness: seeds that are functions of integers, and generator states to store and restore."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MASK = (1 << 64) - 1
 
 
 def mix_seed(*parts: int) -> int:
-    """One 63-bit seed from several integers; near inputs give unrelated seeds (the splitmix64 finaliser, chained)."""
+    """Mixes integers into one 63-bit seed. Inputs that differ little give unrelated seeds (splitmix64, chained)."""
     state = 0x9E3779B97F4A7C15
     for part in parts:
         state = (state ^ (part & _MASK)) & _MASK
@@ -27,7 +27,7 @@ def seed_everything(seed: int) -> None:
     """Seeds Python, NumPy and torch (every device)."""
     random.seed(seed)
     np.random.seed(seed % (1 << 32))  # noqa: NPY002 - libraries still draw from the global generator
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType] - torch does not annotate it
 
 
 def capture_rng() -> dict[str, Any]:
@@ -39,7 +39,7 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Puts back what `capture_rng` took."""
+    """Restores the states that `capture_rng` returned."""
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

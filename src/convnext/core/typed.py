@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back, strictly: an unknown key or a wrong type is an error, never a guess."""
+"""Dataclasses to JSON values and back. Strict: an unknown key or a wrong type is an error, never a guess."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union, cast
 
 from convnext.core.errors import UserError, nearest
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass instance as plain JSON values (tuples become lists, paths strings)."""
+    """Turns a dataclass instance into plain JSON values: tuples become lists, paths become strings."""
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
@@ -22,37 +22,38 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in cast("list[Any]", value)]
     return str(value) if isinstance(value, Path) else value
 
 
 def from_dict(cls: type[T], values: Any, where: str = "") -> T:
-    """Builds the dataclass `cls` from JSON values; fields left out keep their defaults.
+    """Builds the dataclass `cls` from JSON values. Fields that are left out keep their defaults.
 
     Raises UserError naming the field (as `optim.lr`) for an unknown key, a missing value or a wrong type.
     """
     if not isinstance(values, dict):
         raise UserError(f"{where or cls.__name__}: expected an object of named values, got {values!r}.")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    given = cast("dict[str, Any]", values)
+    fields = {field.name: field for field in dataclasses.fields(cast("Any", cls))}
     hints = typing.get_type_hints(cls)
-    for key in values:
+    for key in given:
         if key not in fields:
             raise UserError(f"There is no setting '{_join(where, key)}'.{nearest(str(key), fields)}")
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in values:
+        if required and name not in given:
             raise UserError(f"The setting '{_join(where, name)}' is missing.")
-    return cls(**{key: coerce(hints[key], value, _join(where, key)) for key, value in values.items()})
+    return cls(**{key: coerce(hints[key], value, _join(where, key)) for key, value in given.items()})
 
 
 def coerce(hint: Any, value: Any, where: str) -> Any:
-    """`value` (from JSON) as the annotated type `hint`, or a UserError that names `where`.
+    """Converts `value` (from JSON) to the annotated type `hint`. Raises UserError, which names `where`.
 
     Accepts bool, int, float (an int too), str, Path, None, Literal, unions, tuples and dataclasses.
     """
     origin = typing.get_origin(hint)
     if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
+        return from_dict(cast("type[Any]", hint), value, where)
     if origin is Literal:
         if any(type(value) is type(option) and value == option for option in typing.get_args(hint)):  # True is not 1
             return value
@@ -77,7 +78,7 @@ def _coerce_plain(hint: Any, value: Any, where: str) -> Any:
 
 
 def _coerce_union(hint: Any, value: Any, where: str) -> Any:
-    failures = []
+    failures: list[str] = []
     for option in typing.get_args(hint):
         try:
             return coerce(option, value, where)
@@ -90,11 +91,12 @@ def _coerce_tuple(hint: Any, value: Any, where: str) -> tuple[Any, ...]:
     items = typing.get_args(hint)
     if not isinstance(value, (list, tuple)):
         raise UserError(f"'{where}' takes a list, not {value!r}.")
+    given = cast("list[Any]", value)
     if len(items) == 2 and items[1] is Ellipsis:
-        return tuple(coerce(items[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if len(items) != len(value):
-        raise UserError(f"'{where}' takes {len(items)} values, not {len(value)}.")
-    return tuple(coerce(item, entry, f"{where}[{i}]") for i, (item, entry) in enumerate(zip(items, value, strict=True)))
+        return tuple(coerce(items[0], item, f"{where}[{i}]") for i, item in enumerate(given))
+    if len(items) != len(given):
+        raise UserError(f"'{where}' takes {len(items)} values, not {len(given)}.")
+    return tuple(coerce(item, entry, f"{where}[{i}]") for i, (item, entry) in enumerate(zip(items, given, strict=True)))
 
 
 def _join(where: str, name: str) -> str:
