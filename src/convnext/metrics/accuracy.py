@@ -1,7 +1,7 @@
-"""How often a classifier is right: sums first, one division at the end.
+"""Accuracy of a classifier. B batch, K classes.
 
-B batch, K classes. Every figure comes from sums over images, so any number of ranks and any cut into batches gives the
-same result (the counts exactly, the loss to float64 rounding).
+Every figure is computed from sums over images, with one division at the end. So the result does not depend on the
+number of ranks or on how the images are divided into batches (counts exactly, the loss to float64 rounding).
 """
 
 from __future__ import annotations
@@ -23,36 +23,39 @@ CONFUSION_LIMIT = 2000  # classes; K x K int64 takes 32 MB there, 3.8 GB for the
 
 @dataclass(frozen=True, eq=False)  # eq: comparing tensors gives a tensor, not a bool
 class ClassificationFigures:
-    """The figures of an evaluation. All shares are fractions in 0..1; intervals are (low, high), Wilson, 95 %."""
+    """The figures of an evaluation. Shares are fractions in 0..1; a figure is None where nothing was counted.
+
+    Intervals are (low, high), Wilson's 95 % confidence interval.
+    """
 
     n: int  # images
-    invalid: int  # images whose logits had no softmax (NaN, +inf): wrong in every accuracy, absent from loss and ECE
+    invalid: int  # images whose logits have no softmax (NaN, +inf): wrong in every accuracy, left out of loss and ECE
     top1: float
     top1_interval: tuple[float, float]
     top5: float  # top-`top5_k`
     top5_interval: tuple[float, float]
     top5_k: int  # min(5, K)
-    loss: float  # mean cross-entropy in nats over the valid images; NaN if there is none
-    per_class: list[float | None]  # K accuracies, None for a class without images
+    loss: float | None  # mean cross-entropy in nats over the valid images
+    per_class: list[float | None]  # K accuracies; None for a class without images
     per_class_n: list[int]  # K numbers of images
-    mean_per_class: float  # the mean over the classes that have images
-    ece: float  # expected calibration error over the valid images; NaN if there is none
+    mean_per_class: float  # mean over the classes that have images
+    ece: float | None  # expected calibration error over the valid images
     reliability: tuple[ReliabilityBin, ...]
     confusion: Tensor | None  # (K, K) int64 on the CPU, rows = target; None above CONFUSION_LIMIT classes
 
 
 class ClassificationCounts:
-    """Sums over the images of an evaluation, as tensors on `device` (which must know float64: "cpu" or "cuda").
+    """Sums over the images of an evaluation, as tensors on `device` ("cpu" or "cuda": it needs float64).
 
-    An image whose logits have no softmax (a NaN, +inf, or nothing but -inf) counts as wrong everywhere and in
-    `invalid`; it has neither confidence nor cross-entropy nor a predicted class, so it stands outside loss, ECE and
-    confusion rather than turning them to NaN. Equal logits rank by class index, the lower first, as argmax does.
-    The confusion matrix is kept up to CONFUSION_LIMIT classes; above, `confusion` is None.
+    An image whose logits have no softmax (a NaN, +inf, or only -inf) counts as wrong and as `invalid`. It has no
+    confidence, cross-entropy or predicted class, so it is left out of loss, ECE and confusion, which it would turn into
+    NaN. Equal logits rank by class index, lower first, as argmax does. Above CONFUSION_LIMIT classes there is no
+    confusion matrix: `confusion` is None.
     """
 
     def __init__(self, num_classes: int, *, device: torch.device | str = "cpu") -> None:
         if num_classes < 1:
-            raise ValueError(f"num_classes is at least 1, not {num_classes}.")
+            raise ValueError(f"num_classes must be at least 1, not {num_classes}.")
         self.num_classes = num_classes
         self.top5_k = min(5, num_classes)
         self.n, self.invalid, self.top1, self.top5 = (_count(device) for _ in range(4))
@@ -83,7 +86,7 @@ class ClassificationCounts:
         self._update_valid(scores[valid], targets[valid], top1[valid])
 
     def _update_valid(self, scores: Tensor, targets: Tensor, correct: Tensor) -> None:
-        """Adds what only images with a softmax have: cross-entropy, confidence and a predicted class."""
+        """Adds the sums that need a softmax: cross-entropy, confidence and predicted class."""
         log_probabilities = scores.log_softmax(1)
         best, predictions = log_probabilities.max(1)
         self.loss -= log_probabilities.gather(1, targets[:, None]).sum()
@@ -104,28 +107,28 @@ class ClassificationCounts:
                 raise ValueError(f"Targets are in 0..{self.num_classes - 1}, got {low}..{high}.")
 
     def tensors(self) -> list[Tensor]:
-        """Every sum, to be added up over ranks in place (an all-reduce), after the last `update`."""
+        """All sums. After the last `update`, add them up over ranks in place (an all-reduce)."""
         confusion = [] if self.confusion is None else [self.confusion]
         scalars = [self.n, self.invalid, self.top1, self.top5, self.loss]
         return [*scalars, self.class_n, self.class_correct, *confusion, *self.calibration.tensors()]
 
     def result(self) -> ClassificationFigures:
         """The figures so far. Raises UserError if there was no image at all."""
-        n, top1, top5 = int(self.n), int(self.top1), int(self.top5)
+        n, invalid, top1, top5 = int(self.n), int(self.invalid), int(self.top1), int(self.top5)
         if n == 0:
-            raise UserError("There was no image to evaluate on. Check that the data set has readable images in it.")
+            raise UserError("There was no image to evaluate on. Check that the data set has readable images.")
         class_n = self.class_n.tolist()
         per_class = [c / m if m else None for c, m in zip(self.class_correct.tolist(), class_n, strict=True)]
         known = [accuracy for accuracy in per_class if accuracy is not None]
         return ClassificationFigures(
             n=n,
-            invalid=int(self.invalid),
+            invalid=invalid,
             top1=top1 / n,
             top1_interval=wilson_interval(top1, n),
             top5=top5 / n,
             top5_interval=wilson_interval(top5, n),
             top5_k=self.top5_k,
-            loss=(self.loss / (self.n - self.invalid)).item(),
+            loss=self.loss.item() / (n - invalid) if n > invalid else None,
             per_class=per_class,
             per_class_n=class_n,
             mean_per_class=math.fsum(known) / len(known),
@@ -140,7 +143,7 @@ def _count(device: torch.device | str, *shape: int) -> Tensor:
 
 
 def _rank(scores: Tensor, targets: Tensor) -> Tensor:
-    """How many classes stand before the target: (B, K), (B,) -> (B,) in 0..K-1; equal scores rank by index."""
+    """The number of classes ranked before the target: (B, K), (B,) -> (B,) in 0..K-1. Equal scores rank by index."""
     own = scores.gather(1, targets[:, None])
     earlier = torch.arange(scores.shape[1], device=scores.device) < targets[:, None]
     return ((scores > own) | ((scores == own) & earlier)).sum(1)

@@ -1,7 +1,7 @@
-"""Does a model that says "90 % sure" get 90 % right? Reliability bins as sums, and the error drawn from them.
+"""Calibration: whether a classifier with 90 % confidence is right in 90 % of cases. B batch.
 
-B batch. Bin i of the 15 holds confidences in (i/15, (i+1)/15], the first one 0 too (Guo et al. 2017,
-"On Calibration of Modern Neural Networks", section 2).
+Bin i of 15 holds confidences in (i/15, (i+1)/15]; the first one also holds 0 (Guo et al. 2017, "On Calibration of
+Modern Neural Networks", section 2).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """One bar of the reliability diagram; all figures are fractions in 0..1, means None where `count` is 0."""
+    """One bar of the reliability diagram. Figures are fractions in 0..1; means are None where `count` is 0."""
 
     low: float
     high: float
@@ -26,9 +26,9 @@ class ReliabilityBin:
 
 
 class CalibrationSums:
-    """Sums of confidence and correctness in 15 equal-width bins of confidence.
+    """Sums of confidence and correctness in 15 bins of confidence of equal width.
 
-    `count` (int64), `confidence` and `correct` (float64) have shape (15,) and lie on `device`.
+    `count` (int64), `confidence` and `correct` (float64) have shape (15,) and are on `device`.
     """
 
     def __init__(self, *, device: torch.device | str = "cpu") -> None:
@@ -46,16 +46,17 @@ class CalibrationSums:
         self.correct.index_add_(0, bins, correct.to(self.correct))
 
     def tensors(self) -> list[Tensor]:
-        """The sums, to be added up over ranks in place."""
+        """All sums. Add them up over ranks in place."""
         return [self.count, self.confidence, self.correct]
 
-    def expected_calibration_error(self) -> float:
-        """ECE in 0..1: the gap between confidence and accuracy, averaged over images. NaN without any image."""
+    def expected_calibration_error(self) -> float | None:
+        """ECE in 0..1: the gap between confidence and accuracy per bin, averaged over images. None without images."""
+        n = int(self.count.sum())
         gaps = (self.confidence - self.correct).abs().sum()  # a bin's count times its gap is the gap of its sums
-        return (gaps / self.count.sum()).item()
+        return gaps.item() / n if n else None
 
     def bins(self) -> tuple[ReliabilityBin, ...]:
-        """The 15 bins from low to high confidence, the empty ones included."""
+        """The 15 bins from low to high confidence, empty ones included."""
         sums = zip(self.count.tolist(), self.confidence.tolist(), self.correct.tolist(), strict=True)
         return tuple(
             ReliabilityBin(

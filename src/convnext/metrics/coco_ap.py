@@ -1,9 +1,9 @@
-"""How well objects are found: the twelve figures of COCO for boxes and masks.
+"""Accuracy of object detection: the twelve figures of COCO for boxes and masks. N objects, H W space.
 
 Average precision is the mean precision at 101 recalls, averaged over IoU thresholds 0.50, 0.55 .. 0.95 and over classes
-(T.-Y. Lin et al. 2014, "Microsoft COCO"; the detection evaluation of cocodataset.org; pycocotools `cocoeval.py`). The
-matching is pycocotools', or hotcoco's, which gives the same figures sooner; here is what goes in and what comes out.
-N objects, H W space.
+(T.-Y. Lin et al. 2014, "Microsoft COCO"; the detection evaluation of cocodataset.org; pycocotools `cocoeval.py`).
+pycocotools, or the faster hotcoco with the same figures, matches objects; this module checks and prepares their input
+and turns their output into figures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Curves: TypeAlias = tuple[np.ndarray, np.ndarray]  # precision (T, R, K, A, M) 
 
 @dataclass(frozen=True)
 class CocoClass:
-    """The figures of a class: fractions in 0..1, None where it has no instances."""
+    """The figures of a class: fractions in 0..1; None where the class has no instances."""
 
     name: str
     n: int  # instances, crowds not counted
@@ -43,7 +43,7 @@ class CocoClass:
 
 @dataclass(frozen=True)
 class CocoFigures:
-    """COCO's twelve figures: fractions in 0..1, None (COCO's own code says -1) where no instance is in their range.
+    """COCO's twelve figures: fractions in 0..1; None (-1 in COCO's own code) where no instance is in their range.
 
     Small, medium and large (s, m, l) are areas up to 32² pixels, up to 96², and above.
     """
@@ -54,7 +54,7 @@ class CocoFigures:
     APs: float | None
     APm: float | None
     APl: float | None
-    AR1: float | None  # recall over the same thresholds, with the surest 1, 10, 100 detections an image and class
+    AR1: float | None  # recall over the same thresholds, with the best 1, 10, 100 detections per image and class
     AR10: float | None
     AR100: float | None
     ARs: float | None
@@ -64,10 +64,10 @@ class CocoFigures:
 
 
 def results_of(image_id: int, detections: Detections, category_ids: Sequence[int]) -> list[_Entry]:
-    """The detections of an image as entries of a COCO results file, ready for JSON.
+    """Turns the detections of an image into entries of a COCO results file, ready for JSON.
 
-    `category_ids[k]` is the data set's id of class k. Boxes become (x, y, width, height) in pixels; masks, where there
-    are any, become compressed run lengths with `counts` as ASCII text.
+    `category_ids[k]` is the data set's id of class k. Boxes become (x, y, width, height) in pixels; masks, if any,
+    become compressed run lengths with `counts` as ASCII text.
     """
     low, high = detections.boxes.cpu().double().split(2, dim=1)  # on the CPU: MPS has no float64
     boxes = torch.cat([low, high - low], dim=1).tolist()
@@ -85,12 +85,12 @@ def results_of(image_id: int, detections: Detections, category_ids: Sequence[int
 def coco_figures(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, kind: Kind, evaluator: Evaluator = "auto"
 ) -> CocoFigures:
-    """COCO's figures of `results` (as `results_of` gives them, of all images) against `truth` (an annotation file).
+    """Compares `results` (entries of `results_of` for all images) with `truth` (an annotation file).
 
-    `truth` has images, annotations and categories; an annotation of an image or a category that is not listed does not
-    count, and its own id is of no account. With `kind` "segm" the area of a detection is that of its mask, and its box
-    is not looked at; with "bbox" it is that of its box. "auto" takes hotcoco where it is installed, otherwise
-    pycocotools. Neither prints, and neither argument is changed.
+    `truth` has images, annotations and categories. Annotations of images or categories that it does not list are
+    ignored, and so are the annotations' own ids. With `kind` "segm" the area of a detection is that of its mask, and
+    its box is ignored; with "bbox" it is that of its box. "auto" uses hotcoco where it is installed, otherwise
+    pycocotools. Neither prints anything, and neither argument is changed.
 
     Raises UserError where there are no images or no categories, for results of an image or a category that `truth`
     does not list, for a score or a box that is not finite, for an entry that lacks what `kind` needs, for a mask
@@ -109,18 +109,18 @@ def _encoded(masks: Tensor) -> list[_Entry]:
     return [{"size": list(entry["size"]), "counts": entry["counts"].decode("ascii")} for entry in encoded]
 
 
-def _coder() -> Any:  # its type stubs know one mask at a time only
+def _coder() -> Any:  # its type stubs only allow one mask at a time
     from pycocotools import mask
 
     return mask
 
 
 def _data(truth: Mapping[str, Any], kind: Kind) -> dict[str, list[_Entry]]:
-    """The images and categories of `truth`, by id, and its objects, with no more than an evaluator needs."""
+    """The images, categories and objects of `truth`, sorted by id, with only the keys that an evaluator needs."""
     for key in ("images", "annotations", "categories"):
         if key not in truth:
             raise UserError(
-                f"The annotations have no {key!r}. They need images, annotations and categories, as COCO's."
+                f"The annotations have no {key!r}. They need images, annotations and categories, like COCO's."
             )
     for key in ("images", "categories"):
         if not truth[key]:
@@ -147,7 +147,7 @@ def _true_object(entry: Mapping[str, Any], kind: Kind) -> _Entry:
     taken = _picked(entry, ("image_id", "category_id", "area", shape), what)
     if not taken[shape]:
         raise UserError(f"{what} has an empty {shape}. Leave the object out, or give its {shape}.")
-    # evaluators differ over a first polygon of fewer than three points: one breaks off, one takes it for nothing
+    # evaluators differ on a first polygon of fewer than three points: one raises, one ignores it
     if kind == "segm" and isinstance(taken[shape], list) and len(taken[shape][0]) < 6:
         raise UserError(f"{what} has a polygon of fewer than three points (six numbers). Leave that polygon out.")
     return {**taken, "iscrowd": int(entry.get("iscrowd", 0))}
@@ -173,7 +173,7 @@ def _shape(kind: Kind) -> str:
 def _box_areas(results: list[_Entry]) -> list[float]:
     for number, entry in enumerate(results):
         box = entry["bbox"]
-        # the overlap with a box of NaN is NaN, which pycocotools takes for a match
+        # the overlap with a NaN box is NaN, which pycocotools counts as a match
         if len(box) != 4 or not all(map(math.isfinite, box)):
             raise UserError(f"Result {number} has the box {box}. A box is four finite numbers: x, y, width, height.")
     return [float(entry["bbox"][2] * entry["bbox"][3]) for entry in results]
@@ -186,15 +186,15 @@ def _mask_areas(results: list[_Entry], images: list[_Entry]) -> list[float]:
         if not isinstance(given, Mapping) or not isinstance(given.get("counts"), str | bytes):
             raise UserError(
                 f"The mask of result {number} is not in compressed run lengths: a size and counts that are text, "
-                f"as results_of gives them."
+                f"as results_of returns them."
             )
-        # an evaluator takes a mask of another size for one that overlaps nothing
+        # an evaluator takes a mask of another size as one that overlaps nothing
         if list(given["size"]) != size:
             raise UserError(
                 f"The mask of result {number} has the size {list(given['size'])} (height, width), but image "
-                f"{entry['image_id']} has {size}. Give masks of the picture's own size."
+                f"{entry['image_id']} has {size}. Give masks of the image's own size."
             )
-    coder = _coder()  # asked for each mask: of more than 255 at a time, pycocotools 2.0.11 overflows
+    coder = _coder()  # one mask at a time: pycocotools 2.0.11 overflows with more than 255
     return [float(coder.area(entry["segmentation"])) for entry in results]
 
 
@@ -209,7 +209,7 @@ def _known(key: str, results: list[_Entry], ids: set[Any], what: str) -> None:
 
 
 def _picked(entry: Mapping[str, Any], keys: Sequence[str], what: str) -> _Entry:
-    """A new dictionary of `keys`: evaluators write into what they are given."""
+    """Copies `keys` into a new dictionary: evaluators write into their input."""
     try:
         return {key: entry[key] for key in keys}
     except KeyError as error:
@@ -217,7 +217,7 @@ def _picked(entry: Mapping[str, Any], keys: Sequence[str], what: str) -> _Entry:
 
 
 def _numbered(entries: Iterable[_Entry]) -> list[_Entry]:
-    # from 1: pycocotools takes a match with the object of id 0 for none
+    # from 1: pycocotools takes a match with id 0 as no match
     return [{**entry, "id": number} for number, entry in enumerate(entries, start=1)]
 
 
@@ -230,7 +230,7 @@ def _evaluator(name: Evaluator) -> Callable[[_Entry, _Entry, Kind], _Curves]:
         return _by_pycocotools
     if importlib.util.find_spec("hotcoco") is None:
         raise UserError(
-            "hotcoco is not installed. Install it (pip install 'convnext[fast]') or take evaluator='pycocotools', "
+            "hotcoco is not installed. Install it (pip install 'convnext[fast]') or use evaluator='pycocotools', "
             "which gives the same figures."
         )
     return _by_hotcoco
@@ -259,10 +259,10 @@ def _curves(evaluation: Any) -> _Curves:
 
 @functools.cache
 def _quiet(name: str) -> ModuleType:
-    """A module of our own, made from the same file, whose `print` does nothing.
+    """A private copy of a module, in which `print` does nothing.
 
-    pycocotools reports its progress with `print`. To redirect standard output would silence other threads too, and to
-    replace `print` in its modules would silence it for others.
+    pycocotools prints its progress. Redirecting standard output would silence other threads too, and replacing `print`
+    in its modules would silence it for other users of them.
     """
     spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None:
@@ -274,9 +274,9 @@ def _quiet(name: str) -> ModuleType:
 
 
 def _figures(curves: _Curves, data: dict[str, list[_Entry]]) -> CocoFigures:
-    """T IoU thresholds, R recalls, K classes, A areas (all, small, medium, large), M detections an image (1, 10, 100).
+    """T IoU thresholds, R recalls, K classes, A areas (all, small, medium, large), M detections per image (1, 10, 100).
 
-    -1 marks what has no instances.
+    -1 marks entries without instances.
     """
     precision, recall = curves
     counts = Counter(entry["category_id"] for entry in data["annotations"] if not entry["iscrowd"])

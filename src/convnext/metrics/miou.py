@@ -1,7 +1,4 @@
-"""How well the classes of pixels are found: intersections over unions, from counts that add up.
-
-K classes, H W space.
-"""
+"""Accuracy of semantic segmentation: mean intersection over union, from counts that add up. K classes, H W space."""
 
 from __future__ import annotations
 
@@ -17,20 +14,20 @@ from convnext.ops.losses import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class SegmentationFigures:
-    """Figures of a segmenter, each 0..1; None where nothing was counted."""
+    """The figures of a segmenter, each in 0..1; None where nothing was counted."""
 
     mIoU: float | None
-    """Mean over classes of the pixels that are and were found, by those that are or were found."""
+    """Mean over classes of the intersection of true and predicted pixels divided by their union."""
     mAcc: float | None
-    """Mean over classes of the share of their pixels that was found."""
+    """Mean over classes of the share of a class's pixels that was predicted as it."""
     aAcc: float | None
-    """Share of all pixels whose class was found."""
+    """Share of all pixels whose class was predicted."""
     per_class: list[dict[str, Any]]
-    """Of each class its "name", how many "pixels" there are, "IoU" and "Acc"."""
+    """For each class its "name", the number of its "pixels", "IoU" and "Acc"."""
 
 
 def confusion(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
-    """Counts of pixels by class (row) and predicted class (column), int64 (K, K), on the device of both.
+    """Counts pixels by true class (row) and predicted class (column): int64 (K, K), on the device of both.
 
     predicted, truth: uint8 (H, W); pixels whose truth is IGNORE_INDEX are left out.
     """
@@ -42,8 +39,8 @@ def confusion(predicted: Tensor, truth: Tensor, num_classes: int) -> Tensor:
 def segmentation_figures(counts: Tensor, classes: Sequence[str]) -> SegmentationFigures:
     """The figures of summed counts, int64 (K, K).
 
-    A class that neither is anywhere nor was found anywhere has no IoU, one that is nowhere no accuracy: they are left
-    out of the means (mmsegmentation's IoUMetric).
+    A class that is neither in the data nor predicted anywhere has no IoU; one that is not in the data has no accuracy.
+    The means leave them out (mmsegmentation's IoUMetric).
     """
     counts = counts.double()
     right, there, found = counts.diagonal(), counts.sum(1), counts.sum(0)
