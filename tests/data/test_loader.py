@@ -67,13 +67,13 @@ def bad(source: Made, max_bad: float = 1.0) -> BadImages:
 
 def training(source: Made, *, start_step: int = 0, workers: int = 0, **options: Any) -> Iterator[ClassificationBatch]:
     settings: dict[str, Any] = {"global_batch": 6, "micro_batch": 4, "seed": 1, "bad": bad(source)} | options
-    load = functools.partial(load_train_batch, source=source, augment=AUGMENT, input=INPUT, seed=settings["seed"])
+    load = functools.partial(load_train_batch, dataset=source, augment=AUGMENT, input=INPUT, seed=settings["seed"])
     return train_batches(load, num_images=len(source), workers=workers, start_step=start_step, **settings)
 
 
 def evaluation(source: Made, *, workers: int = 0, **options: Any) -> list[ClassificationBatch]:
     settings: dict[str, Any] = {"batch_size": 4, "bad": bad(source)} | options
-    load = functools.partial(load_eval_batch, source=source, input=INPUT)
+    load = functools.partial(load_eval_batch, dataset=source, input=INPUT)
     return list(eval_batches(load, num_images=len(source), workers=workers, **settings))
 
 

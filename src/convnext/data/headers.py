@@ -1,4 +1,4 @@
-"""The images that an annotation file lists: whether they are there, and as large as it says. N images."""
+"""The size of an image from the first bytes of its file, without decoding it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
 def sizes_differ(found: tuple[int, int], said: tuple[int, int]) -> str:
-    """The sizes (height, width) of a picture and of its annotations, in words."""
+    """The sizes (height, width) of an image and of its annotations, in words."""
     turned = " (turned upright, as its EXIF tag says; annotate it so, or remove the tag)" if found == said[::-1] else ""
     return f"it has {found[1]} x {found[0]} pixels{turned}, the annotations say {said[1]} x {said[0]}"
 
 
 def header_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a picture, upright, from the first bytes of its file; None where they do not say."""
+    """Height and width of an image, upright, from the first bytes of its file; None where they do not say."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -34,7 +34,7 @@ def prepare(images: Tensor, config: InputConfig) -> Tensor:
 
 
 def prepare_padded(images: Tensor, sizes: Tensor, *, mean: Three, std: Three) -> Tensor:
-    """uint8 (B, 3, H, W) to float32, normalised as `prepare` does, and zero beyond each picture's size.
+    """uint8 (B, 3, H, W) to float32, normalised as `prepare` does, and zero beyond each image's size.
 
     sizes: int64 (B, 2), height and width, on any device. The zeros come after normalising, as in mmdetection and
     mmsegmentation: they are of the mean colour.

@@ -1,6 +1,6 @@
-"""What evaluation and prediction do to a picture before the model sees it.
+"""What evaluation and prediction do to an image before a classifier sees it.
 
-Shapes: H W the picture's size, S the model's; uint8 in and out, the device normalises (`mix.prepare`).
+Shapes: H W the image's size, S the model's; uint8 in and out, the device normalises (`mix.prepare`).
 
 torch alone resizes here: on uint8 it gives the very pixels of torchvision's tensor transforms (a test compares them),
 without the seconds that importing torchvision takes.
@@ -28,10 +28,10 @@ def resolved_resize(config: InputConfig) -> Literal["crop", "warp"]:
 
 
 def eval_transform(image: Tensor, config: InputConfig) -> Tensor:
-    """A picture of any size, uint8 (3, H, W), as the model takes it: uint8 (3, S, S), S = config.size.
+    """An image of any size, uint8 (3, H, W), as the model takes it: uint8 (3, S, S), S = config.size.
 
     crop: the shorter side to int(S / crop_ratio), the longer in proportion (rounded down), then the S x S centre.
-    warp: straight to S x S. Both antialiased; a picture that has the size already is not touched.
+    warp: straight to S x S. Both antialiased; an image that has the size already is not changed.
     Source: facebookresearch/ConvNeXt, datasets.py (Resize then CenterCrop; at 384 and above Resize to both sides).
     """
     size = config.size
@@ -48,7 +48,7 @@ def eval_transform(image: Tensor, config: InputConfig) -> Tensor:
 
 
 def _without_ends(image: Tensor) -> Tensor:
-    """The middle of a picture that is more than 16 times as long as wide: a strip of 1 x 100,000 pixels would become
+    """The middle of an image that is more than 16 times as long as wide: a strip of 1 x 100,000 pixels would become
     gigabytes when its shorter side is enlarged, for ends that the centre crop drops."""
     height, width = image.shape[1:]
     longest = _LONGEST * min(height, width)
@@ -66,7 +66,7 @@ def resize(image: Tensor, height: int, width: int, interpolation: Literal["bicub
 
 
 def center_crop(image: Tensor, size: int) -> Tensor:
-    """The central size x size of (C, H, W); what lies beyond the picture is zero (black)."""
+    """The central size x size of (C, H, W); what lies beyond the image is zero (black)."""
     height, width = image.shape[1:]
     top, left = _central(height, size), _central(width, size)
     if height >= size and width >= size:

@@ -1,4 +1,4 @@
-"""What is wrong in an annotation file: collected, counted, told once."""
+"""What is wrong in an annotation file: collected, counted, reported once."""
 
 from __future__ import annotations
 

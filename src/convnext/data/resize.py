@@ -1,10 +1,6 @@
-"""Pictures and their objects, resized, mirrored and cut together; and the batches that they become.
+"""Resizing that keeps an image's proportions, for detection and segmentation.
 
-Shapes: H W a picture's size, N its objects, B batch. A picture is uint8 (3, H, W), a box (x0, y0, x1, y1) in pixels,
-masks are bool (N, H, W). Batches are uint8, on the CPU, until `mix.prepare_padded`.
-
-Chance is a pure function of the seed: the same picture, settings and seed give the same pixels, in any process.
-torchvision's kernels do the work. It is imported on first use, for that takes seconds: import it before workers start.
+torchvision's kernels do the work. It is imported on first use, which takes seconds: import it before workers start.
 """
 
 from __future__ import annotations
@@ -22,8 +18,8 @@ def keep_ratio_size(height: int, width: int, short: int, long: int) -> tuple[int
 
 
 def resized_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture at another size (height, width): bilinear without antialiasing, as the published networks for dense
-    tasks were trained."""
+    """uint8 (3, H, W) to uint8 (3, *size), size (height, width): bilinear without antialiasing, as the published
+    detectors and segmenters were trained."""
     from torchvision.transforms.v2 import InterpolationMode, functional
 
     if tuple(image.shape[1:]) == size:

@@ -1,7 +1,4 @@
-"""What a data set is: something that names, labels and reads its images one by one.
-
-Shapes: C channels (3: red, green, blue), H W space, N images, K classes.
-"""
+"""Many strings in little memory, for the names of images."""
 
 from __future__ import annotations
 

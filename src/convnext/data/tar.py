@@ -18,7 +18,7 @@ from convnext.core.errors import UserError
 
 BLOCK = 512
 MAX_UNPACKED = 2 << 30
-"""Bytes of all `.tar.gz` of a data set, once decompressed, that are held in memory."""
+"""Bytes of all `.tar.gz` of a dataset, once decompressed, that are held in memory."""
 
 
 class Member(NamedTuple):

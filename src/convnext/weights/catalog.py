@@ -43,7 +43,7 @@ class Checkpoint:
     model: str
     """Its architecture, one of `convnext models`."""
     trained_on: str
-    """Data sets in order, as "ImageNet-22K > ImageNet-1K"."""
+    """Datasets in order, as "ImageNet-22K > ImageNet-1K"."""
     num_classes: int
     """Outputs of its classifier; 0: none, an encoder."""
     input: InputConfig

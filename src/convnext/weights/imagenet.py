@@ -19,7 +19,7 @@ class Classes(NamedTuple):
     """Classes in the order of a classifier's outputs."""
 
     data: str
-    """The data set, as "ImageNet-1K"."""
+    """The dataset, as "ImageNet-1K"."""
     names: tuple[str, ...]
     """For people: unique, for those that name several classes have the id added."""
     ids: tuple[str, ...]

@@ -79,10 +79,10 @@ def _randaugmented(image: Tensor, config: AugmentConfig, input: InputConfig, cha
         return image
     red, green, blue = (min(255, round(255 * value)) for value in input.mean)
     # Pillow keeps the three values of a pixel together; plane by plane is four times as fast as permuting (3, S, S)
-    picture = Image.merge("RGB", [Image.fromarray(plane) for plane in image.contiguous().numpy()])
+    whole = Image.merge("RGB", [Image.fromarray(plane) for plane in image.contiguous().numpy()])
     for step in steps:
-        picture = randaugment.apply(step, picture, (red, green, blue))
-    planes = np.empty((3, picture.height, picture.width), np.uint8)
-    for plane, channel in zip(planes, picture.split(), strict=True):
+        whole = randaugment.apply(step, whole, (red, green, blue))
+    planes = np.empty((3, whole.height, whole.width), np.uint8)
+    for plane, channel in zip(planes, whole.split(), strict=True):
         plane[:] = np.asarray(channel)
     return torch.from_numpy(planes)

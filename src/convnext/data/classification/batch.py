@@ -28,49 +28,49 @@ class ClassificationBatch(NamedTuple):
     targets: Tensor
     """int64 (B,)."""
     indices: Tensor
-    """int64 (B,): which images of the source these are."""
+    """int64 (B,): which images of the dataset these are."""
 
 
 def load_train_batch(
-    work: Work, *, source: ClassificationDataset, augment: AugmentConfig, input: InputConfig, seed: int
+    work: Work, *, dataset: ClassificationDataset, augment: AugmentConfig, input: InputConfig, seed: int
 ) -> Loaded[ClassificationBatch]:
     """Augmented images; image i of epoch e with seed mix_seed(seed, e, i).
 
     Images that can be read take the places of those that cannot, so that the batch keeps its shape. Where none can, the
-    next one of the source that can be read fills it; where there is none nearby, the batch is empty.
+    next one of the dataset that can be read fills it; where there is none nearby, the batch is empty.
     """
     failures: list[tuple[str, str]] = []
 
     def view(index: int) -> Tensor | None:
-        image = _read(source, index, failures)
+        image = _read(dataset, index, failures)
         return None if image is None else train_transform(image, augment, input, mix_seed(seed, work.epoch, index))
 
-    used, views = filled(work.indices.tolist(), len(source), view)
-    return Loaded(_stacked(views, used, source, input), len(used), failures)
+    used, views = filled(work.indices.tolist(), len(dataset), view)
+    return Loaded(_stacked(views, used, dataset, input), len(used), failures)
 
 
-def load_eval_batch(work: Work, *, source: ClassificationDataset, input: InputConfig) -> Loaded[ClassificationBatch]:
+def load_eval_batch(work: Work, *, dataset: ClassificationDataset, input: InputConfig) -> Loaded[ClassificationBatch]:
     """Images as evaluation sees them; those that cannot be read are left out."""
     failures: list[tuple[str, str]] = []
     views = {
         index: eval_transform(image, input)
         for index in work.indices.tolist()
-        if (image := _read(source, index, failures)) is not None
+        if (image := _read(dataset, index, failures)) is not None
     }
-    return Loaded(_stacked(list(views.values()), list(views), source, input), len(views), failures)
+    return Loaded(_stacked(list(views.values()), list(views), dataset, input), len(views), failures)
 
 
-def _read(source: ClassificationDataset, index: int, failures: list[tuple[str, str]]) -> Tensor | None:
+def _read(dataset: ClassificationDataset, index: int, failures: list[tuple[str, str]]) -> Tensor | None:
     try:
-        return source.read(index)
+        return dataset.read(index)
     except BadImage as error:
         failures.append((error.name, error.reason))
         return None
 
 
 def _stacked(
-    views: list[Tensor], indices: list[int], source: ClassificationDataset, input: InputConfig
+    views: list[Tensor], indices: list[int], dataset: ClassificationDataset, input: InputConfig
 ) -> ClassificationBatch:
     chosen = torch.tensor(indices, dtype=torch.int64)
     images = torch.stack(views) if views else torch.zeros((0, 3, input.size, input.size), dtype=torch.uint8)
-    return ClassificationBatch(images, source.targets[chosen], chosen)
+    return ClassificationBatch(images, dataset.targets[chosen], chosen)

@@ -8,30 +8,30 @@ from convnext.data.classification.dataset import ClassificationDataset
 
 
 class CachedDataset:
-    """A source that decodes each image once, while all that it keeps fits into `megabytes`; a data set itself.
+    """A dataset that decodes each image of another one once, as long as what it keeps fits into `megabytes`.
 
     Meant for reading without worker processes: each of those would keep a copy of its own. An image that cannot be read
     is tried again each time.
     """
 
-    def __init__(self, source: ClassificationDataset, *, megabytes: int) -> None:
-        self.source = source
-        self.classes, self.targets = source.classes, source.targets
+    def __init__(self, dataset: ClassificationDataset, *, megabytes: int) -> None:
+        self.dataset = dataset
+        self.classes, self.targets = dataset.classes, dataset.targets
         self.free = megabytes * 1_000_000
         self.kept: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.dataset)
 
     def read(self, index: int) -> Tensor:
-        """uint8 (3, H, W), not to be changed; raises `decode.BadImage`."""
+        """uint8 (3, H, W), not to be changed; raises `data.decode.BadImage`."""
         image = self.kept.get(index)
         if image is None:
-            image = self.source.read(index)
+            image = self.dataset.read(index)
             if image.numel() <= self.free:
                 self.kept[index] = image
                 self.free -= image.numel()
         return image
 
     def name(self, index: int) -> str:
-        return self.source.name(index)
+        return self.dataset.name(index)

@@ -1,6 +1,6 @@
-"""Handwritten digits that come with scikit-learn: a data set to try everything on, without a download.
+"""Handwritten digits that come with scikit-learn: a dataset to try everything on, without a download.
 
-Shapes: a picture is uint8 (3, 8, 8); N = 1797, K = 10.
+An image is uint8 (3, 8, 8); N = 1797, K = 10.
 
 Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), its test part.
 """

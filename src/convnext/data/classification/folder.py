@@ -1,6 +1,6 @@
 """A folder with one folder for each class: the layout that needs no explanation.
 
-Shapes: a picture is uint8 (3, H, W); N images, K classes.
+An image is uint8 (3, H, W); N images, K classes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FolderDataset:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """The path below the data set's folder, as "cat/another.png"."""
+        """The path below the dataset's folder, as "cat/another.png"."""
         return printable(self.prefix + self.paths[index])
 
     def read(self, index: int) -> Tensor:

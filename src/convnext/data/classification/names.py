@@ -1,4 +1,4 @@
-"""Names of classes for people: from `classes.csv` or `classes.txt`, inside the data set's folder or beside it.
+"""Names of classes for people: from `classes.csv` or `classes.txt`, inside the dataset's folder or beside it.
 
     classes.csv   columns wnid (or folder) and simple_name (or name), perhaps index; commas, quotes, a header
     classes.txt   class folders:   n01440764 tench      (the folder's name, then a space, tab or comma, then the name)

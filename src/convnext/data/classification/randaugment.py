@@ -6,7 +6,7 @@ that recipe names: every operation gets stronger with the magnitude ("inc1"), th
 each operation against it, pixel by pixel).
 
 Works on Pillow images, as the reference does, so that training sees the very same pixels. Tensor operations would not
-be sooner: at 224 x 224 torchvision's take a twentieth of the time to invert and half of it to rotate, but twice to
+be faster: at 224 x 224 torchvision's take a twentieth of the time to invert and half of it to rotate, but twice to
 equalize, three times to sharpen, and none rotates bicubically.
 """
 
@@ -54,42 +54,42 @@ def draw(*, ops: int, magnitude: float, std: float, chance: random.Random) -> li
     return steps
 
 
-def apply(step: Step, picture: Image.Image, fill: Colour) -> Image.Image:
-    """An RGB picture after one operation, of the same size; `fill` (0..255): the colour of what comes from outside."""
+def apply(step: Step, image: Image.Image, fill: Colour) -> Image.Image:
+    """An RGB image after one operation, of the same size; `fill` (0..255): the colour of what comes from outside."""
     if step.name in _WARPS:
-        return _WARPS[step.name](picture, step.level, step.resample, fill)
-    return _COLOURS[step.name](picture, step.level)
+        return _WARPS[step.name](image, step.level, step.resample, fill)
+    return _COLOURS[step.name](image, step.level)
 
 
-def _affine(picture: Image.Image, row_x: tuple, row_y: tuple, resample: Resampling, fill: Colour) -> Image.Image:
+def _affine(image: Image.Image, row_x: tuple, row_y: tuple, resample: Resampling, fill: Colour) -> Image.Image:
     """Each pixel (x, y) is taken from (row_x . (x, y, 1), row_y . (x, y, 1))."""
     matrix = (*row_x, *row_y)
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, resample=resample, fillcolor=fill)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample=resample, fillcolor=fill)
 
 
-def _rotate(picture: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
-    return picture.rotate(30 * level, resample=resample, fillcolor=fill)
+def _rotate(image: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
+    return image.rotate(30 * level, resample=resample, fillcolor=fill)
 
 
-def _shear_x(picture: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
-    return _affine(picture, (1, 0.3 * level, 0), (0, 1, 0), resample, fill)
+def _shear_x(image: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
+    return _affine(image, (1, 0.3 * level, 0), (0, 1, 0), resample, fill)
 
 
-def _shear_y(picture: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
-    return _affine(picture, (1, 0, 0), (0.3 * level, 1, 0), resample, fill)
+def _shear_y(image: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
+    return _affine(image, (1, 0, 0), (0.3 * level, 1, 0), resample, fill)
 
 
-def _translate_x(picture: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
-    return _affine(picture, (1, 0, 0.45 * level * picture.width), (0, 1, 0), resample, fill)
+def _translate_x(image: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
+    return _affine(image, (1, 0, 0.45 * level * image.width), (0, 1, 0), resample, fill)
 
 
-def _translate_y(picture: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
-    return _affine(picture, (1, 0, 0), (0, 1, 0.45 * level * picture.height), resample, fill)
+def _translate_y(image: Image.Image, level: float, resample: Resampling, fill: Colour) -> Image.Image:
+    return _affine(image, (1, 0, 0), (0, 1, 0.45 * level * image.height), resample, fill)
 
 
-def _solarize_add(picture: Image.Image, level: float) -> Image.Image:
+def _solarize_add(image: Image.Image, level: float) -> Image.Image:
     amount = int(110 * level)
-    return picture.point([min(value + amount, 255) if value < 128 else value for value in range(256)] * 3)
+    return image.point([min(value + amount, 255) if value < 128 else value for value in range(256)] * 3)
 
 
 def _factor(level: float) -> float:
@@ -105,16 +105,16 @@ _WARPS: dict[str, _Warp] = {
     "TranslateY": _translate_y,
 }
 _COLOURS: dict[str, _Operation] = {
-    "AutoContrast": lambda picture, level: ImageOps.autocontrast(picture),
-    "Equalize": lambda picture, level: ImageOps.equalize(picture),
-    "Invert": lambda picture, level: ImageOps.invert(picture),
-    "Posterize": lambda picture, level: ImageOps.posterize(picture, 4 - int(4 * level)),
-    "Solarize": lambda picture, level: ImageOps.solarize(picture, 256 - int(256 * level)),
+    "AutoContrast": lambda image, level: ImageOps.autocontrast(image),
+    "Equalize": lambda image, level: ImageOps.equalize(image),
+    "Invert": lambda image, level: ImageOps.invert(image),
+    "Posterize": lambda image, level: ImageOps.posterize(image, 4 - int(4 * level)),
+    "Solarize": lambda image, level: ImageOps.solarize(image, 256 - int(256 * level)),
     "SolarizeAdd": _solarize_add,
-    "Color": lambda picture, level: ImageEnhance.Color(picture).enhance(_factor(level)),
-    "Contrast": lambda picture, level: ImageEnhance.Contrast(picture).enhance(_factor(level)),
-    "Brightness": lambda picture, level: ImageEnhance.Brightness(picture).enhance(_factor(level)),
-    "Sharpness": lambda picture, level: ImageEnhance.Sharpness(picture).enhance(_factor(level)),
+    "Color": lambda image, level: ImageEnhance.Color(image).enhance(_factor(level)),
+    "Contrast": lambda image, level: ImageEnhance.Contrast(image).enhance(_factor(level)),
+    "Brightness": lambda image, level: ImageEnhance.Brightness(image).enhance(_factor(level)),
+    "Sharpness": lambda image, level: ImageEnhance.Sharpness(image).enhance(_factor(level)),
 }
 NAMES = (*_COLOURS, *_WARPS)
 """The fifteen operations, each drawn with the same probability."""

@@ -1,8 +1,8 @@
 """Images in tar files ("shards"): an index made once, then reads by position. Nothing is ever unpacked to disk.
 
-Shapes: a picture is uint8 (3, H, W); N images, K classes.
+An image is uint8 (3, H, W); N images, K classes.
 
-Two layouts, told apart by whether any class file is inside:
+Two layouts; the first is meant where any class file is inside:
 
     000017.jpg + 000017.cls       WebDataset: the class is an integer in ASCII (or "label" in 000017.json)
     any/where/cat/anything.jpg    a class folder in a tar: the class is the folder the image lies in
@@ -146,7 +146,7 @@ def _members(archives: Sequence[Tar]) -> Iterator[tuple[int, Member]]:
                     progress.update((done + sizes[shard] * member.offset // archive.length) >> 20)
                 yield shard, member
             done += sizes[shard]
-            archive.close()  # a data set can have more shards than a process may have open files
+            archive.close()  # a dataset can have more shards than a process may have open files
             unpacked += archive.length if archive.compressed else 0
             if unpacked > tar.MAX_UNPACKED:
                 raise UserError(
@@ -186,7 +186,7 @@ def _with_numbers(
         key = posixpath.splitext(image.name)[0]
         label = labels.get((image.shard, key))
         if label is None and (image.shard, _first_part(key)) in labels:
-            continue  # 000.mask.png beside 000.jpg: another picture of the sample
+            continue  # 000.mask.png beside 000.jpg: another image of the sample
         if label is None:
             unlabelled.append(f"{archives[image.shard].path.name}:{printable(image.name)}")
         elif (image.shard, key) not in samples:

@@ -5,8 +5,8 @@
      "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [x, y, width, height],
                       "segmentation": ..., "iscrowd": 0}, ...]}
 
-Nothing in such a file is believed. What is wrong is collected and told at once, for people repair a file rather once
-than a hundred times. N images, M objects.
+Nothing in such a file is trusted. What is wrong is collected and reported at once, so that people repair a file once,
+not a hundred times. N images, M objects.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import numpy as np
 
 from convnext.core.errors import UserError
 from convnext.core.text import printable
-from convnext.data.detection import polygons as polygons
+from convnext.data.detection import polygons
 from convnext.data.detection.listed import ListedImages, folder_of_images
 from convnext.data.detection.polygons import Polygons
 from convnext.data.problems import Problems, is_id, short
 from convnext.data.strings import Strings
 
-_FAR = 1e9  # beyond any picture
+_FAR = 1e9  # beyond any image
 _WITHOUT_AREA = ("boxes without area", "")
 _THIN = 0.02  # pixels: less could be nothing, once the two sides are float32
-WITHOUT_OUTLINE = "annotations without 'segmentation', where others have one"
+_WITHOUT_POLYGON = "annotations without 'segmentation', where others have one"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Annotations:
     areas: np.ndarray
     """float64 (M,): in pixels, as the file has them; NaN where it does not."""
     crowds: np.ndarray
-    """bool (M,): regions of many objects, which are no examples."""
+    """bool (M,): regions of many objects, which are not examples to learn from."""
     polygons: Polygons
     """M of them."""
     has_masks: bool
@@ -174,7 +174,7 @@ class _Objects:
         self.images, self.labels, self.crowds = array("q"), array("q"), array("b")
         self.areas, self._given, self._boxes = array("d"), array("d"), array("d")
         self.polygons = Polygons()
-        self._outlined = array("b")
+        self._with_polygons = array("b")
         self._ids: set[int] = set()
         self._cut = self._without_area = 0
 
@@ -193,7 +193,7 @@ class _Objects:
             return
         number = entry.get("image_id")
         if type(number) is int and number in self.listed.dropped:
-            self.listed.lost += 1  # told with its image
+            self.listed.lost += 1  # reported with its image
             return
         wrong = self._wrong(entry)
         if wrong == _WITHOUT_AREA:
@@ -224,8 +224,8 @@ class _Objects:
         x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         if x1 - x0 < _THIN or y1 - y0 < _THIN:
             return "boxes outside of their image", f"{short(given)} in {width} x {height} pixels"
-        outline = entry.get("segmentation") or None  # [], as some tools write for boxes, is none
-        wrong = "" if outline is None else polygons.problem(outline, height, width)
+        given_polygons = entry.get("segmentation") or None  # [], as some tools write for boxes, is none
+        wrong = "" if given_polygons is None else polygons.problem(given_polygons, height, width)
         if wrong:
             return "annotations whose 'segmentation' is malformed", wrong
         if "id" in entry and not self._is_new(entry["id"]):
@@ -234,8 +234,8 @@ class _Objects:
         self._take(place, self.categories[category], bool(crowd), entry.get("area"))
         self._given.extend((x, y, w, h))
         self._boxes.extend((x0, y0, x1, y1))
-        self.polygons.add(outline)
-        self._outlined.append(outline is not None)
+        self.polygons.add(given_polygons)
+        self._with_polygons.append(given_polygons is not None)
         return None
 
     def _is_new(self, number: Any) -> bool:
@@ -252,13 +252,13 @@ class _Objects:
 
     def usable(self) -> tuple[np.ndarray, bool]:
         """Rows int64 of the objects to keep, and whether they have polygons: where some have, those without go."""
-        outlined, crowds = np.array(self._outlined, dtype=bool), np.array(self.crowds, dtype=bool)
-        if not (outlined & ~crowds).any():
-            return np.arange(len(outlined)), False
-        for row in np.flatnonzero(~outlined).tolist():
+        with_polygons, crowds = np.array(self._with_polygons, dtype=bool), np.array(self.crowds, dtype=bool)
+        if not (with_polygons & ~crowds).any():
+            return np.arange(len(with_polygons)), False
+        for row in np.flatnonzero(~with_polygons).tolist():
             image = self.listed.ids[self.images[row]]
-            self.problems.add(WITHOUT_OUTLINE, f"box {short(self._given[4 * row : 4 * row + 4].tolist())} of {image}")
-        return np.flatnonzero(outlined), True
+            self.problems.add(_WITHOUT_POLYGON, f"box {short(self._given[4 * row : 4 * row + 4].tolist())} of {image}")
+        return np.flatnonzero(with_polygons), True
 
     def note(self) -> str:
         """How many boxes were left out or cut off; may be empty."""

@@ -17,7 +17,7 @@ _MOST = 1 << 53  # pixels of a side, so that no product of two is too much for a
 
 
 class ListedImages:
-    """The images of a file that nothing is wrong with; the others are told to `problems`, their ids are `dropped`."""
+    """The images of a file that nothing is wrong with; `problems` has the others, `dropped` their ids."""
 
     def __init__(self, root: Path, problems: Problems, max_pixels: int) -> None:
         self.root, self.problems, self.max_pixels = root, problems, max_pixels
@@ -100,7 +100,7 @@ class ListedImages:
 
     def _exists(self, name: str) -> bool:
         folder, file = os.path.split(os.path.normpath(name))
-        if folder not in self._folders:  # one listing for all its images: far sooner than asking for each
+        if folder not in self._folders:  # one listing for all its images: far faster than asking for each
             try:
                 self._folders[folder] = frozenset(os.listdir(self.root / folder))
             except OSError:

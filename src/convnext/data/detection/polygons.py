@@ -5,8 +5,8 @@
                                                                            by column
     compressed runs   {"size": [height, width], "counts": "PPYo0..."}      the same in six bits a character
 
-Everything is checked first. Only polygons are drawn by pycocotools; runs never reach its C code, which believes what it
-is told and writes where it should not.
+Everything is checked first. Only polygons are drawn by pycocotools; runs never reach its C code, which trusts its
+input and writes where it should not.
 H W space.
 """
 
@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-_LONGEST = 2_000_000  # pixels of one polygon's outline: pycocotools takes 100 bytes for each
+_LONGEST = 2_000_000  # pixels along one polygon: pycocotools takes 100 bytes for each
 
 
-def problem(outline: Any, height: int, width: int) -> str:
-    """What is wrong with the outline of an object in a picture of height x width, in a few words; "": nothing."""
-    if isinstance(outline, dict):
-        return _runs_problem(outline, height, width)
-    if not isinstance(outline, list):
+def problem(segmentation: Any, height: int, width: int) -> str:
+    """What is wrong with an object's polygons or runs, in an image of height x width, in a few words; "": nothing."""
+    if isinstance(segmentation, dict):
+        return _runs_problem(segmentation, height, width)
+    if not isinstance(segmentation, list):
         return "neither polygons nor runs"
-    for polygon in outline:
+    for polygon in segmentation:
         wrong = _polygon_problem(polygon, max(height, width))
         if wrong:
             return wrong
@@ -48,17 +48,17 @@ def _polygon_problem(polygon: Any, side: int) -> str:
     if total - total != 0:  # not a number, or infinite, as soon as one of them is
         return "a polygon with numbers that are not finite"
     if min(numbers) < -side or max(numbers) > 2 * side:
-        return "a polygon far outside of the picture"
+        return "a polygon far outside of the image"
     if len(numbers) * 3 * side > 2 * _LONGEST:  # it could be that long: look more closely
         points = np.frombuffer(numbers).reshape(-1, 2)
         if np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum() > _LONGEST:
-            return "a polygon with an outline of millions of pixels"
+            return "a polygon of millions of pixels"
     return ""
 
 
 def _runs_problem(runs: dict[str, Any], height: int, width: int) -> str:
     if runs.get("size") != [height, width]:
-        return "runs for a picture of another size"
+        return "runs for an image of another size"
     counts = runs.get("counts")
     if isinstance(counts, str):
         lengths = _decompressed(counts)
@@ -68,7 +68,7 @@ def _runs_problem(runs: dict[str, Any], height: int, width: int) -> str:
         lengths = None
     if lengths is None or (lengths < 0).any():
         return "runs that cannot be decoded"
-    return "" if int(lengths.sum()) == height * width else "runs that do not fill the picture"
+    return "" if int(lengths.sum()) == height * width else "runs that do not fill the image"
 
 
 def _decompressed(text: str) -> np.ndarray | None:
@@ -85,7 +85,7 @@ def _decompressed(text: str) -> np.ndarray | None:
         return None
     last = np.flatnonzero((codes & 32) == 0)  # where each number ends
     first = np.concatenate([[0], last[:-1] + 1])
-    if (last - first).max() > 6:  # beyond 35 bits: no length that a picture can have
+    if (last - first).max() > 6:  # beyond 35 bits: no length that an image can have
         return None
     places = np.arange(len(codes)) - np.repeat(first, last - first + 1)
     values = np.add.reduceat((codes & 31) << (5 * places), first)
@@ -96,9 +96,9 @@ def _decompressed(text: str) -> np.ndarray | None:
     return values
 
 
-def mask(outline: list[list[float]] | dict[str, Any], height: int, width: int) -> np.ndarray:
+def mask(segmentation: list[list[float]] | dict[str, Any], height: int, width: int) -> np.ndarray:
     """The pixels of an object, bool (H, W), as pycocotools draws them. For polygons without a `problem` only."""
-    counts = outline["counts"] if isinstance(outline, dict) else _drawn(outline, height, width)
+    counts = segmentation["counts"] if isinstance(segmentation, dict) else _drawn(segmentation, height, width)
     lengths = _decompressed(counts) if isinstance(counts, str) else np.array(counts, dtype=np.int64)
     assert lengths is not None  # it has no problem
     inside = np.arange(len(lengths)) % 2 == 1
@@ -114,7 +114,7 @@ def _drawn(polygons: list[list[float]], height: int, width: int) -> str:
 
 
 class Polygons:
-    """Many polygons in a few blocks of memory, which forked workers share with their parent (see `source.Strings`).
+    """Many polygons in a few blocks of memory, which forked workers share with their parent (see `strings.Strings`).
 
     Polygons are numbers of 8 bytes, so that what is read is what was written; runs, which are rare, are JSON.
     """
@@ -122,20 +122,20 @@ class Polygons:
     def __init__(self) -> None:
         self._numbers = array("d")
         self._ends = array("q", [0])  # of each polygon, in numbers
-        self._polygons = array("q", [0])  # up to each outline, in polygons
+        self._polygons = array("q", [0])  # up to each object, in polygons
         self._text = bytearray()
-        self._text_ends = array("q", [0])  # of each outline
+        self._text_ends = array("q", [0])  # of each object
 
     def __len__(self) -> int:
         return len(self._polygons) - 1
 
-    def add(self, outline: list[list[float]] | dict[str, Any] | None) -> None:
-        """Appends an outline without a `problem`, or None for an object without one."""
-        if isinstance(outline, dict):
-            kept = {"size": outline["size"], "counts": outline["counts"]}
+    def add(self, segmentation: list[list[float]] | dict[str, Any] | None) -> None:
+        """Appends the polygons or runs of an object, which have no `problem`, or None for an object without any."""
+        if isinstance(segmentation, dict):
+            kept = {"size": segmentation["size"], "counts": segmentation["counts"]}
             self._text += json.dumps(kept, separators=(",", ":")).encode()
-        elif outline is not None:
-            for polygon in outline:
+        elif segmentation is not None:
+            for polygon in segmentation:
                 self._numbers.extend(array("d", polygon))
                 self._ends.append(len(self._numbers))
         self._polygons.append(len(self._ends) - 1)

@@ -1,10 +1,10 @@
-"""Pictures and their objects, resized, mirrored and cut together; and the batches that they become.
+"""Images and their objects, resized, mirrored and cut together; and the batches that they become.
 
-Shapes: H W a picture's size, N its objects, B batch. A picture is uint8 (3, H, W), a box (x0, y0, x1, y1) in pixels,
+Shapes: H W an image's size, N its objects, B batch. An image is uint8 (3, H, W), a box (x0, y0, x1, y1) in pixels,
 masks are bool (N, H, W). Batches are uint8, on the CPU, until `mix.prepare_padded`.
 
-Chance is a pure function of the seed: the same picture, settings and seed give the same pixels, in any process.
-torchvision's kernels do the work. It is imported on first use, for that takes seconds: import it before workers start.
+Chance is a pure function of the seed: the same image, settings and seed give the same pixels, in any process.
+torchvision's kernels do the work. It is imported on first use, which takes seconds: import it before workers start.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _THIN = 0.01  # pixels: of less, nothing might be left in float32 when it is res
 
 
 class DetectionBatch(NamedTuple):
-    """Pictures of one batch, before normalisation."""
+    """Images of one batch, before normalisation."""
 
     images: Tensor
-    """uint8 (B, 3, H, W): the pictures in the upper left corner, zero on the right and below; H and W are multiples of
+    """uint8 (B, 3, H, W): the images in the upper left corner, zero on the right and below; H and W are multiples of
     the divisor."""
     sizes: Tensor
-    """int64 (B, 2): height and width of each picture in it."""
+    """int64 (B, 2): height and width of each image in it."""
     originals: Tensor
     """int64 (B, 2): height and width of each as it was read."""
     instances: list[Instances]
-    """The objects of each in training, masks of the picture's own size without the zeros; in evaluation none: []."""
+    """The objects of each in training, masks of the image's own size without the zeros; in evaluation none: []."""
     indices: Tensor
-    """int64 (B,): which images of the source these are."""
+    """int64 (B,): which images of the dataset these are."""
 
 
-class _Scene(NamedTuple):
+class _Example(NamedTuple):
     image: Tensor
     instances: Instances | None
     original: tuple[int, int]
@@ -77,7 +77,7 @@ def mirrored(image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
 def cropped(
     image: Tensor, instances: Instances, top: int, left: int, height: int, width: int
 ) -> tuple[Tensor, Instances]:
-    """A part of both, within the picture. Boxes are cut off at its border; objects of whose box nothing is left, go."""
+    """A part of both, within the image. Boxes are cut off at its border; objects without area then are dropped."""
     from torchvision.transforms.v2 import functional
 
     boxes = instances.boxes - torch.tensor([left, top, left, top])
@@ -93,10 +93,10 @@ def cropped(
 def augment_image(
     image: Tensor, instances: Instances, augment: DetectionAugmentConfig, seed: int
 ) -> tuple[Tensor, Instances]:
-    """One augmented view of a picture and its objects; neither is changed. Objects that are cut away are left out.
+    """One augmented view of an image and its objects; neither is changed. Objects that are cut away are left out.
 
     In this order: mirror image; with probability `augment.crop` a random part (the shorter side to one of
-    `crop_shorts`, each side of the part drawn from `crop_sides`, or as long as the picture where that is less); the
+    `crop_shorts`, each side of the part drawn from `crop_sides`, or as long as the image where that is less); the
     shorter side to one of `shorts`. Source: mmdetection's `AutoAugment` of these two policies and `RandomCrop` of type
     "absolute_range", in the configurations of Swin and ConvNeXt (which have them from DETR).
     """
@@ -114,54 +114,54 @@ def augment_image(
 
 
 def resize_for_evaluation(image: Tensor, config: DetectionInputConfig) -> Tensor:
-    """A picture as evaluation sees it: uint8 (3, H, W), at the size that `config` asks for."""
+    """An image as evaluation sees it: uint8 (3, H, W), at the size that `config` asks for."""
     none = Instances(torch.zeros((0, 4)), torch.zeros(0, dtype=torch.int64))
     return _scaled(image, none, config.short, config.long)[0].contiguous()
 
 
 def load_train_batch(
-    work: Work, *, source: CocoDataset, augment: DetectionAugmentConfig, config: DetectionInputConfig, seed: int
+    work: Work, *, dataset: CocoDataset, augment: DetectionAugmentConfig, config: DetectionInputConfig, seed: int
 ) -> Loaded[DetectionBatch]:
-    """Augmented pictures; image i of epoch e with seed mix_seed(seed, e, i). Other images take the places of those that
-    cannot be read, as in `batch.load_train_batch`."""
+    """Augmented images; image i of epoch e with seed mix_seed(seed, e, i). Other images take the places of those that
+    cannot be read, as in `classification.batch.load_train_batch`."""
     failures: list[tuple[str, str]] = []
 
-    def view(index: int) -> _Scene | None:
+    def view(index: int) -> _Example | None:
         try:
-            image, instances = source.read(index), source.instances(index)
+            image, instances = dataset.read(index), dataset.instances(index)
         except BadImage as error:
             failures.append((error.name, error.reason))
             return None
         seen = augment_image(image, instances, augment, mix_seed(seed, work.epoch, index))
-        return _Scene(*seen, (image.shape[1], image.shape[2]))
+        return _Example(*seen, (image.shape[1], image.shape[2]))
 
-    used, views = filled(work.indices.tolist(), len(source), view)
+    used, views = filled(work.indices.tolist(), len(dataset), view)
     return Loaded(_padded(views, used, config.divisor), len(used), failures)
 
 
-def load_eval_batch(work: Work, *, source: CocoDataset, config: DetectionInputConfig | None) -> Loaded[DetectionBatch]:
-    """Pictures as evaluation sees them, or without `config` as they were read; those that cannot be read are left
+def load_eval_batch(work: Work, *, dataset: CocoDataset, config: DetectionInputConfig | None) -> Loaded[DetectionBatch]:
+    """Images as evaluation sees them, or without `config` as they were read; those that cannot be read are left
     out."""
     failures: list[tuple[str, str]] = []
-    views: dict[int, _Scene] = {}
+    views: dict[int, _Example] = {}
     for index in work.indices.tolist():
         try:
-            image = source.read(index)
+            image = dataset.read(index)
         except BadImage as error:
             failures.append((error.name, error.reason))
         else:
             seen = resize_for_evaluation(image, config) if config else image
-            views[index] = _Scene(seen, None, (image.shape[1], image.shape[2]))
+            views[index] = _Example(seen, None, (image.shape[1], image.shape[2]))
     divisor = config.divisor if config else 1
     return Loaded(_padded(list(views.values()), list(views), divisor), len(views), failures)
 
 
 def image_batch(images: Sequence[Tensor], config: DetectionInputConfig | None) -> DetectionBatch:
-    """Pictures uint8 (3, H, W) of any sizes as one batch for evaluation, or without `config` as they are."""
+    """Images uint8 (3, H, W) of any sizes as one batch for evaluation, or without `config` as they are."""
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     seen = [resize_for_evaluation(image, config) for image in images] if config else images
-    scenes = [_Scene(image, None, size) for image, size in zip(seen, sizes, strict=True)]
-    return _padded(scenes, list(range(len(scenes))), config.divisor if config else 1)
+    examples = [_Example(image, None, size) for image, size in zip(seen, sizes, strict=True)]
+    return _padded(examples, list(range(len(examples))), config.divisor if config else 1)
 
 
 def _scaled(image: Tensor, instances: Instances, short: int, long: int) -> tuple[Tensor, Instances]:
@@ -172,17 +172,17 @@ def _side(length: int, sides: tuple[int, int], chance: random.Random) -> int:
     return chance.randint(min(length, sides[0]), min(length, sides[1]))
 
 
-def _padded(scenes: list[_Scene], indices: list[int], divisor: int) -> DetectionBatch:
-    """Pictures of any size, stacked in the upper left corner of the smallest multiple of `divisor` that holds all."""
-    sizes = torch.tensor([scene.image.shape[1:] for scene in scenes], dtype=torch.int64).reshape(-1, 2)
-    height, width = (-(-side // divisor) * divisor for side in (sizes.amax(dim=0).tolist() if scenes else (1, 1)))
-    images = torch.zeros((len(scenes), 3, height, width), dtype=torch.uint8)
-    for place, scene in zip(images, scenes, strict=True):
-        place[:, : scene.image.shape[1], : scene.image.shape[2]] = scene.image
+def _padded(examples: list[_Example], indices: list[int], divisor: int) -> DetectionBatch:
+    """Images of any size, stacked in the upper left corner of the smallest multiple of `divisor` that holds all."""
+    sizes = torch.tensor([example.image.shape[1:] for example in examples], dtype=torch.int64).reshape(-1, 2)
+    height, width = (-(-side // divisor) * divisor for side in (sizes.amax(dim=0).tolist() if examples else (1, 1)))
+    images = torch.zeros((len(examples), 3, height, width), dtype=torch.uint8)
+    for place, example in zip(images, examples, strict=True):
+        place[:, : example.image.shape[1], : example.image.shape[2]] = example.image
     return DetectionBatch(
         images=images,
         sizes=sizes,
-        originals=torch.tensor([scene.original for scene in scenes], dtype=torch.int64).reshape(-1, 2),
-        instances=[scene.instances for scene in scenes if scene.instances is not None],
+        originals=torch.tensor([example.original for example in examples], dtype=torch.int64).reshape(-1, 2),
+        instances=[example.instances for example in examples if example.instances is not None],
         indices=torch.tensor(indices, dtype=torch.int64),
     )

@@ -52,7 +52,7 @@ class Palette:
         return tuple(range(len(self.codes))) if self.by_colour else tuple(codes[0] for codes in self.codes)
 
     def decoded(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes int (H, W) to classes uint8 (H, W), IGNORE_INDEX where there is none, and the codes that are unknown."""
+        """Codes int (H, W) to classes uint8 (H, W), IGNORE_INDEX where there is none; and the unknown codes."""
         keys, classes = self._table
         if not self.by_colour:
             found = self._lookup[np.minimum(codes, _VALUES - 1)]
@@ -96,7 +96,7 @@ def numbered(values: Sequence[int]) -> Palette:
 @cache
 def ade20k() -> Palette:
     """The 150 classes of the ADE20K benchmark: value 0 is no class, value k + 1 class k; its usual colours."""
-    text = resources.files("convnext.data").joinpath("ade20k.csv").read_text(encoding="utf-8")
+    text = resources.files("convnext.data.segmentation").joinpath("ade20k.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     colours = [(int(row["red"]), int(row["green"]), int(row["blue"])) for row in rows]
     codes = [(int(row["value"]),) for row in rows]
@@ -104,8 +104,8 @@ def ade20k() -> Palette:
 
 
 def chosen_colours(n: int) -> list[Colour]:
-    """n colours that are told apart: hues as far from each other as n of them can be one after the other, in three
-    turns of lightness."""
+    """n colours that are easy to tell apart: hues as far from each other as n of them can be one after the other, in
+    three turns of lightness."""
     found = []
     for k in range(n):
         hue, turn = (0.58 + k * 0.61803398875) % 1.0, k // 7 % 3
@@ -131,7 +131,7 @@ def read_mapping(path: Path) -> tuple[Palette, Mapping[str, Any]]:
 
     JSON: {"classes": [...], "ignored": [...], "others": "ignored" | "error", ...}. Each class is a name (its value is
     its place), or {"name": ..., "value": 7 | "values": [7, 8] | "colour": "#804080" or [128, 64, 128] | "colours":
-    [...], "draw": a colour for pictures}. Raises UserError for whatever it cannot mean.
+    [...], "draw": a colour for drawings}. Raises UserError for whatever it cannot mean.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -164,7 +164,7 @@ def _mapped(content: Mapping[str, Any], path: Path) -> Palette:
     names, codes, colours = [], [], []
     kinds = {_has_colours(entry, path) for entry in entries}
     if len(kinds) > 1:
-        raise UserError(f"{path} tells some classes by value and others by colour; label maps have one of both.")
+        raise UserError(f"{path} has some classes by value and others by colour; label maps have one of both.")
     by_colour = kinds.pop()
     for entry, usual in zip(entries, chosen_colours(len(entries)), strict=True):
         keys = [_code(key, path, by_colour=by_colour) for key in _listed(entry, by_colour=by_colour)]
@@ -183,7 +183,7 @@ def _mapped(content: Mapping[str, Any], path: Path) -> Palette:
 
 
 def _has_colours(entry: Any, path: Path) -> bool:
-    """Whether a class is told by colour. Raises UserError where it is no class."""
+    """Whether a class is given by its colour. Raises UserError where it is no class."""
     ways = {"value", "values", "colour", "colours"}
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or len(ways & set(entry)) != 1:
         raise UserError(

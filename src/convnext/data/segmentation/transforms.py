@@ -1,10 +1,10 @@
-"""Pictures with a class for every pixel, resized, cut and mirrored together; and the batches that they become.
+"""Images with a class for every pixel, resized, cut and mirrored together; and the batches that they become.
 
-Shapes: H W a picture's size, S the side of a training square, B batch. A picture is uint8 (3, H, W), its labels uint8
+Shapes: H W an image's size, S the side of a training square, B batch. An image is uint8 (3, H, W), its labels uint8
 (H, W). Batches are uint8, on the CPU, until `mix.prepare_padded`.
 
-Chance is a pure function of the seed: the same picture, settings and seed give the same pixels, in any process.
-torchvision's kernels do the work. It is imported on first use, for that takes seconds: import it before workers start.
+Chance is a pure function of the seed: the same image, settings and seed give the same pixels, in any process.
+torchvision's kernels do the work. It is imported on first use, which takes seconds: import it before workers start.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _BRIGHTER, _CONTRAST, _SATURATION, _HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 18  # th
 
 
 class SegmentationBatch(NamedTuple):
-    """Pictures of one batch with their labels, before normalisation."""
+    """Images of one batch with their labels, before normalisation."""
 
     images: Tensor
-    """uint8 (B, 3, S, S): the pictures in the upper left corner, zero on the right and below."""
+    """uint8 (B, 3, S, S): the images in the upper left corner, zero on the right and below."""
     sizes: Tensor
-    """int64 (B, 2): height and width of each picture in it."""
+    """int64 (B, 2): height and width of each image in it."""
     targets: Tensor
-    """uint8 (B, S, S): the class of each pixel, IGNORE_INDEX where it has none and beyond the pictures."""
+    """uint8 (B, S, S): the class of each pixel, IGNORE_INDEX where it has none and beyond the images."""
     indices: Tensor
-    """int64 (B,): which pictures of the source these are."""
+    """int64 (B,): which images of the dataset these are."""
 
 
 def fitted_size(height: int, width: int, config: SegmentationInputConfig, scale: float = 1.0) -> tuple[int, int]:
-    """Height and width at which a picture is judged, times `scale`: its proportions are kept."""
+    """Height and width at which an image is evaluated, times `scale`, in its proportions."""
     if config.short == 0:
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
     return keep_ratio_size(height, width, int(config.short * scale), int(config.long * scale))
@@ -50,7 +50,7 @@ def fitted_size(height: int, width: int, config: SegmentationInputConfig, scale:
 def augment_image(
     image: Tensor, labels: Tensor, augment: SegmentationAugmentConfig, config: SegmentationInputConfig, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """One augmented part of a picture and its labels, at most `augment.crop` high and wide; neither is changed.
+    """One augmented part of an image and its labels, at most `augment.crop` high and wide; neither is changed.
 
     In this order: resized as for evaluation times a number drawn from `augment.scale`; a part cut out; mirrored;
     colours distorted. Source: mmsegmentation's RandomResize, RandomCrop, RandomFlip and PhotoMetricDistortion, in the
@@ -92,7 +92,7 @@ def _mixed(labels: Tensor, most: float) -> bool:
 
 
 def distorted(image: Tensor, chance: random.Random) -> Tensor:
-    """A picture uint8 (3, H, W) in other light: each of brightness, contrast, saturation and hue changes with
+    """An image uint8 (3, H, W) in other light: each of brightness, contrast, saturation and hue changes with
     probability one half, contrast first or last (SSD's distortion, arXiv 1512.02325, as mmsegmentation has it)."""
     from torchvision.transforms.v2 import functional
 
@@ -124,38 +124,38 @@ def _saturated(values: Tensor, factor: float) -> Tensor:
 def load_train_batch(
     work: Work,
     *,
-    source: LabelMapDataset,
+    dataset: LabelMapDataset,
     augment: SegmentationAugmentConfig,
     config: SegmentationInputConfig,
     seed: int,
 ) -> Loaded[SegmentationBatch]:
-    """Augmented parts; picture i of epoch e with seed mix_seed(seed, e, i). Pictures that can be read take the places
-    of those that cannot, as in `batch.load_train_batch`."""
+    """Augmented parts; image i of epoch e with seed mix_seed(seed, e, i). Images that can be read take the places
+    of those that cannot, as in `classification.batch.load_train_batch`."""
     failures: list[tuple[str, str]] = []
 
     def view(index: int) -> tuple[Tensor, Tensor] | None:
-        pair = _read(source, index, failures)
+        pair = _read(dataset, index, failures)
         return None if pair is None else augment_image(*pair, augment, config, mix_seed(seed, work.epoch, index))
 
-    used, views = filled(work.indices.tolist(), len(source), view)
+    used, views = filled(work.indices.tolist(), len(dataset), view)
     return Loaded(_padded(views, used, augment.crop, augment.crop), len(used), failures)
 
 
-def load_eval_batch(work: Work, *, source: LabelMapDataset) -> Loaded[SegmentationBatch]:
-    """One picture as it was read, with its labels; none where it cannot be read."""
+def load_eval_batch(work: Work, *, dataset: LabelMapDataset) -> Loaded[SegmentationBatch]:
+    """One image as it was read, with its labels; none where it cannot be read."""
     failures: list[tuple[str, str]] = []
     (index,) = work.indices.tolist()
-    pair = _read(source, index, failures)
+    pair = _read(dataset, index, failures)
     height, width = (1, 1) if pair is None else pair[1].shape
     found = [] if pair is None else [pair]
     return Loaded(_padded(found, [index] * len(found), height, width), len(found), failures)
 
 
-def _read(source: LabelMapDataset, index: int, failures: list[tuple[str, str]]) -> tuple[Tensor, Tensor] | None:
+def _read(dataset: LabelMapDataset, index: int, failures: list[tuple[str, str]]) -> tuple[Tensor, Tensor] | None:
     try:
-        image, labels = source.read(index), source.labels(index)
+        image, labels = dataset.read(index), dataset.labels(index)
         if image.shape[1:] != labels.shape:
-            raise BadImage(source.name(index), "its label map has another size")
+            raise BadImage(dataset.name(index), "its label map has another size")
     except BadImage as error:
         failures.append((error.name, error.reason))
         return None
@@ -163,7 +163,7 @@ def _read(source: LabelMapDataset, index: int, failures: list[tuple[str, str]]) 
 
 
 def _padded(pairs: list[tuple[Tensor, Tensor]], indices: list[int], height: int, width: int) -> SegmentationBatch:
-    """Pictures and labels of at most that size, stacked in the upper left corner."""
+    """Images and labels of at most that size, stacked in the upper left corner."""
     images = torch.zeros((len(pairs), 3, height, width), dtype=torch.uint8)
     targets = torch.full((len(pairs), height, width), IGNORE_INDEX, dtype=torch.uint8)
     for place, target, (image, labels) in zip(images, targets, pairs, strict=True):

@@ -1,6 +1,6 @@
-"""Pictures and their label maps, found and looked through: what is wrong is told in one summary, before training.
+"""Images and their label maps, found and checked: what is wrong is reported in one summary, before training.
 
-N pictures, K classes. A code is what stands in a label map's pixel (`palette`).
+N images, K classes. A code is what stands in a label map's pixel (`palette`).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _THREADS = 8
 
 
 class Pairs(NamedTuple):
-    """Where pictures and label maps are looked for."""
+    """Where images and label maps are looked for."""
 
     images: Path
     labels: Path
     suffix: str
-    """What is added to a picture's name, without its ending, in the name of its label map."""
+    """What is added to an image's name, without its ending, in the name of its label map."""
 
 
 class _Seen(NamedTuple):
     """What one pair turned out to be."""
 
     size: tuple[int, int] | None
-    """Height and width of the picture; None where its header does not say."""
+    """Height and width of the image; None where its header does not say."""
     shape: tuple[int, int]
     codes: np.ndarray
     counts: np.ndarray
@@ -53,7 +53,7 @@ class _Seen(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """Pictures with label maps that nothing is wrong with."""
+    """Images with label maps that nothing is wrong with."""
 
     sources: list[LabelMapDataset]
     """Of each part."""
@@ -62,21 +62,21 @@ class Checked(NamedTuple):
     notes: list[str]
     """What was left out."""
     record: dict[str, Any]
-    """{"values", "classes", "codes", "pairs", "pixels", "left_out"}: what looking through them told, to be saved as
+    """{"values", "classes", "codes", "pairs", "pixels", "left_out"}: what the check found, to be saved as
     JSON (`as_recorded`)."""
 
 
 def checked(
     parts: Sequence[Pairs], palette: Palette | None, *, where: Path, max_pixels: int, skip_bad: bool
 ) -> Checked:
-    """Looks every label map through, once, for what is wrong shows in its pixels.
+    """Reads every label map once, since what is wrong shows in its pixels only.
 
     palette: None: the values that occur are the classes. skip_bad: pairs that something is wrong with are left out, and
     a note says which. Raises UserError with a summary of all that is wrong.
     """
     problems = Problems(where)
     pairs = [matched(part, problems) for part in parts]
-    if not all(pairs):  # none of its pictures has a label map: whatever else is wrong, that says why
+    if not all(pairs):  # none of its images has a label map: whatever else is wrong, that says why
         raise UserError(problems.text(0))
     seen = _looked_through(list(zip(parts, pairs, strict=True)), palette, max_pixels=max_pixels)
     values = None if palette else _occurring([one for part in seen for one in part], where)
@@ -84,12 +84,12 @@ def checked(
     good: list[list[tuple[str, str]]] = []
     counts = np.zeros((len(parts), len(palette.classes)), dtype=np.int64)
     for number, (found, looks) in enumerate(zip(pairs, seen, strict=True)):
-        judged = [box_forward(pair[0], look, palette, problems) for pair, look in zip(found, looks, strict=True)]
-        good.append([pair for pair, classes in zip(found, judged, strict=True) if classes is not None])
-        counts[number] = sum(classes for classes in judged if classes is not None)
+        pixels = [_pixels_of(pair[0], look, palette, problems) for pair, look in zip(found, looks, strict=True)]
+        good.append([pair for pair, classes in zip(found, pixels, strict=True) if classes is not None])
+        counts[number] = sum(classes for classes in pixels if classes is not None)
     if (problems.found and not skip_bad) or not all(good):
         raise UserError(problems.text(0))
-    sources = _sources(parts, good, palette, counts, max_pixels)
+    sources = _datasets(parts, good, palette, counts, max_pixels)
     left_out = [sorted({a for a, _ in all_} - {a for a, _ in kept}) for all_, kept in zip(pairs, good, strict=True)]
     record = {
         "values": values,
@@ -104,8 +104,8 @@ def checked(
 def as_recorded(
     parts: Sequence[Pairs], palette: Palette | None, record: Mapping[str, Any], *, where: Path, max_pixels: int
 ) -> Checked:
-    """The same as `checked` told before, by its record: no label map is read. Raises UserError where the record is
-    none, or of other data."""
+    """What `checked` found before, from its record: no label map is read. Raises UserError where the record is not
+    one, or of other data."""
     try:
         palette = palette or numbered([int(value) for value in record["values"]])
         counts = np.array(record["pixels"], dtype=np.int64).reshape(len(parts), len(palette.classes))
@@ -116,10 +116,10 @@ def as_recorded(
         kept = [[pair for pair in found if pair[0] not in left] for found, left in zip(pairs, left_out, strict=True)]
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{where} has other classes, pictures or parts than when the run was started. Put it back as it was, or "
+            f"{where} has other classes, images or parts than when the run was started. Put it back as it was, or "
             "start a new run."
         ) from None
-    sources = _sources(parts, kept, palette, counts, max_pixels)
+    sources = _datasets(parts, kept, palette, counts, max_pixels)
     return Checked(sources, _words(sources[0], counts[0]), [], dict(record))
 
 
@@ -129,7 +129,7 @@ def _facts(palette: Palette, pairs: Sequence[Sequence[Any]]) -> dict[str, Any]:
     return {"classes": list(palette.classes), "codes": codes, "pairs": [len(found) for found in pairs]}
 
 
-def _sources(
+def _datasets(
     parts: Sequence[Pairs],
     pairs: Sequence[list[tuple[str, str]]],
     palette: Palette,
@@ -139,7 +139,7 @@ def _sources(
     return [
         LabelMapDataset(
             part.images,
-            Strings([picture for picture, _ in found]),
+            Strings([image for image, _ in found]),
             part.labels,
             Strings([label for _, label in found]),
             palette,
@@ -151,20 +151,20 @@ def _sources(
 
 
 def matched(part: Pairs, problems: Problems) -> list[tuple[str, str]]:
-    """Pictures and label maps that belong together: paths below their folders."""
+    """Images and label maps that belong together: paths below their folders."""
     labels = {str(path.with_suffix("")): path for path in _files(part.labels, LABEL_SUFFIXES)}
     pairs, taken = [], set()
-    for picture in _files(part.images, IMAGE_SUFFIXES):
-        key = str(picture.with_suffix("")) + part.suffix
+    for image in _files(part.images, IMAGE_SUFFIXES):
+        key = str(image.with_suffix("")) + part.suffix
         if key not in labels:
-            problems.add(f"pictures without a label map in {part.labels}", printable(str(picture)))
+            problems.add(f"images without a label map in {part.labels}", printable(str(image)))
         elif key in taken:
-            problems.add("pictures whose label map is another one's too", printable(str(picture)))
+            problems.add("images whose label map is another one's too", printable(str(image)))
         else:
             taken.add(key)
-            pairs.append((str(picture), str(labels[key])))
+            pairs.append((str(image), str(labels[key])))
     for key in sorted(labels.keys() - taken):
-        problems.add(f"label maps without a picture in {part.images}", printable(str(labels[key])))
+        problems.add(f"label maps without an image in {part.images}", printable(str(labels[key])))
     return pairs
 
 
@@ -180,7 +180,7 @@ def _files(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
 def _looked_through(
     parts: Sequence[tuple[Pairs, list[tuple[str, str]]]], palette: Palette | None, *, max_pixels: int
 ) -> list[list[_Seen]]:
-    """Every pair of every part, looked at by some threads (decoding lets go of Python's lock)."""
+    """Every pair of every part, looked at by some threads (decoding releases Python's lock)."""
     found: list[list[_Seen]] = []
     total = sum(len(pairs) for _, pairs in parts)
     with ThreadPoolExecutor(min(available_cpus(), _THREADS)) as pool, Progress("checking label maps", total) as shown:
@@ -210,7 +210,7 @@ def _look(pair: tuple[str, str], *, part: Pairs, palette: Palette | None, max_pi
         counts = np.bincount(codes.reshape(-1))
         values = np.flatnonzero(counts)
         counts = counts[values]
-    if palette is not None:  # a photograph in a label map's place has a code for every pixel: enough to be told
+    if palette is not None:  # a photograph in a label map's place has a code for every pixel: enough to report
         classes, unknown = palette.decoded(values)
         kept = (classes != IGNORE_INDEX) | np.isin(values, unknown[:_KEPT])
         values, counts = values[kept], counts[kept]
@@ -232,15 +232,15 @@ def _occurring(seen: Sequence[_Seen], where: Path) -> list[int]:
     return values
 
 
-def box_forward(picture: str, look: _Seen, palette: Palette, problems: Problems) -> np.ndarray | None:
+def _pixels_of(image: str, look: _Seen, palette: Palette, problems: Problems) -> np.ndarray | None:
     """Pixels of each class, int64 (K,); None where something is wrong with the pair, which is noted."""
-    name = printable(picture)
+    name = printable(image)
     if look.wrong:
         problems.add("label maps that cannot be read", f"{name}: {look.wrong}")
         return None
     if look.size is not None and look.size != look.shape:
         words = sizes_differ(look.size, look.shape).replace("the annotations say", "its label map")
-        problems.add("label maps of another size than their picture", f"{name}: {words}")
+        problems.add("label maps of another size than their image", f"{name}: {words}")
         return None
     classes, unknown = palette.decoded(look.codes)
     if len(unknown):
@@ -255,13 +255,13 @@ def box_forward(picture: str, look: _Seen, palette: Palette, problems: Problems)
     return np.bincount(classes[kept], weights=look.counts[kept], minlength=len(palette.classes)).astype(np.int64)
 
 
-def _words(source: LabelMapDataset, counts: np.ndarray) -> str:
-    """What a source holds: pictures, classes, and which of those are rare."""
-    classes, total = source.classes, max(int(counts.sum()), 1)
+def _words(dataset: LabelMapDataset, counts: np.ndarray) -> str:
+    """What a dataset holds: images, classes, and which of those are rare."""
+    classes, total = dataset.classes, max(int(counts.sum()), 1)
     absent = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
     there = [(count, name) for name, count in zip(classes, counts.tolist(), strict=True) if count]
     rarest = f" (rarest: {min(there)[1]}, {100 * min(there)[0] / total:.2g} %)" if there else ""
-    words = f"{len(source):,} pictures, {len(classes)} classes{rarest}"
+    words = f"{len(dataset):,} images, {len(classes)} classes{rarest}"
     if absent:
         few = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         words += f" of which {len(absent)} do not occur ({few})"

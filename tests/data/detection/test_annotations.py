@@ -17,8 +17,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from convnext.core.errors import UserError
-from convnext.data.detection import listed
-from convnext.data.detection import polygons as polygons
+from convnext.data.detection import listed, polygons
 from convnext.data.detection.annotations import Annotations, read_annotations
 from convnext.data.detection.polygons import Polygons
 
@@ -28,7 +27,7 @@ SQUARE = [[1, 1, 4, 1, 4, 3, 1, 3]]
 
 @pytest.fixture
 def place(tmp_path, encode, picture, write) -> Path:
-    """Two pictures: a.png of 8 x 6 pixels, b.png of 10 x 7."""
+    """Two images: a.png of 8 x 6 pixels, b.png of 10 x 7."""
     return write(tmp_path / "set", {"a.png": encode(picture(6, 8), "PNG"), "b.png": encode(picture(7, 10, 1), "PNG")})
 
 
@@ -90,7 +89,7 @@ def test_sizes_that_are_not_said_are_read_from_the_files(place):
     assert read(place, content).sizes.tolist() == [[6, 8], [7, 10]]
 
 
-def test_a_picture_is_as_large_as_it_is_upright(place, encode, picture):
+def test_an_image_is_as_large_as_it_is_upright(place, encode, picture):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     (place / "a.png").write_bytes(encode(picture(6, 8), "JPEG", exif=exif))
@@ -143,11 +142,11 @@ BAD_OBJECTS = [
     ("something else than numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, "3"]])),
     ("something else than numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, 10**400]])),
     ("numbers that are not finite", thing(1, segmentation=[[1, 1, 2, 2, 3, float("nan")]])),
-    ("far outside of the picture", thing(1, segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]])),
+    ("far outside of the image", thing(1, segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]])),
     ("millions of pixels", thing(1, segmentation=[[-8, -8, 16, 16] * 100_000])),
     ("neither polygons nor runs", thing(1, segmentation="PPYo0")),
-    ("runs for a picture of another size", thing(1, segmentation=RUNS | {"size": [8, 6]})),
-    ("runs for a picture of another size", thing(1, segmentation=RUNS | {"size": [10**9, 10**9]})),
+    ("runs for an image of another size", thing(1, segmentation=RUNS | {"size": [8, 6]})),
+    ("runs for an image of another size", thing(1, segmentation=RUNS | {"size": [10**9, 10**9]})),
     ("runs that do not fill", thing(1, segmentation=RUNS | {"counts": [7, 2, 38]})),
     ("runs that cannot be decoded", thing(1, segmentation=RUNS | {"counts": [7, -2, 43]})),
     ("runs that cannot be decoded", thing(1, segmentation=RUNS | {"counts": [7, 2.5, 39]})),
@@ -167,15 +166,15 @@ BAD_OBJECTS = [
 def test_what_is_wrong_with_an_object(place, what, entry):
     content = document()
     content["annotations"].append(entry)
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         read(place, content)
-    assert what in str(told.value)
-    assert "has 1 problems:\n    1 " in str(told.value)
-    assert "--loader.skip-bad" in str(told.value)
+    assert what in str(caught.value)
+    assert "has 1 problems:\n    1 " in str(caught.value)
+    assert "--loader.skip-bad" in str(caught.value)
     kept = read(place, content, skip_bad=True)
     assert len(kept.images) == len(kept.polygons) == 2
     assert what in kept.note
-    assert kept.problems == str(told.value)
+    assert kept.problems == str(caught.value)
 
 
 BAD_IMAGES = [
@@ -218,22 +217,22 @@ def test_what_is_wrong_with_an_image(place, what, entry, encode, picture):
     content["images"].append(entry)
     content["annotations"].append(thing(30, 3))
     dropped = isinstance(entry, dict) and entry.get("id") == 3
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         read(place, content)
-    assert what in str(told.value)
-    assert ("and 1 annotations of such images" in str(told.value)) == dropped
-    assert ("annotations of images that are not listed" in str(told.value)) == (not dropped)
+    assert what in str(caught.value)
+    assert ("and 1 annotations of such images" in str(caught.value)) == dropped
+    assert ("annotations of images that are not listed" in str(caught.value)) == (not dropped)
     kept = read(place, content, skip_bad=True)
     assert (len(kept.files), len(kept.images)) == (2, 2)
     assert what in kept.note
 
 
-def test_all_that_is_wrong_is_told_at_once(place):
+def test_all_that_is_wrong_is_reported_at_once(place):
     content = document()
     content["annotations"] += [thing(20 + i, bbox=[i, 0, -1, 0]) for i in range(5)] + [thing(30, 99)]
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         read(place, content)
-    assert str(told.value).splitlines()[1:] == [
+    assert str(caught.value).splitlines()[1:] == [
         "    5 boxes of negative size, as 20 of image 1: [0, 0, -1, 0]; 21 of image 1: [1, 0, -1, 0]; "
         "22 of image 1: [2, 0, -1, 0]",
         "    1 annotations of images that are not listed, as 30 of image 99: no such image",
@@ -321,10 +320,10 @@ def test_fuzzed_files_are_read_or_refused(place, seed):
     except UserError:
         return
     for row, image in enumerate(found.images.tolist()):
-        outline = found.polygons[row]
+        segmentation = found.polygons[row]
         height, width = found.sizes[image].tolist()
-        if outline is not None:
-            assert polygons.mask(outline, height, width).shape == (height, width)
+        if segmentation is not None:
+            assert polygons.mask(segmentation, height, width).shape == (height, width)
 
 
 ODD = [None, True, -1, 0, 1, 2, 1e308, float("nan"), 10**30, "", "x", "\ud800", [], [[]], {}, {"id": 1}, [1, 2, 3, 4]]
@@ -357,13 +356,13 @@ def test_runs_are_read_as_pycocotools_writes_them(data):
     column_by_column = np.concatenate([[0], truth.T.ravel().astype(int), [-1]])  # counting begins outside
     starts = np.flatnonzero(np.diff(column_by_column))
     plain = {"size": [height, width], "counts": np.diff(np.concatenate([[0], starts])).tolist()}
-    for outline in (compressed, plain):
-        assert polygons.problem(outline, height, width) == ""
-        assert (polygons.mask(outline, height, width) == truth).all()
+    for segmentation in (compressed, plain):
+        assert polygons.problem(segmentation, height, width) == ""
+        assert (polygons.mask(segmentation, height, width) == truth).all()
         packed = Polygons()
-        for one in (None, outline, SQUARE):
+        for one in (None, segmentation, SQUARE):
             packed.add(one)
-        assert [packed[i] for i in range(3)] == [None, outline, SQUARE]
+        assert [packed[i] for i in range(3)] == [None, segmentation, SQUARE]
 
 
 @given(st.text(alphabet=[chr(48 + i) for i in range(64)], max_size=30))

@@ -18,7 +18,7 @@ from PIL.Image import Resampling
 from convnext.data.classification import randaugment
 from convnext.data.classification.augment import random_region, train_transform
 from convnext.data.classification.config import AugmentConfig
-from convnext.data.classification.randaugment import MODEL_NAMES, SIGNED, Step, apply, draw
+from convnext.data.classification.randaugment import NAMES, SIGNED, Step, apply, draw
 from convnext.data.config import InputConfig
 from convnext.data.preprocess import eval_transform
 
@@ -135,7 +135,7 @@ def test_a_resized_crop_shows_that_region(picture):
     assert torch.equal(train_transform(image, config, InputConfig(size=24), 0), expected)
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("magnitude", [0.0, 4.2, 9.0, 10.0])
 def test_every_operation_is_timms(picture, monkeypatch, name, magnitude):
     from timm.data import auto_augment
@@ -154,7 +154,7 @@ def test_every_operation_is_timms(picture, monkeypatch, name, magnitude):
 def test_the_operations_are_timms():
     from timm.data.auto_augment import _RAND_INCREASING_TRANSFORMS
 
-    assert sorted(TIMM[name] for name in MODEL_NAMES) == sorted(_RAND_INCREASING_TRANSFORMS)
+    assert sorted(TIMM[name] for name in NAMES) == sorted(_RAND_INCREASING_TRANSFORMS)
 
 
 def test_draws_have_the_documented_chances():
@@ -163,7 +163,7 @@ def test_draws_have_the_documented_chances():
     assert np.mean([len(plan) for plan in plans]) == pytest.approx(1.0, abs=0.03)  # two, each half of the time
     steps = [step for plan in plans for step in plan]
     names = Counter(step.name for step in steps)
-    assert set(names) == set(MODEL_NAMES)
+    assert set(names) == set(NAMES)
     assert min(names.values()) > 0.8 * len(steps) / 15
     levels = np.array([abs(step.level) for step in steps])
     assert levels.mean() == pytest.approx(0.8979, abs=0.005)  # a normal of 0.9 and 0.05, cut off at 1

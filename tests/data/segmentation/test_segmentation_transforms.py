@@ -167,7 +167,7 @@ def test_hue_turns_by_two_degrees_a_step() -> None:
 
 def test_padding_has_no_class_and_no_colour(tmp_path: Path) -> None:
     data = source(tmp_path)
-    load = partial(load_train_batch, source=data, augment=replace(PLAIN, crop=64), config=SAME, seed=0)
+    load = partial(load_train_batch, dataset=data, augment=replace(PLAIN, crop=64), config=SAME, seed=0)
     loaded = load(Work(0, torch.tensor([0, 1])))
     batch: SegmentationBatch = loaded.batch
     assert batch.images.shape == (2, 3, 64, 64)
@@ -183,7 +183,7 @@ def test_the_same_seed_gives_the_same_parts_with_any_workers(tmp_path: Path) -> 
     augment = SegmentationAugmentConfig(crop=32)
 
     def first(workers: int, seed: int = 0, start: int = 0) -> SegmentationBatch:
-        load = partial(load_train_batch, source=data, augment=augment, config=SAME, seed=seed)
+        load = partial(load_train_batch, dataset=data, augment=augment, config=SAME, seed=seed)
         batches = train_batches(
             load,
             num_images=6,
@@ -207,17 +207,17 @@ def test_bad_pictures_are_named_and_replaced(tmp_path: Path) -> None:
     data = source(tmp_path)
     (tmp_path / "images" / "train" / "1.png").write_bytes(b"nothing")
     save(tmp_path / "annotations" / "train" / "2.png", np.zeros((5, 5), dtype=np.uint8))
-    load = partial(load_train_batch, source=data, augment=PLAIN, config=SAME, seed=0)
+    load = partial(load_train_batch, dataset=data, augment=PLAIN, config=SAME, seed=0)
     loaded = load(Work(0, torch.tensor([0, 1, 2])))
     assert loaded.batch.indices.tolist() == [0, 0, 0]
     assert [name for name, _ in loaded.failures] == ["1.png", "2.png"]
-    alone = load_eval_batch(Work(0, torch.tensor([1])), source=data)
+    alone = load_eval_batch(Work(0, torch.tensor([1])), dataset=data)
     assert (alone.num_images, len(alone.batch.images)) == (0, 0)
 
 
 def test_evaluation_sees_a_picture_as_it_is(tmp_path: Path) -> None:
     data = source(tmp_path)
-    loaded = load_eval_batch(Work(0, torch.tensor([4])), source=data)
+    loaded = load_eval_batch(Work(0, torch.tensor([4])), dataset=data)
     assert torch.equal(loaded.batch.images[0], data.read(4))
     assert torch.equal(loaded.batch.targets[0], data.labels(4))
     assert loaded.batch.indices.tolist() == [4]

@@ -29,7 +29,7 @@ from convnext.ops.losses import IGNORE_INDEX
 from labelmaps import labelled, save, scene
 
 LIMIT = 10_000_000
-SHARED = Path(os.environ.get("CONVNEXT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+SHARED = Path(os.environ.get("CONVNEXT_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 def opened(root: Path, **changes: Any) -> SegmentationSplits:
@@ -47,7 +47,7 @@ def test_parts_that_the_data_has(tmp_path: Path) -> None:
     data = opened(labelled(tmp_path))
     assert (len(data.train), len(data.val), data.held_out) == (6, 3, True)
     assert data.train.classes == ("sky", "ground", "box")
-    assert data.note.startswith("Found 6 pictures, 3 classes (rarest: ")
+    assert data.note.startswith("Found 6 images, 3 classes (rarest: ")
     assert "3 images in 'val' to validate on" in data.note
     looked = data.split.pop("looked")
     assert data.split == {"seed": 0, "fraction": 0.25, "kind": "given", "val": ["0.png", "1.png", "2.png"]}
@@ -158,13 +158,11 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         opened(spoiled(tmp_path))
     text = str(caught.value)
     assert "has 5 problems" in text
-    assert "1 pictures without a label map" in text
-    assert "1 label maps without a picture" in text
+    assert "1 images without a label map" in text
+    assert "1 label maps without an image" in text
     assert "1 label maps with values that are no class (the 3 classes have 0 to 2)" in text
     assert "1.png: values that are no class: 9" in text
-    assert (
-        "label maps of another size than their picture, as 2.png: it has 64 x 48 pixels, its label map 64 x 40" in text
-    )
+    assert "label maps of another size than their image, as 2.png: it has 64 x 48 pixels, its label map 64 x 40" in text
     assert "label maps that cannot be read, as 3.png" in text
     assert "--loader.skip-bad" in text
 
@@ -188,7 +186,7 @@ def test_pictures_and_label_maps_that_do_not_belong_together(tmp_path: Path) -> 
     picture, labels = scene(0)
     save(tmp_path / "images" / "town" / "a.png", picture)
     save(tmp_path / "annotations" / "village" / "a.png", labels)
-    with pytest.raises(UserError, match=r"1 pictures without a label map in .*, as town/a.png"):
+    with pytest.raises(UserError, match=r"1 images without a label map in .*, as town/a.png"):
         opened(tmp_path)
 
 
@@ -209,7 +207,7 @@ def test_a_saved_split_spares_looking_label_maps_through_again(tmp_path: Path, m
     assert [again.train.name(i) for i in range(len(again.train))] == ["1.png", "4.png", "5.png"]
     assert again.train.classes == ("class 0", "class 1", "class 2", "class 77")
     for broken in ({"values": [1]}, {"values": [1, 2], "pixels": [[1]], "left_out": []}, 7):
-        with pytest.raises(UserError, match="other classes, pictures or parts"):
+        with pytest.raises(UserError, match="other classes, images or parts"):
             opened(root, split=split | {"looked": broken})
 
 
@@ -224,7 +222,7 @@ def test_a_saved_split_is_refused_for_data_that_changed(tmp_path: Path, change: 
         names = (root / "classes.txt").read_text().split()
         names = names[::-1] if change == "classes changed places" else ["other", *names[1:]]
         (root / "classes.txt").write_text("\n".join(names))
-    with pytest.raises(UserError, match="other classes, pictures or parts"):
+    with pytest.raises(UserError, match="other classes, images or parts"):
         opened(root, split=split)
 
 

@@ -208,7 +208,7 @@ def source(tmp_path, encode, picture, write) -> CocoDataset:
 
 
 def test_training_batches(source):
-    load = functools.partial(load_train_batch, source=source, augment=SMALL, config=CONFIG, seed=3)
+    load = functools.partial(load_train_batch, dataset=source, augment=SMALL, config=CONFIG, seed=3)
     batch, count, failures = load(Work(4, torch.tensor([5, 2, 0])))
     assert (count, batch.indices.tolist()) == (3, [5, 0, 0])  # place 1 of the readable ones: 0
     assert [name for name, _ in failures] == ["2.png"]
@@ -227,12 +227,12 @@ def test_training_batches(source):
 
 
 def test_evaluation_batches(source):
-    batch, count, failures = load_eval_batch(Work(0, torch.arange(6)), source=source, config=CONFIG)
+    batch, count, failures = load_eval_batch(Work(0, torch.arange(6)), dataset=source, config=CONFIG)
     assert (count, batch.indices.tolist(), len(failures)) == (5, [0, 1, 3, 4, 5], 1)
     assert batch.instances == []
     assert batch.originals.tolist() == [source.sizes[i].tolist() for i in (0, 1, 3, 4, 5)]
     assert batch.sizes.tolist() == [list(keep_ratio_size(*size, 24, 40)) for size in batch.originals.tolist()]
-    none = load_eval_batch(Work(0, torch.tensor([2])), source=source, config=CONFIG)
+    none = load_eval_batch(Work(0, torch.tensor([2])), dataset=source, config=CONFIG)
     assert (none.num_images, none.batch.images.shape, none.batch.sizes.shape) == (0, (0, 3, 16, 16), (0, 2))
 
 
@@ -248,8 +248,8 @@ def same(ours: list[DetectionBatch], theirs: list[DetectionBatch]) -> bool:
 
 
 def test_the_loader_takes_scenes(source):
-    load = functools.partial(load_train_batch, source=source, augment=SMALL, config=CONFIG, seed=3)
-    look = functools.partial(load_eval_batch, source=source, config=CONFIG)
+    load = functools.partial(load_train_batch, dataset=source, augment=SMALL, config=CONFIG, seed=3)
+    look = functools.partial(load_eval_batch, dataset=source, config=CONFIG)
     aspects = source.sizes[:, 0] / source.sizes[:, 1]
 
     def training(workers: int) -> list[DetectionBatch]:
