@@ -1,4 +1,4 @@
-"""Layouts: what is recognised, how it is split, how a saved split comes back, and what people are told."""
+"""Layouts: what is accepted, how it is split, how a saved split comes back, and what people are told."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import pytest
 import torch
 
 from convnext.core.errors import UserError
+from convnext.data.classification.dataset import ClassificationDataset
 from convnext.data.classification.digits import DigitsDataset
-from convnext.data.classification.open import (
-    ClassificationSplits,
-    open_classification,
-    open_classification_for_evaluation,
-)
-
-LIMIT = 10_000_000
+from convnext.data.classification.open import ClassificationData
+from convnext.data.config import LoaderConfig
+from convnext.data.splits import Splits
 
 
-def opened(data, fraction: float = 0.5, seed: int = 0, split=None) -> ClassificationSplits:
-    result = open_classification(data, val_fraction=fraction, seed=seed, max_pixels=LIMIT, split=split)
-    assert json.loads(json.dumps(result.split)) == result.split
+def opened(data, fraction: float = 0.5, seed: int = 0, saved=None) -> Splits[ClassificationDataset]:
+    result = ClassificationData(data).splits(LoaderConfig(val_fraction=fraction), seed=seed, saved=saved)
+    assert json.loads(json.dumps(result.record)) == result.record
     assert result.train.classes == result.val.classes
-    assert result.held_out == (result.split["kind"] != "none")
+    assert result.held_out == (result.record["kind"] != "none")
     return result
 
 
-def names(source) -> list[str]:
-    return [source.name(i) for i in range(len(source))]
+def evaluated(data) -> ClassificationDataset:
+    return ClassificationData(data).for_evaluation(LoaderConfig())
+
+
+def names(dataset) -> list[str]:
+    return [dataset.name(i) for i in range(len(dataset))]
 
 
 def folder(tiny, *paths: str) -> dict[str, bytes]:
@@ -45,28 +46,26 @@ def test_class_folders_are_split(pets):
     result = opened(pets)
     assert sorted(names(result.train) + names(result.val)) == [f"{k}/{i}.png" for k in ("cat", "dog") for i in range(4)]
     assert result.val.targets.tolist() == [0, 0, 1, 1]
-    assert result.split == {"seed": 0, "fraction": 0.5, "kind": "stratified", "val": names(result.val)}
+    assert result.record == {"seed": 0, "fraction": 0.5, "kind": "stratified", "val": names(result.val)}
     assert result.note == (
         "Found class folders: 8 images of 2 classes; 4 of them, some of each class, are held out to validate on "
         "(seed 0)."
     )
-    assert names(open_classification_for_evaluation(pets, max_pixels=LIMIT)) == sorted(
-        names(result.train) + names(result.val)
-    )
+    assert names(evaluated(pets)) == sorted(names(result.train) + names(result.val))
 
 
 def test_a_saved_split_comes_back(pets, tiny, write):
     first = opened(pets, seed=3)
-    write(pets, {"cat/0a.png": tiny[5]})  # one more picture, which shifts every index
-    again = opened(pets, fraction=0.1, seed=9, split=json.loads(json.dumps(first.split)))
-    assert again.split == first.split
+    write(pets, {"cat/0a.png": tiny[5]})  # one more image, which shifts every index
+    again = opened(pets, fraction=0.1, seed=9, saved=json.loads(json.dumps(first.record)))
+    assert again.record == first.record
     assert names(again.val) == names(first.val)
     assert set(names(again.train)) == {*names(first.train), "cat/0a.png"}
-    (pets / first.split["val"][0]).unlink()
+    (pets / first.record["val"][0]).unlink()
     with pytest.raises(UserError, match=r"1 of 4 held-out images are no longer in .*cat/"):
-        opened(pets, split=first.split)
+        opened(pets, saved=first.record)
     with pytest.raises(UserError, match="saved split is not one"):
-        opened(pets, split={"kind": "stratified"})
+        opened(pets, saved={"kind": "stratified"})
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "test"])
@@ -77,13 +76,13 @@ def test_train_and_val_folders(tmp_path, tiny, write, val):
     result = opened(root)
     assert names(result.train) == ["train/a/1.png", "train/b/2.png", "train/c/3.png"]
     assert (names(result.val), result.val.targets.tolist()) == ([f"{val}/c/1.png"], [2])  # lacks classes, keeps places
-    assert result.split["kind"] == "given"
+    assert result.record["kind"] == "given"
     assert ("choose the best model" in result.note) == (val == "test")
-    assert open_classification_for_evaluation(root, max_pixels=LIMIT).targets.tolist() == [2]
-    again = opened(root, split=result.split)
+    assert evaluated(root).targets.tolist() == [2]
+    again = opened(root, saved=result.record)
     assert names(again.val) == names(result.val)
     write(root, {f"{val}/b/new.png": tiny[7]})
-    assert names(opened(root, split=result.split).val) == names(result.val)  # as it was, in its order
+    assert names(opened(root, saved=result.record).val) == names(result.val)  # as it was, in its order
     write(root, {f"{val}/d/1.png": tiny[8]})
     with pytest.raises(UserError, match="has a class 'd' that the training images do not have"):
         opened(root)
@@ -98,7 +97,7 @@ def test_a_train_folder_alone_is_split_and_a_val_folder_alone_is_evaluated(tmp_p
     root = write(tmp_path / "t", folder(tiny, "train/a/1.png", "train/a/2.png", "train/b/1.png", "train/b/2.png"))
     assert opened(root).val.targets.tolist() == [0, 1]
     alone = write(tmp_path / "v", folder(tiny, "val/a/1.png"))
-    assert names(open_classification_for_evaluation(alone, max_pixels=LIMIT)) == ["val/a/1.png"]
+    assert names(evaluated(alone)) == ["val/a/1.png"]
     with pytest.raises(UserError, match="has a 'val' part but no 'train' part"):
         opened(alone)
 
@@ -115,9 +114,7 @@ def test_shards_of_two_parts(tmp_path, tiny, pack):
     result = opened(tmp_path)
     assert (len(result.train), result.val.targets.tolist()) == (3, [2])
     assert "3 shards" in result.note
-    assert names(open_classification_for_evaluation(tmp_path, max_pixels=LIMIT)) == [
-        "imagenet-validation-0.tar:c/1.png"
-    ]
+    assert names(evaluated(tmp_path)) == ["imagenet-validation-0.tar:c/1.png"]
     pack(tmp_path / "more.tar", folder(tiny, "c/1.png"))
     with pytest.raises(UserError, match=r"more.tar, which say neither"):
         opened(tmp_path)
@@ -133,7 +130,7 @@ def test_one_shard_and_any_shards(tmp_path, tiny, pack):
     path = pack(tmp_path / "x" / "train.tar.gz", folder(tiny, "a/1.png", "a/2.png", "b/1.png", "b/2.png"))
     for data in (path, str(path), tmp_path / "x"):
         result = opened(data)
-        assert (len(result.train), len(result.val), result.split["kind"]) == (2, 2, "stratified")
+        assert (len(result.train), len(result.val), result.record["kind"]) == (2, 2, "stratified")
     pack(tmp_path / "x" / "b.tar", folder(tiny, "c/1.png", "c/2.png"))
     assert opened(tmp_path / "x").train.classes == ("a", "b", "c")
 
@@ -142,19 +139,19 @@ def test_a_shard_unpacked_beside_itself(tmp_path, tiny, pack, write):
     files = folder(tiny, "set/a/1.png", "set/b/1.png")
     pack(tmp_path / "set.tar", files)
     write(tmp_path, files)
-    assert names(open_classification_for_evaluation(tmp_path, max_pixels=LIMIT))[0] == "set.tar:set/a/1.png"
+    assert names(evaluated(tmp_path))[0] == "set.tar:set/a/1.png"
     write(tmp_path, folder(tiny, "other/1.png", "third/1.png"))  # folders with images: the tar is something else
-    assert open_classification_for_evaluation(tmp_path, max_pixels=LIMIT).classes == ("other", "set", "third")
+    assert evaluated(tmp_path).classes == ("other", "set", "third")
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3])
 def test_nothing_to_hold_out(tmp_path, tiny, write, fraction):
     result = opened(write(tmp_path, folder(tiny, "a/1.png", "b/1.png")), fraction)
     assert result.val is result.train
-    assert result.split["kind"] == "none"
+    assert result.record["kind"] == "none"
     assert result.note.endswith("All figures are on the training images themselves.")
     assert ("single image" in result.note) == (fraction > 0)
-    again = opened(tmp_path, split=result.split)
+    again = opened(tmp_path, saved=result.record)
     assert not again.held_out
 
 
@@ -164,7 +161,7 @@ def test_one_class_is_too_few(tmp_path, tiny, write):
         opened(root)
     with pytest.raises(UserError, match=r"single class, 'a'; a classifier needs at least two\.$"):
         opened(write(tmp_path / "one", folder(tiny, "a/1.png")))
-    assert len(open_classification_for_evaluation(tmp_path / "one", max_pixels=LIMIT)) == 1  # enough to evaluate on
+    assert len(evaluated(tmp_path / "one")) == 1  # enough to evaluate on
 
 
 def test_what_is_not_there(tmp_path, pets):
@@ -178,20 +175,20 @@ def test_what_is_not_there(tmp_path, pets):
 
 
 def test_digits():
-    source = DigitsDataset()
-    assert (len(source), source.classes, source.name(5)) == (1797, tuple("0123456789"), "digits:0005")
+    dataset = DigitsDataset()
+    assert (len(dataset), dataset.classes, dataset.name(5)) == (1797, tuple("0123456789"), "digits:0005")
     from sklearn.datasets import load_digits
 
     values = load_digits(return_X_y=True)[0][11].reshape(8, 8)
-    image = source.read(11)
+    image = dataset.read(11)
     assert (image.shape, image.dtype, image.is_contiguous()) == ((3, 8, 8), torch.uint8, True)
     assert torch.equal(image[2], torch.from_numpy(values * 15.9375).round().to(torch.uint8))
     assert int(image.max()) == 255
-    assert int(source.targets[11]) == 1
+    assert int(dataset.targets[11]) == 1
     result = opened("digits", 0.2)
     assert len(result.train) + len(result.val) == 1797
     assert len(result.val) == pytest.approx(359, abs=5)
-    assert names(opened("digits", split=result.split).val) == result.split["val"]
+    assert names(opened("digits", saved=result.record).val) == result.record["val"]
 
 
 def test_digits_without_scikit_learn(monkeypatch):
@@ -202,8 +199,8 @@ def test_digits_without_scikit_learn(monkeypatch):
 
 @pytest.mark.data
 def test_cifar(shared_data):
-    result = open_classification(shared_data / "cifar10", val_fraction=0.1, seed=0, max_pixels=LIMIT)
-    assert (len(result.train), len(result.val), result.split["kind"]) == (45_000, 5_000, "stratified")
+    result = opened(shared_data / "cifar10", 0.1)
+    assert (len(result.train), len(result.val), result.record["kind"]) == (45_000, 5_000, "stratified")
     assert torch.bincount(result.val.targets).tolist() == [500] * 10
     assert result.val.classes[3] == "cat"
     assert result.val.read(0).shape == (3, 32, 32)
@@ -211,11 +208,11 @@ def test_cifar(shared_data):
 
 @pytest.mark.data
 def test_one_photo_for_each_class(shared_data, tmp_path):
-    packed = open_classification(shared_data / "imagenet-sample", val_fraction=0.1, seed=0, max_pixels=LIMIT)
+    packed = opened(shared_data / "imagenet-sample", 0.1)
     with tarfile.open(shared_data / "imagenet-sample" / "imagenet-sample-288.tar") as archive:
         archive.extractall(tmp_path, filter="data")
     (tmp_path / "classes.csv").symlink_to(shared_data / "imagenet-sample" / "classes.csv")
-    unpacked = open_classification(tmp_path / "imagenet-sample", val_fraction=0.1, seed=0, max_pixels=LIMIT)
+    unpacked = opened(tmp_path / "imagenet-sample", 0.1)
     for result in (packed, unpacked):
         assert (len(result.train), len(result.train.classes), result.held_out) == (350, 350, False)
         assert result.train.classes[0] == "tench"

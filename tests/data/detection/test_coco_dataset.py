@@ -14,12 +14,13 @@ import torch
 from pycocotools import mask as coco
 
 from convnext.core.errors import UserError
+from convnext.data.config import LoaderConfig
 from convnext.data.decode import BadImage
 from convnext.data.detection import coco as module
 from convnext.data.detection.annotations import read_annotations
 from convnext.data.detection.coco import CocoDataset, for_training
 from convnext.data.detection.config import DetectionAugmentConfig
-from convnext.data.detection.open import open_coco
+from convnext.data.detection.open import DetectionData
 
 LIMIT = 10_000_000
 
@@ -139,7 +140,7 @@ def test_coco(shared_data, tmp_path):
             pytest.skip(f"no {archive}")
         with tarfile.open(archive) as tar:
             tar.extractall(tmp_path, filter="data")
-    opened = open_coco(tmp_path / "coco-mini", val_fraction=0, seed=0, max_pixels=LIMIT, skip_bad=False)
+    opened = DetectionData(tmp_path / "coco-mini").splits(LoaderConfig(val_fraction=0), seed=0)
     ours = opened.train
     assert (len(ours), len(ours.classes), ours.category_ids[-1], ours.has_masks) == (100, 80, 90, True)
     assert int((ours.counts == 0).sum()) == 2

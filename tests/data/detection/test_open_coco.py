@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convnext.core.errors import UserError
-from convnext.data.detection.open import DetectionSplits, looks_like_coco, open_coco, open_coco_for_evaluation
-from convnext.data.splits import random_split
-
-LIMIT = 10_000_000
+from convnext.data.config import LoaderConfig
+from convnext.data.detection.coco import CocoDataset
+from convnext.data.detection.open import DetectionData, recognise
+from convnext.data.recognise import Mine, Nearly, NotMine
+from convnext.data.splits import Splits, random_split
 
 
 def annotated(names: list[str], **changes: Any) -> bytes:
@@ -31,17 +32,23 @@ def annotated(names: list[str], **changes: Any) -> bytes:
     return json.dumps(content | changes).encode()
 
 
-def opened(data: Path, fraction: float = 0.25, seed: int = 0, split=None, **options: Any) -> DetectionSplits:
-    settings: dict[str, Any] = {"skip_bad": False} | options
-    result = open_coco(data, val_fraction=fraction, seed=seed, max_pixels=LIMIT, split=split, **settings)
-    assert json.loads(json.dumps(result.split)) == result.split
-    assert result.held_out == (result.split["kind"] != "none")
+def opened(
+    data: Path, fraction: float = 0.25, seed: int = 0, saved=None, *, skip_bad: bool = False
+) -> Splits[CocoDataset]:
+    loader = LoaderConfig(val_fraction=fraction, skip_bad=skip_bad)
+    result = DetectionData(data).splits(loader, seed=seed, saved=saved)
+    assert json.loads(json.dumps(result.record)) == result.record
+    assert result.held_out == (result.record["kind"] != "none")
     assert result.train.read(0).shape == (3, 6, 8)
     return result
 
 
-def names(source) -> list[str]:
-    return [source.name(i) for i in range(len(source))]
+def evaluated(data: Path) -> CocoDataset:
+    return DetectionData(data).for_evaluation(LoaderConfig())
+
+
+def names(dataset) -> list[str]:
+    return [dataset.name(i) for i in range(len(dataset))]
 
 
 TRAIN, VAL = ["0.png", "1.png", "2.png"], ["3.png", "4.png"]
@@ -70,18 +77,18 @@ def two_parts(root: Path, layout: str, tiny, write, **changes: Any) -> Path:
 @pytest.mark.parametrize("layout", TWO_PARTS)
 def test_two_parts(tmp_path, tiny, write, layout):
     data = two_parts(tmp_path, layout, tiny, write)
-    assert looks_like_coco(data)
+    assert isinstance(recognise(str(data)), Mine)
     found = opened(data)
     assert (names(found.train), names(found.val)) == (TRAIN, VAL)
-    assert found.split == {"seed": 0, "fraction": 0.25, "kind": "given", "val": VAL}
+    assert found.record == {"seed": 0, "fraction": 0.25, "kind": "given", "val": VAL}
     assert found.note.startswith("Found 3 images, 3 objects of 2 classes (boxes) to train on, 2 images in '")
     assert ("flatter" in found.note) == (layout == "roboflow test")
-    assert names(open_coco_for_evaluation(data, max_pixels=LIMIT, skip_bad=False)) == VAL
-    assert names(opened(data, split=found.split | {"val": ["4.png"]}).val) == ["4.png"]
+    assert names(evaluated(data)) == VAL
+    assert names(opened(data, saved=found.record | {"val": ["4.png"]}).val) == ["4.png"]
     with pytest.raises(UserError, match="The data now has a part"):
-        opened(data, split=found.split | {"kind": "random"})
+        opened(data, saved=found.record | {"kind": "random"})
     with pytest.raises(UserError, match=r"1 of 1 held-out images are no longer in .* \(as 'x.png'\)"):
-        opened(data, split=found.split | {"val": ["x.png"]})
+        opened(data, saved=found.record | {"val": ["x.png"]})
 
 
 def test_the_latest_year_with_a_training_part(tmp_path, tiny, write):
@@ -102,9 +109,15 @@ def test_parts_of_other_classes(tmp_path, tiny, write, layout):
 
 
 def test_parts_with_and_without_masks(tmp_path, tiny, write):
-    outlined = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 3, 3], "segmentation": [[1, 1, 4, 1, 4, 4]]}
-    data = two_parts(tmp_path, "coco", tiny, write, annotations=[outlined])
-    with pytest.raises(UserError, match=r"val2017.json has polygons .*train2017.json has boxes alone"):
+    with_polygon = {
+        "id": 1,
+        "image_id": 0,
+        "category_id": 1,
+        "bbox": [1, 1, 3, 3],
+        "segmentation": [[1, 1, 4, 1, 4, 4]],
+    }
+    data = two_parts(tmp_path, "coco", tiny, write, annotations=[with_polygon])
+    with pytest.raises(UserError, match=r"val2017.json has masks .*train2017.json has boxes only"):
         opened(data)
 
 
@@ -116,31 +129,28 @@ def test_one_file(tmp_path, tiny, write, folder):
         tmp_path / "own",
         {"labels.json": annotated(listed), **{root + listed[i]: tiny[i] for i in range(8)}},
     )
-    assert looks_like_coco(data)
-    assert looks_like_coco(data / "labels.json")
+    assert isinstance(recognise(str(data)), Mine)
+    assert isinstance(recognise(str(data / "labels.json")), Mine)
     found = opened(data)
-    assert (found.split["kind"], len(found.train), len(found.val)) == ("random", 6, 2)
+    assert (found.record["kind"], len(found.train), len(found.val)) == ("random", 6, 2)
     assert sorted(names(found.train) + names(found.val)) == listed
     assert "2 of them are held out to validate on (seed 0)" in found.note
     assert names(opened(data / "labels.json").val) == names(found.val)
     assert any(names(opened(data, seed=seed).val) != names(found.val) for seed in range(1, 5))
-    back = opened(data, fraction=0.9, seed=5, split=found.split)
-    assert (names(back.val), back.split) == (names(found.val), found.split)
-    assert len(open_coco_for_evaluation(data, max_pixels=LIMIT, skip_bad=False)) == 8
+    back = opened(data, fraction=0.9, seed=5, saved=found.record)
+    assert (names(back.val), back.record) == (names(found.val), found.record)
+    assert len(evaluated(data)) == 8
     everything = opened(data, fraction=0)
     assert (everything.held_out, everything.train is everything.val) == (False, True)
     with pytest.raises(UserError, match="The saved split is not one"):
-        opened(data, split={"val": names(found.val)})
+        opened(data, saved={"val": names(found.val)})
     with pytest.raises(UserError, match=r"lies in 0..1"):
         opened(data, fraction=1)
 
 
 def test_a_part_of_coco_by_its_file(tmp_path, tiny, write):
     data = two_parts(tmp_path, "coco", tiny, write)
-    assert (
-        names(open_coco_for_evaluation(data / "annotations/instances_val2017.json", max_pixels=LIMIT, skip_bad=False))
-        == VAL
-    )
+    assert names(evaluated(data / "annotations/instances_val2017.json")) == VAL
 
 
 def test_a_single_image(tmp_path, tiny, write):
@@ -164,13 +174,13 @@ def test_bad_entries(tmp_path, tiny, write):
 
 def test_what_is_no_layout(tmp_path, tiny, write):
     classes = write(tmp_path / "pets", {"cat/a.png": tiny[0], "dog/a.png": tiny[1], "notes.json": b'{"author": 1}'})
-    assert not looks_like_coco(classes)
-    assert not looks_like_coco("digits")
-    assert not looks_like_coco(tmp_path / "absent")
+    assert recognise(str(classes)) == NotMine()
+    assert recognise("digits") == NotMine()
+    assert recognise(str(tmp_path / "absent")) == NotMine()
     with pytest.raises(UserError, match="pets holds no annotations"):
         opened(classes)
     write(classes, {"a.json": annotated(["cat/a.png"]), "b.json": annotated(["cat/a.png"])})
-    assert not looks_like_coco(classes)
+    assert isinstance(recognise(str(classes)), Nearly)
     with pytest.raises(UserError, match=r"It has 3 .json files, a.json, b.json, notes.json; name one"):
         opened(classes)
     with pytest.raises(UserError, match="Did you mean 'pets'"):
@@ -180,7 +190,7 @@ def test_what_is_no_layout(tmp_path, tiny, write):
     only_val = write(tmp_path / "only", {"valid/_annotations.coco.json": annotated(["a.png"]), "valid/a.png": tiny[0]})
     with pytest.raises(UserError, match="has a 'valid' part but no 'train' part"):
         opened(only_val)
-    assert len(open_coco_for_evaluation(only_val, max_pixels=LIMIT, skip_bad=False)) == 1
+    assert len(evaluated(only_val)) == 1
 
 
 @given(st.integers(1, 300), st.floats(0, 0.99), st.integers(0, 5))
@@ -199,7 +209,7 @@ def test_fruits_and_nuts(shared_data, tmp_path):
         pytest.skip(f"no {archive}")
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
-    assert looks_like_coco(tmp_path / "fruits-nuts")
-    found = open_coco(tmp_path / "fruits-nuts", val_fraction=0.1, seed=0, max_pixels=LIMIT, skip_bad=False)
+    assert isinstance(recognise(str(tmp_path / "fruits-nuts")), Mine)
+    found = DetectionData(tmp_path / "fruits-nuts").splits(LoaderConfig(), seed=0)
     assert (len(found.train), len(found.val), found.train.classes) == (14, 4, ("date", "fig", "hazelnut"))
     assert (int(found.train.counts.sum()), int(found.val.counts.sum())) == (120, 45)

@@ -1,4 +1,4 @@
-"""From a folder to pictures with label maps: every layout, every mistake."""
+"""From a folder to images with label maps: every layout, every mistake."""
 
 from __future__ import annotations
 
@@ -15,16 +15,13 @@ import torch
 from PIL import Image
 
 from convnext.core.errors import UserError
+from convnext.data.config import LoaderConfig
 from convnext.data.decode import BadImage
-from convnext.data.segmentation import validate as label_check
-from convnext.data.segmentation.label_maps import read_codes
-from convnext.data.segmentation.open import (
-    SegmentationSplits,
-    looks_like_label_maps,
-    num_pictures,
-    open_label_maps,
-    open_label_maps_for_evaluation,
-)
+from convnext.data.recognise import Mine, NotMine
+from convnext.data.segmentation import validate
+from convnext.data.segmentation.label_maps import LabelMapDataset, read_codes
+from convnext.data.segmentation.open import SegmentationData, recognise
+from convnext.data.splits import Splits
 from convnext.ops.losses import IGNORE_INDEX
 from labelmaps import labelled, save, scene
 
@@ -32,15 +29,17 @@ LIMIT = 10_000_000
 SHARED = Path(os.environ.get("CONVNEXT_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
-def opened(root: Path, **changes: Any) -> SegmentationSplits:
-    settings: dict[str, Any] = {
-        "labels": "",
-        "val_fraction": 0.25,
-        "seed": 0,
-        "max_pixels": LIMIT,
-        "skip_bad": False,
-    }
-    return open_label_maps(root, **settings | changes)
+def opened(
+    root: Path,
+    *,
+    labels: str = "",
+    val_fraction: float = 0.25,
+    seed: int = 0,
+    skip_bad: bool = False,
+    saved: dict[str, Any] | None = None,
+) -> Splits[LabelMapDataset]:
+    loader = LoaderConfig(val_fraction=val_fraction, skip_bad=skip_bad)
+    return SegmentationData(root, labels=labels).splits(loader, seed=seed, saved=saved)
 
 
 def test_parts_that_the_data_has(tmp_path: Path) -> None:
@@ -49,8 +48,8 @@ def test_parts_that_the_data_has(tmp_path: Path) -> None:
     assert data.train.classes == ("sky", "ground", "box")
     assert data.note.startswith("Found 6 images, 3 classes (rarest: ")
     assert "3 images in 'val' to validate on" in data.note
-    looked = data.split.pop("looked")
-    assert data.split == {"seed": 0, "fraction": 0.25, "kind": "given", "val": ["0.png", "1.png", "2.png"]}
+    looked = data.record.pop("looked")
+    assert data.record == {"seed": 0, "fraction": 0.25, "kind": "given", "val": ["0.png", "1.png", "2.png"]}
     assert (looked["values"], looked["left_out"]) == (None, [[], []])
     assert [sum(part) for part in looked["pixels"]] == [6 * (48 * 64 - 1), 3 * (48 * 64 - 1)]
     picture, labels = scene(1)
@@ -70,11 +69,11 @@ def test_a_share_is_held_out_and_held_out_again(tmp_path: Path) -> None:
     first = opened(tmp_path)
     assert (len(first.train), len(first.val)) == (6, 2)
     assert first.train.classes == ("class 0", "class 1", "class 2")
-    again = opened(tmp_path, split=first.split, seed=9, val_fraction=0.5)
-    assert again.split == first.split
-    assert [again.val.name(i) for i in range(2)] == first.split["val"]
+    again = opened(tmp_path, saved=first.record, seed=9, val_fraction=0.5)
+    assert again.record == first.record
+    assert [again.val.name(i) for i in range(2)] == first.record["val"]
     assert [again.val.name(i) for i in range(2)] != [opened(tmp_path, seed=9).val.name(i) for i in range(2)]
-    everything = open_label_maps_for_evaluation(tmp_path, labels="", max_pixels=LIMIT, skip_bad=False)
+    everything = SegmentationData(tmp_path).for_evaluation(LoaderConfig())
     assert len(everything) == 8
 
 
@@ -107,8 +106,8 @@ def test_a_mapping_names_folders_suffix_and_colours(tmp_path: Path) -> None:
     assert np.array_equal(data.train.labels(0).numpy(), expected)
     assert (data.held_out, data.train.colours[0]) == (False, (0, 0, 255))
     file.rename(tmp_path / "elsewhere.json")
-    assert not looks_like_label_maps(tmp_path)
-    assert looks_like_label_maps(tmp_path, str(tmp_path / "elsewhere.json"))
+    assert recognise(str(tmp_path)) == NotMine()
+    assert isinstance(recognise(str(tmp_path), str(tmp_path / "elsewhere.json")), Mine)
     named = opened(tmp_path, labels=str(tmp_path / "elsewhere.json"), val_fraction=0.0)
     assert np.array_equal(named.train.labels(0).numpy(), expected)
 
@@ -134,7 +133,7 @@ def test_class_folders_are_no_label_maps(tmp_path: Path) -> None:
     picture, _ = scene(0)
     for name in ("cat", "dog", "images"):
         save(tmp_path / name / "a.png", picture)
-    assert not looks_like_label_maps(tmp_path)
+    assert recognise(str(tmp_path)) == NotMine()
     with pytest.raises(UserError, match="holds no label maps"):
         opened(tmp_path)
     with pytest.raises(UserError, match="is not there"):
@@ -148,12 +147,12 @@ def spoiled(root: Path) -> Path:
     save(maps / "1.png", np.full((48, 64), 9, dtype=np.uint8))  # no class
     save(maps / "2.png", np.zeros((40, 64), dtype=np.uint8))  # another size
     (maps / "3.png").write_bytes((maps / "3.png").read_bytes()[:60])  # cut short
-    save(maps / "extra.png", np.zeros((48, 64), dtype=np.uint8))  # no picture
+    save(maps / "extra.png", np.zeros((48, 64), dtype=np.uint8))  # no image
     assert len(list(pictures.iterdir())) == 6
     return root
 
 
-def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+def test_all_that_is_wrong_in_label_maps_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         opened(spoiled(tmp_path))
     text = str(caught.value)
@@ -182,7 +181,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
         opened(tmp_path, skip_bad=True)
 
 
-def test_pictures_and_label_maps_that_do_not_belong_together(tmp_path: Path) -> None:
+def test_images_and_label_maps_that_do_not_belong_together(tmp_path: Path) -> None:
     picture, labels = scene(0)
     save(tmp_path / "images" / "town" / "a.png", picture)
     save(tmp_path / "annotations" / "village" / "a.png", labels)
@@ -191,15 +190,15 @@ def test_pictures_and_label_maps_that_do_not_belong_together(tmp_path: Path) -> 
 
 
 def test_a_saved_split_spares_looking_label_maps_through_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What stands in split.json gives the same pictures, classes and counts; pairs that were left out stay out."""
+    """What stands in split.json gives the same images, classes and counts; pairs that were left out stay out."""
     root = spoiled(tmp_path)
     (root / "classes.txt").unlink()
     save(root / "annotations" / "train" / "1.png", np.full((48, 64), 77, dtype=np.uint8))  # now a class of its own
     first = opened(root, skip_bad=True)
-    split = json.loads(json.dumps(first.split))
-    monkeypatch.setattr(label_check, "read_codes", None)
-    again = opened(root, split=split)
-    assert again.split == first.split
+    record = json.loads(json.dumps(first.record))
+    monkeypatch.setattr(validate, "read_codes", None)
+    again = opened(root, saved=record)
+    assert again.record == first.record
     for one, other in ((first.train, again.train), (first.val, again.val)):
         assert [one.name(i) for i in range(len(one))] == [other.name(i) for i in range(len(other))]
         assert one.palette == other.palette
@@ -208,14 +207,14 @@ def test_a_saved_split_spares_looking_label_maps_through_again(tmp_path: Path, m
     assert again.train.classes == ("class 0", "class 1", "class 2", "class 77")
     for broken in ({"values": [1]}, {"values": [1, 2], "pixels": [[1]], "left_out": []}, 7):
         with pytest.raises(UserError, match="other classes, images or parts"):
-            opened(root, split=split | {"looked": broken})
+            opened(root, saved=record | {"looked": broken})
 
 
 @pytest.mark.parametrize("change", ["a class has another name", "a label map is gone", "classes changed places"])
 def test_a_saved_split_is_refused_for_data_that_changed(tmp_path: Path, change: str) -> None:
     root = labelled(tmp_path)
-    split = json.loads(json.dumps(opened(root).split))
-    opened(root, split=split)
+    record = json.loads(json.dumps(opened(root).record))
+    opened(root, saved=record)
     if change == "a label map is gone":
         (root / "annotations" / "train" / "0.png").unlink()
     else:
@@ -223,10 +222,10 @@ def test_a_saved_split_is_refused_for_data_that_changed(tmp_path: Path, change: 
         names = names[::-1] if change == "classes changed places" else ["other", *names[1:]]
         (root / "classes.txt").write_text("\n".join(names))
     with pytest.raises(UserError, match="other classes, images or parts"):
-        opened(root, split=split)
+        opened(root, saved=record)
 
 
-def test_the_number_of_pictures_is_known_before_any_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_images_is_known_before_any_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those to train on: with a label map, and not held out."""
     given, drawn = labelled(tmp_path / "given", train=5, val=2), tmp_path / "drawn"
     save(given / "images" / "train" / "without.png", np.zeros((8, 8, 3), dtype=np.uint8))
@@ -235,9 +234,9 @@ def test_the_number_of_pictures_is_known_before_any_is_read(tmp_path: Path, monk
         save(drawn / "images" / f"{i}.png", picture)
         save(drawn / "annotations" / f"{i}.png", labels)
     expected = len(opened(drawn, val_fraction=0.3).train)
-    monkeypatch.setattr(label_check, "read_codes", None)
-    assert num_pictures(given, labels="", val_fraction=0.3) == 5
-    assert num_pictures(drawn, labels="", val_fraction=0.3) == expected == 7
+    monkeypatch.setattr(validate, "read_codes", None)
+    assert SegmentationData(given).num_train_images(0.3) == 5
+    assert SegmentationData(drawn).num_train_images(0.3) == expected == 7
 
 
 def test_a_depth_map_is_no_label_map(tmp_path: Path) -> None:
@@ -322,7 +321,7 @@ def test_every_mode_of_png() -> None:
     assert codes(Image.fromarray(colour), by_colour=True) == [[0, 0x010203]]
     palette.putpalette([0, 0, 0, 1, 2, 3] + [0] * 762)
     assert codes(palette, by_colour=True)[0] == [0, 0x010203]
-    with pytest.raises(BadImage, match="a colour picture"):
+    with pytest.raises(BadImage, match="a colour image"):
         codes(Image.fromarray(colour))
     with pytest.raises(BadImage, match="more than the limit"):
         codes(Image.fromarray(values), limit=3)

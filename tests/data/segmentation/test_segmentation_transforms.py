@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from convnext.data.batch import Work
+from convnext.data.config import LoaderConfig
 from convnext.data.loader import BadImages, train_batches
 from convnext.data.segmentation.config import SegmentationAugmentConfig, SegmentationInputConfig
 from convnext.data.segmentation.label_maps import LabelMapDataset
-from convnext.data.segmentation.open import open_label_maps
+from convnext.data.segmentation.open import SegmentationData
 from convnext.data.segmentation.transforms import (
     SegmentationBatch,
     augment_image,
@@ -41,7 +42,7 @@ def told(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def source(tmp_path: Path, **changes: int) -> LabelMapDataset:
     root = labelled(tmp_path, **changes)
-    return open_label_maps(root, labels="", val_fraction=0, seed=0, max_pixels=10**6, skip_bad=False).train
+    return SegmentationData(root).splits(LoaderConfig(val_fraction=0), seed=0).train
 
 
 @pytest.mark.parametrize(
