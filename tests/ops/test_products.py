@@ -176,6 +176,7 @@ def test_no_product_of_a_model_is_left_to_loops(name: str, without: None) -> Non
     assert slow == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto", "convnext_isotropic_small"])
 def test_a_compiler_leaves_no_product_to_loops(name: str, without: None) -> None:
     """Under autocast, whose state a compiler takes along into the backward pass; gradients as without a compiler."""

@@ -88,6 +88,23 @@ def test_activation_checkpointing_changes_no_bit(tmp_path: Path) -> None:
     assert_equal_states(plain, saving)
 
 
+def test_figures_that_are_undefined_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As null in the log; and a model is kept all the same."""
+
+    class Undefined(Colours):
+        def evaluate(self, model: Any) -> dict[str, float | None]:
+            return {"top1": None, "other": 0.5}
+
+    kept: list[dict[str, Any]] = []
+    loop = make_loop(tmp_path, task=Undefined())
+    loop.keep = lambda weights, figures: kept.append(figures)
+    loop.run()
+    assert {event["top1"] for event in read_log(tmp_path / "log.jsonl") if event["event"] == "eval"} == {None}
+    assert "top1 undefined, other 0.5" in capsys.readouterr().err
+    assert [figures["top1"] for figures in kept] == [None]
+    assert loop.state.best == 0.0
+
+
 def test_a_bad_loss_stops_the_run_and_says_what_to_try(tmp_path: Path) -> None:
     class Broken(Colours):
         def losses(self, model: Any, batch: Any, *, step: int, micro: int) -> dict[str, Tensor]:

@@ -96,3 +96,22 @@ def test_parameters_without_gradient_are_left_alone() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     optimizer.step()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_closure_is_called_with_gradients_and_its_loss_returned() -> None:
+    weight = random(4, 3).requires_grad_()
+    before = weight.detach().clone()
+    optimizer = Muon(
+        [{"params": [weight], "lr": 0.1, "weight_decay": 0.0, "matrices": True}],
+        momentum=0.9,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+    )
+
+    def closure() -> float:
+        loss = weight.square().sum()
+        loss.backward()
+        return loss.item()
+
+    assert optimizer.step(closure) == pytest.approx(before.square().sum().item())
+    assert not torch.equal(weight.detach(), before)

@@ -1,4 +1,4 @@
-"""The class of each pixel. B images, K classes, H W space."""
+"""Losses of classes of images and of pixels. B images, K classes, H W space."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def class_weights(pixels: Tensor, power: float) -> Tensor:
     rarest = shares[shares > 0].min() if bool((shares > 0).any()) else shares.new_ones(())
     weights = torch.where(shares > 0, shares, rarest).pow(-power)
     return (weights / (weights * shares).sum().clamp_min(1e-12)).float()
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of logits (B, K) against soft targets (B, K), in float32 whatever the logits' type."""
+    return -(targets.float() * logits.float().log_softmax(dim=1)).sum(dim=1).mean()

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, read safely, and enough to go on exactly as if nothing had happened."""
+"""Checkpoints: written atomically, read safely, and complete: a resumed run is the same run, bit for bit."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ FORMAT = 1
 
 @dataclass
 class TrainState:
-    """Everything that changes while training."""
+    """Everything that changes during training."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: Ema | None = None
     step: int = 0
-    """Optimiser steps done."""
+    """The number of optimiser steps done."""
     best: float = float("-inf")
     """The highest value of the task's goal so far."""
 
 
 def save_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> None:
-    """Writes all of `state`, every rank's generators and the sampler's position to `path`, atomically.
+    """Writes `state`, every rank's random generators and the sampler's position to `path`, atomically.
 
-    All ranks call this; the main one writes.
+    All ranks call this; rank 0 writes.
     """
     generators = distributed.gather_objects(capture_rng())
     if not distributed.is_main():
@@ -57,17 +57,17 @@ def save_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> N
 
 
 def load_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> None:
-    """Puts a checkpoint's contents into `state`.
+    """Loads a checkpoint into `state`.
 
-    Raises UserError where the file is damaged, or was written for other data, another batch or another seed: going on
-    from it would not be the same run.
+    Raises UserError where the file is damaged, or was written with other data, batch sizes or seeds: resuming it would
+    not give the same run.
     """
     content = _read(path)
     for key, value in sampler.items():
         stored = content["sampler"].get(key)
         if key != "position" and stored != value:
             raise UserError(
-                f"{path} cannot be resumed: {key} was {stored} and is now {value}; resume with what it had."
+                f"{path} cannot be resumed: {key} was {stored} and is now {value}. Resume with the value it had."
             )
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
@@ -81,5 +81,5 @@ def load_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> N
 def _read(path: Path) -> dict[str, Any]:
     content = read_pickle(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is no checkpoint of this version of convnext.")
+        raise UserError(f"{path} is not a checkpoint of this version of convnext.")
     return content

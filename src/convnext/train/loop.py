@@ -1,10 +1,10 @@
-"""The only step loop, readable top to bottom: schedule, micro-batches, step, average, log, evaluate, save."""
+"""The training loop: learning rate, micro-batches, optimiser step, average, log, evaluation, checkpoint."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from convnext.train.task import Task
 
 @dataclass(frozen=True)
 class Plan:
-    """Batches and steps: whole numbers that follow from the settings, the number of images and of ranks."""
+    """Batch sizes and numbers of steps, computed from the settings, the number of images and the number of ranks."""
 
     global_batch: int
     micro_batch: int
@@ -34,18 +34,18 @@ class Plan:
     warmup_steps: int
     total_steps: int
     drop_steps: tuple[int, ...] = ()
-    """Where the learning rate falls to a tenth, where it does so in steps."""
+    """The steps at which the learning rate is divided by 10, for a schedule in steps."""
 
 
 def make_plan(*, num_images: int, loop: LoopConfig, schedule: ScheduleConfig, world_size: int) -> Plan:
-    """Accumulation follows from the global batch; where the data is smaller than that, a step takes all of it.
+    """Computes the plan. Where there are fewer images than the global batch, a step takes all of them.
 
-    Micro-batches are equal (the largest divisor of a rank's share that is at most the setting), so that the mean of
-    their losses is the loss of the batch. Raises UserError where a rank would have no image.
+    Micro-batches are of equal size (the largest divisor of a rank's share that is at most the setting), so that the
+    mean of their losses is the loss of the batch. Raises UserError where a rank would have no image.
     """
     share = min(loop.global_batch, num_images) // world_size
     if share < 1:
-        raise UserError(f"{world_size} devices cannot share {min(loop.global_batch, num_images)} images a step.")
+        raise UserError(f"{world_size} devices cannot share {min(loop.global_batch, num_images)} images per step.")
     limit = min(loop.micro_batch or share, share)
     micro = next(size for size in range(limit, 0, -1) if share % size == 0)
     steps_per_epoch = max(num_images // (share * world_size), 1)
@@ -56,22 +56,22 @@ def make_plan(*, num_images: int, loop: LoopConfig, schedule: ScheduleConfig, wo
 
 @dataclass
 class Loop:
-    """One training run. `run()` goes from the state's step to the last; everything else is a part of that."""
+    """One training run. `run` trains from the state's step to the last one; the other methods are its parts."""
 
     state: TrainState
     task: Task
     model: nn.Module  # what is called: state.model or its data-parallel wrapper
     plan: Plan
     config: LoopConfig
-    lr: float  # at its height
+    lr: float  # peak learning rate
     schedule: ScheduleConfig
     clip_grad: float
     log: RunLog | None  # None on ranks that do not write
     checkpoint: Path
-    keep: Callable[[dict[str, Tensor], dict[str, Any]], None]  # called with the best weights so far
+    keep: Callable[[dict[str, Tensor], dict[str, Any]], None]  # called with the best weights so far and their figures
 
     def run(self) -> None:
-        """Trains from the state's step to the plan's last one."""
+        """Trains from the state's step to the plan's last step."""
         state, plan, config = self.state, self.plan, self.config
         batches = self.task.batches(start_step=state.step, global_batch=plan.global_batch, micro_batch=plan.micro_batch)
         eval_steps = (
@@ -99,7 +99,7 @@ class Loop:
                     clock.saved()
 
     def one_step(self, batches: Iterator[Any]) -> tuple[dict[str, Tensor], Tensor]:
-        """One optimiser step: its mean losses and gradient norm (before clipping), still on the device."""
+        """Takes one optimiser step. Returns its mean losses and the gradient norm before clipping, on the device."""
         state, plan = self.state, self.plan
         set_learning_rate(state.optimizer, self.lr_at(state.step))
         state.optimizer.zero_grad(set_to_none=True)
@@ -116,7 +116,7 @@ class Loop:
                 state.scaler.scale(loss).backward()
             for name, value in losses.items():
                 means[name] = means.get(name, 0) + value.detach() / plan.accumulation
-        state.scaler.unscale_(state.optimizer)  # in every precision: clipping must see true gradients
+        state.scaler.unscale_(state.optimizer)  # in every precision: clipping needs unscaled gradients
         limit = self.clip_grad or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), limit)
         state.scaler.step(state.optimizer)
@@ -140,7 +140,7 @@ class Loop:
         )
 
     def checked(self, losses: dict[str, Tensor]) -> dict[str, float]:
-        """The losses of the batch over all ranks as numbers. Raises UserError where one is none."""
+        """The losses of the batch, averaged over all ranks. Raises UserError where one is not finite."""
         means = torch.stack(list(losses.values()))
         distributed.sum_over_ranks([means])
         values = dict(zip(losses, (means / distributed.world_size()).tolist(), strict=True))
@@ -153,7 +153,7 @@ class Loop:
         return values
 
     def evaluate_and_save_best(self) -> None:
-        """Evaluates the weights and, where one is kept, their average; keeps the better if it is the best so far."""
+        """Evaluates the weights and their average, if any; keeps the better of the two if it is the best so far."""
         state, goal = self.state, self.task.goal
         state.model.eval()
         candidates: list[tuple[bool, dict[str, Any]]] = [(False, dict(self.task.evaluate(state.model)))]
@@ -162,18 +162,18 @@ class Loop:
                 candidates.append((True, dict(self.task.evaluate(state.model))))
         for averaged, figures in candidates:
             self.write("eval", ema=averaged, **figures)
-        averaged, figures = max(candidates, key=lambda candidate: candidate[1][goal])
+        averaged, figures = max(candidates, key=lambda candidate: _score(candidate[1], goal))
         if distributed.is_main():
             epoch, name = state.step / self.plan.steps_per_epoch, " (average)" if averaged else ""
-            say(f"epoch {epoch:.4g}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()) + name)
-        if figures[goal] > state.best:
-            state.best = figures[goal]
+            say(f"epoch {epoch:.4g}: " + ", ".join(f"{key} {_text(value)}" for key, value in figures.items()) + name)
+        if _score(figures, goal) > state.best:
+            state.best = _score(figures, goal)
             if distributed.is_main():
                 weights = state.ema.state_dict() if averaged and state.ema else state.model.state_dict()
                 self.keep(weights, {"step": state.step, "ema": averaged, **figures})
 
     def agreed(self, wish: bool) -> bool:
-        """The main rank's wish, known to all: clocks differ, and saving is done together."""
+        """Whether rank 0 wishes it, on all ranks: their clocks differ, and all save together."""
         if distributed.world_size() == 1:
             return wish
         flag = torch.tensor(float(wish and distributed.is_main()), device=next(self.state.model.parameters()).device)
@@ -181,7 +181,7 @@ class Loop:
         return bool(flag.item())
 
     def sampler(self) -> dict[str, int]:
-        """Where the sampler stands, and what its order is a function of."""
+        """The position of the sampler, and everything that its order depends on."""
         plan = self.plan
         return {
             "position": self.state.step % plan.steps_per_epoch,
@@ -194,10 +194,20 @@ class Loop:
         }
 
     def write(self, event: str, **values: Any) -> None:
-        """One line of the log."""
+        """Writes one line of the log."""
         if self.log is not None:
             epoch = round(self.state.step / self.plan.steps_per_epoch, 4)
             self.log.write(event, step=self.state.step, epoch=epoch, **values)
+
+
+def _score(figures: Mapping[str, float | None], goal: str) -> float:
+    """The figure that selects the best model. An undefined one counts as 0, so that some model is kept in any case."""
+    value = figures[goal]
+    return 0.0 if value is None else value
+
+
+def _text(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
 
 
 def _rate(value: float) -> str:
@@ -205,7 +215,7 @@ def _rate(value: float) -> str:
 
 
 class _Clock:
-    """Time since the last rate and the last checkpoint. Evaluation and saving do not count towards the rate."""
+    """The time since the last rate and the last checkpoint. Evaluation and saving are not part of the rate."""
 
     def __init__(self, *, images_per_step: int) -> None:
         self.images_per_step, self.steps = images_per_step, 0
@@ -218,7 +228,7 @@ class _Clock:
         self._saved = self._window = time.monotonic()
 
     def rate(self) -> float:
-        """Images a second since it was last asked."""
+        """Images per second since the last call."""
         now = time.monotonic()
         images, seconds = self.steps * self.images_per_step, now - self._window
         self._window, self.steps = now, 0

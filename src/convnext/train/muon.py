@@ -1,4 +1,4 @@
-"""Muon: steps of orthogonalised momentum for matrices, AdamW for everything else.
+"""Muon: matrices move by their orthogonalised momentum, all other parameters by AdamW.
 
 M matrices of one shape, R rows, C columns.
 """
@@ -6,23 +6,24 @@ M matrices of one shape, R rows, C columns.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-# Odd polynomial a x + b x^3 + c x^5 that takes every singular value in (0, 1] near 1 in five rounds, and the number of
-# those rounds: https://kellerjordan.github.io/posts/muon
+# The odd polynomial a x + b x^3 + c x^5, which brings singular values in (0, 1] near 1 in five rounds, and the number
+# of rounds: https://kellerjordan.github.io/posts/muon
 _A, _B, _C, _ROUNDS = 3.4445, -4.7750, 2.0315, 5
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """The nearest half-orthogonal matrices, roughly: (M, R, C) to the same, singular values near 1 (about 0.7 to 1.2).
+    """Approximates the nearest semi-orthogonal matrices: (M, R, C) to (M, R, C), singular values about 0.7 to 1.2.
 
-    Newton-Schulz rounds in the type that comes in: torch.optim.Muon takes bfloat16, which most CPUs multiply slowly.
+    Newton-Schulz iterations in the input's type. torch.optim.Muon computes in bfloat16, which is slow on most CPUs.
     """
-    x = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices  # the smaller side's products are cheaper
+    x = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices  # products of the smaller side are cheaper
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(_ROUNDS):
         gram = x @ x.mT
@@ -31,15 +32,15 @@ def orthogonalized(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon on the groups that have `matrices` set, AdamW on the others; decay is decoupled in both.
+    """Muon for the groups with `matrices` set, AdamW for the others; weight decay is decoupled in both.
 
-    A convolution's filters (C_out, C_in, k, k) are taken as C_out rows. The step of an (R, C) matrix is
-    sqrt(max(1, R / C)) times the learning rate, as in the original.
+    The filters (C_out, C_in, k, k) of a convolution are a matrix of C_out rows. The step of an (R, C) matrix is
+    multiplied by sqrt(max(1, R / C)), as in the original.
 
     Args:
         groups: parameter groups with `params`, `lr`, `weight_decay` and `matrices`.
-        momentum: decay of the matrices' momentum (Nesterov's).
-        betas, eps: AdamW's.
+        momentum: decay of the matrices' Nesterov momentum.
+        betas, eps: of AdamW.
     """
 
     def __init__(
@@ -48,8 +49,12 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"momentum": momentum, "betas": betas, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Updates every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """Updates every parameter that has a gradient. `closure`, if any, is called first; returns its loss."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         matrices: dict[tuple[int, int], list[tuple[Tensor, Tensor, dict[str, Any]]]] = defaultdict(list)
         for group in self.param_groups:
             if not group["matrices"]:
@@ -59,14 +64,15 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     update = self._momentum(parameter, group["momentum"])
                     matrices[update.shape[0], update.shape[1]].append((parameter, update, group))
-        for (rows, columns), entries in matrices.items():  # all of one shape at once: few, larger products
+        for (rows, columns), entries in matrices.items():  # all of one shape at once: fewer, larger products
             updates = orthogonalized(torch.stack([update for _, update, _ in entries]))
             for (parameter, _, group), update in zip(entries, updates, strict=True):
                 lr = group["lr"] * max(1.0, rows / columns) ** 0.5
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.view_as(parameter), alpha=-lr)
+        return loss
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        """The parameter's momentum, looking one step ahead, as a float32 matrix (R, C)."""
+        """The parameter's Nesterov momentum as a float32 matrix (R, C)."""
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)

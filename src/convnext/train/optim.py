@@ -1,10 +1,10 @@
-"""Parameter groups with layer-wise decay, the optimiser, and the schedule as a pure function of the step."""
+"""Parameter groups with layer-wise decay, the optimiser, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import nn
@@ -14,42 +14,46 @@ from convnext.train.muon import Muon
 
 
 class HasDepth(Protocol):
-    """A model that owns its depth map, as every model here does."""
+    """A model that knows the depth of each of its parameters, as every model here does."""
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]: ...
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Weight decay is for matrices and filters: not for biases, norms, layer scale, GRN (whose tensors are 4-D), and
-    what stands for a place (Swin's and DeiT's own exceptions)."""
+    """Whether a parameter gets weight decay: matrices and filters do.
+
+    Biases, norms, layer scale, GRN (whose tensors are 4-D) and position embeddings (as in Swin and DeiT) do not.
+    """
     places = ("class_token", "pos_embedding", "position_bias_table")
     return parameter.ndim > 1 and not name.endswith((".bias", ".gamma", ".beta", *places))
 
 
 def is_matrix(name: str, parameter: nn.Parameter, depths: dict[str, int]) -> bool:
-    """Whether Muon steps this parameter: a linear layer or a convolution over all channels.
+    """Whether Muon updates this parameter: the weight of a linear layer or of a convolution over all channels.
 
-    Not the stem and the classifier, whose inputs or outputs are no features, nor depthwise filters (C, 1, k, k).
+    AdamW updates the stem and the classifier, whose inputs or outputs are not features, and depthwise filters
+    (C, 1, k, k).
     """
     inner = 0 < depths[name] < max(depths.values())
     return is_decayed(name, parameter) and inner and parameter.shape[1] > 1
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:
-    """The optimiser's groups: one for each depth, decayed and not; `lr_scale` is layer_decay ** (depths above it).
+    """The optimiser's groups: for each depth, one with weight decay and one without.
 
-    The rule of the paper's section A.2 and the official optim_factory.py, for any model that has `depth_ids`.
-    Under muon, matrices have groups of their own, whose `lr_scale` holds matrix_lr / lr as well. Frozen parameters are
-    left out. `names` says what is in a group.
+    A group's `lr_scale` is layer_decay ** (number of depths above it): the rule of the paper's section A.2 and of the
+    official optim_factory.py, for any model that has `depth_ids`. With muon, matrices have their own groups, whose
+    `lr_scale` is also multiplied by matrix_lr / lr. Frozen parameters are left out. `names` lists a group's parameters.
     """
-    depths = model.depth_ids(blocks_per_group=config.blocks_per_group)  # type: ignore[operator]
-    by_three = model.depth_ids()  # type: ignore[operator]  # where depth 0 is the stem, whatever the grouping
+    owner = cast("HasDepth", model)
+    depths = owner.depth_ids(blocks_per_group=config.blocks_per_group)
+    by_three = owner.depth_ids()  # here depth 0 is the stem, whatever the grouping
     deepest = max(depths.values())
     groups: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        # Without layer-wise decay two groups are enough, and two steps of the optimiser's kernel.
+        # Without layer-wise decay two groups are enough: two calls of the optimiser's kernel.
         depth = depths[name] if config.layer_decay != 1.0 else deepest
         decayed = is_decayed(name, parameter)
         matrix = config.name == "muon" and is_matrix(name, parameter, by_three)
@@ -69,7 +73,7 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW or Muon over `parameter_groups`; AdamW's part in torch's fused kernel where the device has one."""
+    """AdamW or Muon over `parameter_groups`. AdamW uses torch's fused kernel where the device has one."""
     groups = parameter_groups(model, config)
     if config.name == "muon":
         return Muon(groups, momentum=config.momentum, betas=config.betas, eps=config.eps)
@@ -88,12 +92,13 @@ def learning_rate(
     shape: Literal["cosine", "steps", "linear"] = "cosine",
     drop_steps: Sequence[int] = (),
 ) -> float:
-    """The learning rate of optimiser step `step` (0-based): a linear warm-up from warmup_start * lr, and its shape.
+    """The learning rate of optimiser step `step` (0-based): a linear warm-up from warmup_start * lr, then `shape`.
 
-    cosine: up to `lr` inclusive, then down to `min_lr`, one step short of it; the last step of the warm-up and the
-    first of the cosine both have `lr` (official utils.cosine_scheduler). steps: from each of `drop_steps` on a tenth of
-    what it was (mmdetection's LinearLR and MultiStepLR). linear: a line from `lr` at step 0 to `min_lr` one step beyond
-    the last, times the warm-up (mmcv's "poly" of power 1 with linear warm-up, which the official segmenters have).
+    cosine: warm-up to `lr`, then a cosine to `min_lr`, which it would reach one step after the last. The last step of
+    the warm-up and the first of the cosine both have `lr` (official utils.cosine_scheduler). steps: divided by 10 at
+    each of `drop_steps` (mmdetection's LinearLR and MultiStepLR). linear: a line from `lr` at step 0 to `min_lr` one
+    step after the last, times the warm-up (mmcv's "poly" of power 1 with linear warm-up, as for the official
+    segmenters).
     """
     warm = 1.0
     if step < warmup_steps:
@@ -110,12 +115,12 @@ def learning_rate(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Gives every group `value` times its own scale."""
+    """Sets the learning rate of every group to `value` times its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = value * group["lr_scale"]
 
 
 def planned_steps(config: ScheduleConfig, steps_per_epoch: int) -> tuple[int, int]:
-    """(warm-up steps, total steps) of a schedule, whole numbers; at least one step in all."""
+    """The numbers of warm-up steps and of all steps; there is at least one step."""
     total = config.steps or max(round(config.epochs * steps_per_epoch), 1)
     return min(config.warmup_steps or round(config.warmup_epochs * steps_per_epoch), total), total

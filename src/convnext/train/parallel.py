@@ -1,14 +1,14 @@
-"""Scale, applied from outside to named blocks: activation checkpointing, then compilation, then data parallel.
+"""Activation checkpointing, compilation and data parallelism, applied to a model's blocks from outside.
 
-Nothing here changes a parameter's name: compiled or not, on one device or many, a checkpoint is the same.
+Nothing here changes a parameter's name: a checkpoint is the same compiled or not, on one device or on many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Protocol, cast
 
 import torch
 from torch import nn
@@ -18,10 +18,17 @@ from torch.utils.checkpoint import checkpoint
 from convnext.core import distributed
 
 
-def to_channels_last(model: nn.Module) -> None:
-    """Puts the weights of ordinary convolutions into channels_last, in place.
+class HasBlocks(Protocol):
+    """A model that lists its blocks, as every model here does."""
 
-    Depthwise ones (C, 1, 7, 7) have one input channel, are both layouts at once, and only make DDP warn of strides.
+    def block_list(self) -> list[nn.Module]: ...
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Changes the weights of ordinary convolutions to channels_last, in place.
+
+    Depthwise weights (C, 1, 7, 7) have one input channel, so they already are in both layouts; changing them only makes
+    DDP warn about strides.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:
@@ -29,12 +36,11 @@ def to_channels_last(model: nn.Module) -> None:
 
 
 def parallelize(model: nn.Module, *, activation_checkpointing: bool, compile_blocks: bool) -> nn.Module:
-    """Applies what is asked for; returns what the loop calls: the model itself, or its data-parallel wrapper."""
+    """Applies what is asked for. Returns what the loop calls: the model itself or its data-parallel wrapper."""
     to_channels_last(model)
-    blocks: list[nn.Module] = model.block_list()  # type: ignore[operator]
-    for block in blocks:
+    for block in cast("HasBlocks", model).block_list():
         if activation_checkpointing:
-            # Bound to the instance, not wrapped in a module: state-dict names stay as they are.
+            # Set on the instance instead of wrapping the module: names in the state dict stay the same.
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if compile_blocks:
             block.compile()
@@ -45,8 +51,10 @@ def parallelize(model: nn.Module, *, activation_checkpointing: bool, compile_blo
 
 
 @contextmanager
-def synchronized(model: nn.Module, when: bool) -> Iterator[Any]:
-    """Sums gradients over ranks in this backward pass only `when` it is a step's last micro-batch."""
-    skip = isinstance(model, DistributedDataParallel) and not when
-    with model.no_sync() if skip else nullcontext():  # type: ignore[operator]
+def synchronized(model: nn.Module, when: bool) -> Generator[None, None, None]:
+    """In this block, backward passes sum gradients over ranks only `when` it is a step's last micro-batch."""
+    if isinstance(model, DistributedDataParallel) and not when:
+        with model.no_sync():
+            yield
+    else:
         yield

@@ -1,4 +1,4 @@
-"""What the loop asks of a task: whatever differs between classifying, detecting and segmenting is behind this."""
+"""The interface between the training loop and a task: classification, detection or segmentation."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from torch import Tensor, nn
 
 
 class Task(Protocol):
-    """A task knows its data, its loss and its figures; it knows nothing of optimisers, steps or checkpoints."""
+    """A task has data, losses and figures. It knows nothing about optimisers, schedules and checkpoints."""
 
     @property
     def num_images(self) -> int:
-        """Images of one epoch."""
+        """The number of images in an epoch."""
         ...
 
     @property
     def goal(self) -> str:
-        """The figure of `evaluate` that the best model has the most of, e.g. "top1"."""
+        """The figure of `evaluate` that selects the best model, higher is better: "top1", for example."""
         ...
 
     def batches(self, *, start_step: int, global_batch: int, micro_batch: int) -> Iterator[Any]:
-        """Endless micro-batches from optimiser step `start_step` on, a pure function of the step."""
+        """Yields micro-batches without end, from optimiser step `start_step` on: a pure function of the step."""
         ...
 
     def losses(self, model: nn.Module, batch: Any, *, step: int, micro: int) -> Mapping[str, Tensor]:
-        """The mean losses of one micro-batch by name, float32 scalars with a gradient: their sum is minimised.
+        """The mean losses of one micro-batch by name: float32 scalars with a gradient, whose sum is minimised.
 
-        `step` and `micro` seed what is random in them.
+        `step` and `micro` seed any randomness.
         """
         ...
 
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """Figures on the validation images, the same on every rank. The model is in evaluation mode."""
+    def evaluate(self, model: nn.Module) -> Mapping[str, float | None]:
+        """Figures on the validation images, the same on every rank; None where undefined. The model is in evaluation
+        mode."""
         ...
