@@ -1,4 +1,4 @@
-"""What the tests of the data room share: made-up pictures, packed as files, folders and tars."""
+"""What the tests of the data room share: made-up images, packed as files, folders and tars."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def picture() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def encode() -> Callable[..., bytes]:
-    """encode(picture or Pillow image, format, **options) -> the file's bytes."""
+    """encode(array or Pillow image, format, **options) -> the file's bytes."""
     return _encode
 
 

@@ -27,7 +27,7 @@ LIMIT = 100_000_000
 
 
 def read(data: bytes, limit: int = LIMIT) -> np.ndarray:
-    """Decoded, with what every decoded picture must be; as (H, W, 3)."""
+    """Decoded, with what every decoded image must be; as (H, W, 3)."""
     result = decode(data, name="x", max_pixels=limit)
     assert result.dtype == torch.uint8
     assert result.ndim == 3
@@ -97,9 +97,7 @@ def test_torchcodec_gives_pillows_pixels_in_grey_and_leaves_cmyk_to_pillow(both,
     image = Image.fromarray(picture(20, 30))
     grey = both(encode(image.convert("L"), "JPEG"))
     assert (grey[:, :, 0] == grey[:, :, 2]).all()
-    phone = both(
-        encode(image, "MPO", save_all=True, append_images=[image.rotate(180)])
-    )  # a phone's two pictures in one
+    phone = both(encode(image, "MPO", save_all=True, append_images=[image.rotate(180)]))  # a phone's two images in one
     np.testing.assert_array_equal(phone, read(encode(image, "JPEG")))
     cmyk = both(encode(image.convert("CMYK"), "JPEG", quality=95), used=False)
     assert np.abs(cmyk.astype(int) - np.asarray(image)).mean() < 12  # and not its negative
@@ -129,7 +127,7 @@ def test_exif_rotation(both, picture, encode, orientation):
     np.testing.assert_array_equal(turned, UPRIGHT[orientation](read(jpeg)))
 
 
-def test_damaged_exif_is_no_damaged_picture(picture, encode):
+def test_damaged_exif_is_no_damaged_image(picture, encode):
     data = encode(picture(8, 8), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
     np.testing.assert_array_equal(read(data), picture(8, 8))
 
@@ -285,7 +283,7 @@ def test_a_file_cut_in_the_middle_is_bad(kind):
 
 @settings(max_examples=250, deadline=None)
 @given(st.sampled_from(sorted(SAMPLES)), st.integers(0, 2**32), st.integers(0, 6), st.booleans(), st.booleans())
-def test_damage_gives_a_picture_or_bad_image(kind, seed, flips, cut, header):
+def test_damage_gives_an_image_or_bad_image(kind, seed, flips, cut, header):
     """Bits flipped here and there (in the header too), the end gone: a tensor or BadImage comes out, and no warning."""
     chance, data = random.Random(seed), bytearray(SAMPLES[kind])
     for _ in range(flips):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convnext.core.errors import UserError
+from convnext.core.text import printable
 
 BLOCK = 512
 MAX_UNPACKED = 2 << 30
@@ -109,7 +110,9 @@ class Tar:
             archive.members = []  # type: ignore[attr-defined]  # else every header of a shard stays in memory
             if info.isreg() and not info.issparse():
                 if info.offset_data + info.size > length:
-                    raise UserError(f"{self.path} is cut short inside '{info.name}'. Download or pack it again.")
+                    raise UserError(
+                        f"{self.path} is cut short inside '{printable(info.name)}'. Download or pack it again."
+                    )
                 yield Member(info.name, info.offset_data, info.size)
         if self.read(archive.offset, BLOCK).strip(b"\0"):  # not the zeros that end an archive
             raise UserError(f"{self.path} is damaged at byte {archive.offset}. Download or pack it again.")

@@ -188,7 +188,7 @@ def test_randaugment_reaches_the_tensor(picture, monkeypatch):
 
 
 def test_golden_pixels():
-    """Fixed for good: a seed gives the same pictures in later versions, or resumed runs would see others."""
+    """Fixed for good: a seed gives the same images in later versions, or resumed runs would see others."""
     image = (torch.arange(3 * 12 * 12) % 251).to(torch.uint8).reshape(3, 12, 12)
     padded = train_transform(image, AugmentConfig(crop="padded", randaugment_ops=0), InputConfig(size=12), 5)
     assert padded[0, 6].tolist() == [73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 0]

@@ -1,4 +1,4 @@
-"""Class folders: what is found, what is passed over, how classes are called, and what people are told."""
+"""Class folders: what is found, what is passed over, how classes are called, and what people read."""
 
 from __future__ import annotations
 

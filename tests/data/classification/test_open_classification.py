@@ -1,4 +1,4 @@
-"""Layouts: what is accepted, how it is split, how a saved split comes back, and what people are told."""
+"""Layouts: what is accepted, how it is split, how a saved split comes back, and what people read."""
 
 from __future__ import annotations
 
@@ -198,6 +198,7 @@ def test_digits_without_scikit_learn(monkeypatch):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_cifar(shared_data):
     result = opened(shared_data / "cifar10", 0.1)
     assert (len(result.train), len(result.val), result.record["kind"]) == (45_000, 5_000, "stratified")

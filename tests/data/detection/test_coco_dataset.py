@@ -1,4 +1,4 @@
-"""Images with objects: what is read, what is left out, what COCO's tools are told."""
+"""Images with objects: what is read, what is left out, what COCO's tools are given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures and objects that move together; batches of pictures of any size."""
+"""Images and objects that move together; batches of images of any size."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def box_of(mask: torch.Tensor) -> list[int]:
 
 
 def scene(seed: int, height: int, width: int, n: int) -> tuple[torch.Tensor, Instances]:
-    """A picture in which each object is a rectangle of whole pixels."""
+    """An image in which each object is a rectangle of whole pixels."""
     chance = np.random.default_rng(seed)
     image = torch.from_numpy(chance.integers(0, 256, (3, height, width), dtype=np.uint8))
     masks, boxes = torch.zeros(n, height, width, dtype=torch.bool), torch.zeros(n, 4)
@@ -83,7 +83,7 @@ def test_resizing_by_hand():
     assert objects.boxes.tolist() == [[0, 0, 2, 1]]
     assert objects.masks is not None
     assert objects.masks.tolist() == [[[True, True, False, False], [False] * 4]]
-    # without antialiasing a smaller picture skips pixels: 4 to 1 is the mean of the middle two
+    # without antialiasing a smaller image skips pixels: 4 to 1 is the mean of the middle two
     row = torch.tensor([0, 10, 20, 255], dtype=torch.uint8).expand(3, 1, 4)
     assert resized(row, objects._replace(masks=None), (1, 1))[0][0].tolist() == [[15]]
 
@@ -190,7 +190,7 @@ def test_evaluation_keeps_proportions():
 
 @pytest.fixture
 def source(tmp_path, encode, picture, write) -> CocoDataset:
-    """Six pictures of different sizes, the third of which is cut short."""
+    """Six images of different sizes, the third of which is cut short."""
     sizes = [(30 + 3 * i, 50 - 4 * i) for i in range(6)]
     files = {f"{i}.png": encode(picture(*size, i), "PNG") for i, size in enumerate(sizes)}
     content = {
@@ -247,7 +247,7 @@ def same(ours: list[DetectionBatch], theirs: list[DetectionBatch]) -> bool:
     )
 
 
-def test_the_loader_takes_scenes(source):
+def test_the_loader_takes_images_with_objects(source):
     load = functools.partial(load_train_batch, dataset=source, augment=SMALL, config=CONFIG, seed=3)
     look = functools.partial(load_eval_batch, dataset=source, config=CONFIG)
     aspects = source.sizes[:, 0] / source.sizes[:, 1]
@@ -277,7 +277,7 @@ def test_the_loader_takes_scenes(source):
     assert same(*seen)
 
 
-def test_normalising_leaves_zeros_beyond_the_picture():
+def test_normalising_leaves_zeros_beyond_the_image():
     images = torch.randint(0, 256, (2, 3, 6, 8), dtype=torch.uint8)
     config = DetectionInputConfig(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
     normal = prepare_padded(images, torch.tensor([[6, 5], [4, 8]]), mean=config.mean, std=config.std)

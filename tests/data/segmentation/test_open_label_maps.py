@@ -142,13 +142,13 @@ def test_class_folders_are_no_label_maps(tmp_path: Path) -> None:
 
 def spoiled(root: Path) -> Path:
     labelled(root)
-    maps, pictures = root / "annotations" / "train", root / "images" / "train"
+    maps, images = root / "annotations" / "train", root / "images" / "train"
     (maps / "0.png").unlink()  # no label map
     save(maps / "1.png", np.full((48, 64), 9, dtype=np.uint8))  # no class
     save(maps / "2.png", np.zeros((40, 64), dtype=np.uint8))  # another size
     (maps / "3.png").write_bytes((maps / "3.png").read_bytes()[:60])  # cut short
     save(maps / "extra.png", np.zeros((48, 64), dtype=np.uint8))  # no image
-    assert len(list(pictures.iterdir())) == 6
+    assert len(list(images.iterdir())) == 6
     return root
 
 

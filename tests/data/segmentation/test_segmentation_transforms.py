@@ -1,4 +1,4 @@
-"""Pictures and labels resized, cut, mirrored together; their batches."""
+"""Images and labels resized, cut, mirrored together; their batches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAME = SegmentationInputConfig(short=0, long=2048)
 
 
 def told(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """A picture whose first channel is its labels: blocks of eight pixels of classes 0 to 9."""
+    """An image whose first channel is its labels: blocks of eight pixels of classes 0 to 9."""
     labels = (torch.arange(height)[:, None] // 8 + torch.arange(width)[None] // 8) % 10
     return torch.stack([labels, torch.zeros_like(labels), 255 - labels]).byte(), labels.byte()
 
@@ -68,7 +68,7 @@ def test_labels_take_the_nearest_pixel_to_the_upper_left() -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_picture_and_labels_stay_together(seed: int) -> None:
+def test_image_and_labels_stay_together(seed: int) -> None:
     image, labels = told(90, 70)
     augment = replace(PLAIN, scale=(0.5, 2.0), crop=48, flip=0.5)
     found, classes = augment_image(image, labels, augment, SAME, seed)
@@ -79,7 +79,7 @@ def test_picture_and_labels_stay_together(seed: int) -> None:
     assert torch.equal(image, told(90, 70)[0])  # not changed
 
 
-def test_a_part_of_a_picture_as_it_is() -> None:
+def test_a_part_of_an_image_as_it_is() -> None:
     image, labels = told(64, 80)
     found, classes = augment_image(image, labels, PLAIN, SAME, 3)
     assert torch.equal(found[0], classes)
@@ -204,7 +204,7 @@ def test_the_same_seed_gives_the_same_parts_with_any_workers(tmp_path: Path) -> 
     assert not torch.equal(here.images, first(0, start=2).images)  # the next epoch
 
 
-def test_bad_pictures_are_named_and_replaced(tmp_path: Path) -> None:
+def test_bad_images_are_named_and_replaced(tmp_path: Path) -> None:
     data = source(tmp_path)
     (tmp_path / "images" / "train" / "1.png").write_bytes(b"nothing")
     save(tmp_path / "annotations" / "train" / "2.png", np.zeros((5, 5), dtype=np.uint8))
@@ -216,7 +216,7 @@ def test_bad_pictures_are_named_and_replaced(tmp_path: Path) -> None:
     assert (alone.num_images, len(alone.batch.images)) == (0, 0)
 
 
-def test_evaluation_sees_a_picture_as_it_is(tmp_path: Path) -> None:
+def test_evaluation_sees_an_image_as_it_is(tmp_path: Path) -> None:
     data = source(tmp_path)
     loaded = load_eval_batch(Work(0, torch.tensor([4])), dataset=data)
     assert torch.equal(loaded.batch.images[0], data.read(4))

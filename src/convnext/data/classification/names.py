@@ -94,7 +94,7 @@ def _rows(file: Path) -> tuple[list[dict[str, str]], list[str]]:
         raise UserError(f"{file} is not a table of comma-separated values ({error}). Repair or remove it.") from None
     if not any(column in columns for column in _NAMES):
         wanted = "a first line such as 'wnid,name'"
-        raise UserError(f"{file} needs {wanted}; its first line names {', '.join(columns) or 'nothing'}.")
+        raise UserError(f"{file} needs {wanted}; its first line names {printable(', '.join(columns)) or 'nothing'}.")
     return rows, columns
 
 

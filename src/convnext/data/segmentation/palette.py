@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from convnext.core.errors import UserError
+from convnext.core.text import printable
 from convnext.data.problems import short
 from convnext.ops.losses import IGNORE_INDEX, MAX_CLASSES
 
@@ -118,9 +119,10 @@ def chosen_colours(n: int) -> list[Colour]:
 def read_names(path: Path) -> Palette:
     """`classes.txt`: a name a line; empty lines are none."""
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text: {error}.") from None
+    names = [printable(line.strip()) for line in lines if line.strip()]
     if not names:
         raise UserError(f"{path} names no classes; it takes a name a line.")
     return _checked(named(names), path)
@@ -168,7 +170,7 @@ def _mapped(content: Mapping[str, Any], path: Path) -> Palette:
     by_colour = kinds.pop()
     for entry, usual in zip(entries, chosen_colours(len(entries)), strict=True):
         keys = [_code(key, path, by_colour=by_colour) for key in _listed(entry, by_colour=by_colour)]
-        names.append(entry["name"])
+        names.append(printable(entry["name"]))
         codes.append(tuple(keys))
         draw = entry.get("draw")
         packed = keys[0] if by_colour and draw is None else None if draw is None else _code(draw, path, by_colour=True)
