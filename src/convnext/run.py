@@ -1,14 +1,14 @@
-"""From a recipe to a trained model: the only place that runs; `parts` say what of."""
+"""From a recipe to a trained, evaluated and reported model: the only place that runs; a task's spec says what."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,39 +20,149 @@ from convnext.core.errors import UserError
 from convnext.core.logs import RunLog, say
 from convnext.core.memory import keep_freed_memory
 from convnext.core.seeding import mix_seed, seed_everything
-from convnext.data.classification.open import ClassificationSplits
-from convnext.data.detection.open import DetectionSplits
-from convnext.data.segmentation.open import SegmentationSplits
+from convnext.data.dataset import DataModule
+from convnext.data.splits import Record
 from convnext.models.create import count_parameters
-from convnext.recipes.limits import check_limits
-from convnext.recipes.recipe import (
-    AnyRecipe,
-    ClassificationRecipe,
-    DetectionRecipe,
-    SegmentationRecipe,
-    read_recipe,
-    save_recipe,
-)
-from convnext.tasks.classification.setup import classification, open_images
-from convnext.tasks.detection.setup import detection, open_pictures
-from convnext.tasks.segmentation.setup import open_pixels, segmentation
+from convnext.recipes.recipe import Recipe
+from convnext.report.page import write_page
+from convnext.report.run_folder import open_run
+from convnext.tasks.choose import check_data, find_file, find_weights, task_of_run
+from convnext.tasks.recipes import check_recipe, read_recipe, save_recipe, task_of
 from convnext.tasks.setup import Setup
-from convnext.train.checkpoint import TrainState, load_checkpoint
-from convnext.train.ema import Ema
-from convnext.train.loop import Loop, Plan, make_plan
-from convnext.train.optim import build_optimizer
-from convnext.train.parallel import parallelize
-from convnext.weights.files import AnyMetadata, save_model
-from convnext.weights.locate import BEST
+from convnext.tasks.spec import EvaluateOptions
+from convnext.training.checkpoint import TrainState, load_checkpoint
+from convnext.training.ema import Ema
+from convnext.training.loop import Loop, Plan, make_plan
+from convnext.training.optim import build_optimizer
+from convnext.training.parallel import parallelize
+from convnext.weights.files import Metadata, save_model
+from convnext.weights.locate import BEST, WeightFile
 
-R = TypeVar("R", ClassificationRecipe, DetectionRecipe, SegmentationRecipe)
-_TRAINED = {ClassificationRecipe: "classifier", DetectionRecipe: "detector", SegmentationRecipe: "segmenter"}
-_TRUTH = {
-    ClassificationRecipe: "classes of images",
-    DetectionRecipe: "objects in pictures",
-    SegmentationRecipe: "label maps",
-}
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    data: DataModule[Any] | None = None,
+    init: WeightFile | None = None,
+    overwrite: bool = False,
+    reasons: tuple[str, ...] = (),
+) -> Path:
+    """Trains what `recipe` says and returns the run's folder, `out`.
+
+    Args:
+        data: the data set, if it is open already (`open_data`), or one of your own (`data.dataset.GivenData`); else
+            what is at `recipe.data`.
+        init: the weights to start from, if they are open already; else what `recipe.init` means.
+        overwrite: whether a run that stands there may go.
+        reasons: notes for the log: why this recipe was picked.
+
+    Raises UserError for whatever the user can repair.
+    """
+    out = Path(out)
+    if data is None:
+        check_before_opening(recipe, out, overwrite=overwrite)
+    else:
+        check_recipe(recipe)
+        _check_free(out, overwrite=overwrite)
+    recipe = _with_absolute_paths(recipe)
+    data = data or open_data(recipe)
+    device = _device(recipe)
+    with distributed.process_group(device):
+        _run(recipe, out, device, data, init, resume=False, reasons=reasons)
+    return out
+
+
+def check_before_opening(recipe: Recipe, out: Path, *, overwrite: bool) -> None:
+    """Raises UserError for whatever can be refused before data is read: settings, and the run's folder."""
+    if not recipe.data:
+        raise UserError("Which images? Give --data DIR.")
+    check_recipe(recipe)
+    _check_free(out, overwrite=overwrite)
+
+
+def resume(out: str | Path, *, data: DataModule[Any] | None = None) -> Path:
+    """Goes on with the run in `out` from its last checkpoint, exactly as if it had not been stopped. data: as in
+    `train`."""
+    out = Path(out)
+    if not (out / RECIPE).is_file():
+        raise UserError(f"{out} is not the folder of a run (it has no {RECIPE}); `convnext train` makes one.")
+    recipe = read_recipe(out / RECIPE)
+    check_recipe(recipe)
+    device = _device(recipe)
+    with distributed.process_group(device):
+        _run(recipe, out, device, data or open_data(recipe), None, resume=True, reasons=())
+    return out
+
+
+def open_data(recipe: Recipe) -> DataModule[Any]:
+    """The data of a recipe, opened once. Raises UserError where it is not data of the recipe's task."""
+    spec, options = task_of(recipe), data_options(recipe)
+    check_data(spec, recipe.data, options, asked=f"the recipe {recipe.name}")
+    return spec.open_data(recipe.data, options)
+
+
+def data_options(recipe: Recipe) -> dict[str, str]:
+    """The settings of a recipe that say how its data is opened, besides those of the loader."""
+    return {name: getattr(recipe, name) for name in task_of(recipe).data_options}
+
+
+def evaluate(
+    model: str | Path | WeightFile,
+    *,
+    data: str | Path | DataModule[Any] = "",
+    options: EvaluateOptions | None = None,
+) -> dict[str, Any]:
+    """The figures of a model: a run's folder, a file, a name of published weights.
+
+    data: a path or an open data set; without it, the images that the model's run held out. options: of the model's task
+    (`tasks/*/options`). Raises UserError where the data's classes are not the model's, or its run is not there.
+    """
+    spec, file = find_weights(model)
+    options = options or spec.evaluate_options()()
+    if data and not isinstance(data, (str, Path)):
+        return spec.evaluate_on(file, options, data, None, None)
+    opening = {name: str(getattr(options, name, "")) for name in spec.data_options}
+    if data:
+        check_data(spec, str(data), opening, asked=f"{file.source}, a {spec.texts.model},")
+        return spec.evaluate_on(file, options, spec.open_data(str(data), opening), None, None)
+    run = file.file.parent if file.file.name == BEST else Path(file.source)
+    recipe = _recipe_of(run if run.is_dir() else run.parent)
+    return spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(run if run.is_dir() else run.parent))
+
+
+def evaluate_run(out: Path, *, data: DataModule[Any] | None = None) -> dict[str, Any]:
+    """Evaluates a run's best model on what it held out, writes evaluation.json and images into its folder, and returns
+    the figures. data: as in `train`."""
+    recipe = _recipe_of(out)
+    return task_of(recipe).evaluate_run(out, data or open_data(recipe), recipe, _split_of(out))
+
+
+def write_report(out: Path) -> Path:
+    """Writes a run's page, report.html, into its folder and returns its path. Works while the run is still training.
+
+    Raises UserError if `out` is not a run's folder.
+    """
+    run = open_run(out)
+    return write_page(run, task_of_run(run).report)
+
+
+def held_out(out: Path) -> Any:
+    """The images that the run in `out` held out, as a data set. Raises UserError where its data is gone."""
+    recipe = _recipe_of(out)
+    return open_data(recipe).splits(recipe.loader, seed=recipe.loop.seed, saved=_split_of(out)).val
+
+
+def _recipe_of(out: Path) -> Recipe:
+    if not (out / RECIPE).is_file():
+        raise UserError(f"{out} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
+    return read_recipe(out / RECIPE)
+
+
+def _split_of(out: Path) -> Record:
+    return json.loads((out / SPLIT).read_text())
 
 
 def _check_free(out: Path, *, overwrite: bool) -> None:
@@ -60,13 +170,13 @@ def _check_free(out: Path, *, overwrite: bool) -> None:
     if (out / RECIPE).exists() and not overwrite:
         raise UserError(
             f"{out} holds a run already. Go on with it: convnext train --resume {out}. "
-            "Or start afresh: --overwrite, or another --out."
+            "Or start a new one: --overwrite, or another --out."
         )
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECIPE).exists()):
         raise UserError(f"{out} is not empty and not a run's folder; give another --out.")
 
 
-def _create_folder(out: Path, recipe: AnyRecipe, split: dict[str, Any]) -> None:
+def _create_folder(out: Path, recipe: Recipe, split: Record) -> None:
     """Makes a run's folder, in place of the run that may stand there, with what a resume needs."""
     if out.exists():
         shutil.rmtree(out)
@@ -75,37 +185,18 @@ def _create_folder(out: Path, recipe: AnyRecipe, split: dict[str, Any]) -> None:
     write_text(out / SPLIT, json.dumps(split) + "\n")
 
 
-def train(recipe: AnyRecipe, out: Path, *, overwrite: bool = False, reasons: tuple[str, ...] = ()) -> Path:
-    """Trains what `recipe` says and returns the run's folder, `out`.
-
-    `reasons` are noted in the log: why this recipe was picked. Raises UserError for whatever the user can repair.
-    """
-    if not recipe.data:
-        raise UserError("Which images? Give --data DIR.")
-    check_limits(recipe)
-    _check_free(out, overwrite=overwrite)
-    recipe = replace(recipe, data=_absolute(recipe.data), init=_absolute(recipe.init))
-    if isinstance(recipe, SegmentationRecipe):
-        recipe = replace(recipe, labels=_absolute(recipe.labels))
-    device = _device(recipe)
-    with distributed.process_group(device):
-        _run(recipe, out, device, resume=False, reasons=reasons)
-    return out
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with paths that can be found from any folder; words that are no paths stay."""
+    names = ("data", "init", *task_of(recipe).data_options)
+    given = {field.name for field in fields(recipe)} & set(names)
+    return replace(recipe, **{name: _absolute(getattr(recipe, name)) for name in given})
 
 
-def resume(out: Path) -> Path:
-    """Goes on with the run in `out` from its last checkpoint, exactly as if it had not been stopped."""
-    if not (out / RECIPE).is_file():
-        raise UserError(f"{out} is not the folder of a run (it has no {RECIPE}); `convnext train` makes one.")
-    recipe = read_recipe(out / RECIPE)
-    check_limits(recipe)
-    device = _device(recipe)
-    with distributed.process_group(device):
-        _run(recipe, out, device, resume=True, reasons=())
-    return out
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
-def _device(recipe: AnyRecipe) -> torch.device:
+def _device(recipe: Recipe) -> torch.device:
     """Where to train; where that is the processor, its memory is kept from step to step."""
     device = pick_device(recipe.loop.device)
     if device.type == "cpu":
@@ -113,19 +204,30 @@ def _device(recipe: AnyRecipe) -> torch.device:
     return device
 
 
-def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, reasons: tuple[str, ...]) -> None:
-    """Assembles the parts and lets the loop run."""
-    parts = _parts(recipe, device, _split_of(out) if resume else None)
+def _run(
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    data: DataModule[Any],
+    init: WeightFile | None,
+    *,
+    resume: bool,
+    reasons: tuple[str, ...],
+) -> None:
+    """Assembles everything and lets the loop run."""
+    setup = task_of(recipe).setup(recipe, data, device, _split_of(out) if resume else None)
     world = distributed.world_size()
-    plan = make_plan(num_images=parts.num_images, loop=recipe.loop, schedule=recipe.schedule, world_size=world)
+    plan = make_plan(num_images=setup.num_images, loop=recipe.loop, schedule=recipe.schedule, world_size=world)
     saved = resume and (out / LAST).is_file()  # a run can be killed before its first checkpoint
+    if recipe.init and not saved:
+        init = init or find_file(recipe.init)
     seed_everything(recipe.loop.seed)
-    model, fresh = parts.build(not saved)
-    state, task = _state(recipe, model, device), parts.task(plan)
+    model, new = setup.build(None if saved else init)
+    state, task = _state(recipe, model, device), setup.task(plan)
     if not resume:
         distributed.barrier()  # every rank has what it needs: only now is anything written
         if distributed.is_main():
-            _create_folder(out, recipe, parts.split)
+            _create_folder(out, recipe, setup.split)
     # From here on ranks differ in what they draw (drop path), and in nothing else.
     seed_everything(mix_seed(recipe.loop.seed, distributed.rank()))
     loop = Loop(
@@ -143,7 +245,7 @@ def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, re
         clip_grad=recipe.optim.clip_grad,
         log=None,
         checkpoint=out / LAST,
-        keep=_keeper(out / BEST, parts.metadata),
+        keep=_keeper(out / BEST, setup.metadata),
     )
     if saved:
         load_checkpoint(out / LAST, state, loop.sampler())
@@ -153,9 +255,14 @@ def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, re
             loop.write("resume")
             say(f"going on from step {state.step} of {plan.total_steps}")
         else:
-            notes = [*parts.notes, *reasons, *(f"{name} starts fresh" for name in fresh)]
-            _announce(recipe, parts, model, plan, device, loop, notes)
+            notes = [*setup.notes, *reasons, *(f"{name} is newly initialised" for name in new)]
+            _announce(recipe, setup, model, plan, device, loop, notes)
     begun = time.monotonic()
+    _loop(loop, out, plan, device)
+    loop.write("end", seconds=round(time.monotonic() - begun, 1), best=state.best)
+
+
+def _loop(loop: Loop, out: Path, plan: Plan, device: torch.device) -> None:
     try:
         loop.run()
     except KeyboardInterrupt:
@@ -167,24 +274,9 @@ def _run(recipe: AnyRecipe, out: Path, device: torch.device, *, resume: bool, re
             f"--loop.micro-batch {max(plan.micro_batch // 2, 1)} (the batch of a step stays {plan.global_batch}), "
             "or --loop.activation-checkpointing."
         ) from None
-    loop.write("end", seconds=round(time.monotonic() - begun, 1), best=state.best)
 
 
-def _parts(recipe: AnyRecipe, device: torch.device, split: dict[str, Any] | None) -> Setup:
-    """What the recipe's task is made of; with `split`, the data as it was split before."""
-    if isinstance(recipe, DetectionRecipe):
-        return detection(recipe, device, split)
-    if isinstance(recipe, SegmentationRecipe):
-        return segmentation(recipe, device, split)
-    return classification(recipe, device, split)
-
-
-def _absolute(path: str) -> str:
-    """A path as it can be found from any folder; a word that is no path as it is."""
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
-
-
-def _state(recipe: AnyRecipe, model: nn.Module, device: torch.device) -> TrainState:
+def _state(recipe: Recipe, model: nn.Module, device: torch.device) -> TrainState:
     """Everything that changes while training, at its beginning."""
     half = pick_dtype(recipe.loop.precision, device) == torch.float16
     return TrainState(
@@ -195,24 +287,24 @@ def _state(recipe: AnyRecipe, model: nn.Module, device: torch.device) -> TrainSt
     )
 
 
-def _keeper(path: Path, metadata: AnyMetadata) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
+def _keeper(path: Path, metadata: Metadata) -> Callable[[dict[str, Tensor], dict[str, Any]], None]:
     """What the loop calls with the best weights so far."""
 
-    def keep(weights: dict[str, Tensor], figures: dict[str, Any]) -> None:
+    def keep(weights: dict[str, Tensor], figures: Mapping[str, Any]) -> None:
         save_model(path, weights, replace(metadata, note=json.dumps(figures)))
 
     return keep
 
 
 def _announce(
-    recipe: AnyRecipe, parts: Setup, model: nn.Module, plan: Plan, device: torch.device, loop: Loop, notes: list[str]
+    recipe: Recipe, setup: Setup, model: nn.Module, plan: Plan, device: torch.device, loop: Loop, notes: list[str]
 ) -> None:
     """Says and logs what is about to happen, why, and what will probably go wrong."""
     loop.write(
         "start",
-        model=parts.name,
+        model=setup.name,
         parameters=count_parameters(model),
-        **parts.facts,
+        **setup.facts,
         device=describe(device),
         dtype=str(pick_dtype(recipe.loop.precision, device)).removeprefix("torch."),
         torch=torch.__version__,
@@ -222,43 +314,8 @@ def _announce(
     for text in notes:
         loop.write("note", text=text)
         say(f"- {text}")
-    for text in parts.warnings(plan):
+    for text in setup.warnings(plan):
         loop.write("note", text=text, warning=True)
         say(f"warning: {text}")
     size = f"{count_parameters(model) / 1e6:.1f} million parameters"
-    say(f"{parts.name}, {size}, on {describe(device)}: {plan.total_steps} steps of {plan.global_batch} images")
-
-
-def reopen(out: Path) -> ClassificationSplits:
-    """The images of the classification run in `out`, split as they were.
-
-    Raises UserError where `out` is no such run or its data is gone.
-    """
-    return open_images(_recipe_of(out, ClassificationRecipe), _split_of(out))
-
-
-def reopen_scenes(out: Path) -> DetectionSplits:
-    """The pictures of the detection run in `out`, split as they were. Raises UserError as `reopen` does."""
-    return open_pictures(_recipe_of(out, DetectionRecipe), _split_of(out))
-
-
-def reopen_labelled(out: Path) -> SegmentationSplits:
-    """The pictures of the segmentation run in `out`, split as they were. Raises UserError as `reopen` does."""
-    return open_pixels(_recipe_of(out, SegmentationRecipe), _split_of(out))
-
-
-def _recipe_of(out: Path, kind: type[R]) -> R:
-    """The recipe of the run in `out`, which is one for such a task."""
-    if not (out / RECIPE).is_file():
-        raise UserError(f"{out} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
-    recipe = read_recipe(out / RECIPE)
-    if not isinstance(recipe, kind):
-        raise UserError(
-            f"{out} is the run of a {_TRAINED[type(recipe)]}; a {_TRAINED[kind]} learns from {_TRUTH[kind]}, which its "
-            "data does not have."
-        )
-    return recipe
-
-
-def _split_of(out: Path) -> dict[str, Any]:
-    return json.loads((out / SPLIT).read_text())
+    say(f"{setup.name}, {size}, on {describe(device)}: {plan.total_steps} steps of {plan.global_batch} images")

@@ -24,7 +24,7 @@ from convnext.bench.trial import set_up
 from convnext.bench.worker import load_once
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress
-from convnext.models.fuse_network import fuse_network
+from convnext.models.fuse import fuse
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
@@ -82,7 +82,7 @@ class SegmentationJob(DenseJob):
     def built(self) -> tuple[nn.Module, Tensor, Callable[[nn.Module, Tensor], Callable[[], Any]]]:
         if self.contestant == OURS:
             ours = load_common(self.asked, self.scratch)
-            module: nn.Module = fuse_network(ours) if self.work == "inference" else ours
+            module: nn.Module = fuse(ours) if self.work == "inference" else ours
         else:
             module = self._theirs()
         x, targets = self._given()

@@ -12,7 +12,9 @@ import tyro
 
 from convnext.cli.main import COMMANDS
 from convnext.cli.output import emit, parse
-from convnext.recipes.recipe import ClassificationRecipe
+from convnext.recipes.recipe import Recipe
+from convnext.tasks.recipes import all_recipes
+from convnext.tasks.table import TASKS
 
 _BASH = """_convnext() {
     local IFS=$'\\n'
@@ -52,48 +54,59 @@ def run(argv: list[str]) -> None:
 
 def words(before: list[str]) -> list[str]:
     """What may come after the words `before`: commands, then names and options."""
-    from convnext.cli import bench, evaluate, models, predict, recipes, report, roadmap, train, weights
-    from convnext.recipes.table import RECIPES
-    from convnext.tasks.detection.published import published_detectors
-    from convnext.weights.catalog import catalog
-
     if not before:
         return list(COMMANDS)
-    kinds: dict[str, type] = {
+    command, rest = before[0], before[1:]
+    if command in ("weights", "roadmap"):
+        return _of_parts(command, rest)
+    kinds = _arguments()
+    if command not in kinds:
+        return []
+    recipes = all_recipes()
+    names = list(recipes) if command in ("train", "recipes") and not rest else []
+    recipe = type(recipes[rest[0]]()) if command == "train" and rest and rest[0] in recipes else _plain_recipe()
+    return names + list(options(kinds[command], recipe=recipe))
+
+
+def _arguments() -> dict[str, type]:
+    """The arguments of each command without parts."""
+    from convnext.cli import bench, evaluate, models, predict, recipes, report, train
+
+    return {
         "train": train.Train,
-        "evaluate": evaluate.Evaluate,
-        "predict": predict.Predict,
+        "evaluate": evaluate.arguments(),
+        "predict": predict.arguments(),
         "report": report.Report,
         "models": models.Models,
         "recipes": recipes.Recipes,
         "bench": bench.Bench,
     }
-    command = before[0]
-    if command == "weights":
-        if len(before) == 1:
-            return list(weights.PARTS)
-        names = [*catalog(), *published_detectors()] if len(before) == 2 and before[1] != "list" else []
-        return names + (list(options(weights.PARTS[before[1]])) if before[1] in weights.PARTS else [])
-    if command == "roadmap":
-        parts = roadmap.PARTS
-        return list(parts) if len(before) == 1 else list(options(parts[before[1]])) if before[1] in parts else []
-    names = list(RECIPES) if command in ("train", "recipes") and len(before) == 1 else []
-    recipe = (
-        type(RECIPES[before[1]]())
-        if command == "train" and len(before) > 1 and before[1] in RECIPES
-        else ClassificationRecipe
-    )
-    return names + (list(options(kinds[command], recipe=recipe)) if command in kinds else [])
 
 
-def options(kind: type, prefix: str = "--", *, recipe: type = ClassificationRecipe) -> Iterator[str]:
+def _of_parts(command: str, rest: list[str]) -> list[str]:
+    """What may come after a command with parts, as `convnext weights list`."""
+    from convnext.cli import roadmap, weights
+
+    parts = weights.PARTS if command == "weights" else roadmap.PARTS
+    if not rest:
+        return list(parts)
+    published = [name for spec in TASKS.values() for name in spec.published()]
+    names = published if command == "weights" and len(rest) == 1 and rest[0] != "list" else []
+    return names + (list(options(parts[rest[0]], recipe=_plain_recipe())) if rest[0] in parts else [])
+
+
+def _plain_recipe() -> type[Recipe]:
+    return next(iter(TASKS.values())).recipe_type()
+
+
+def options(kind: type, prefix: str = "--", *, recipe: type) -> Iterator[str]:
     """Every option of a command's dataclass, nested ones as --optim.lr; `recipe` is the kind of its recipe, if any."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         nested = field.name == "recipe"  # its settings carry no prefix of their own
         hint: Any = recipe if nested else hints[field.name]
-        if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             inner = prefix if nested else f"{prefix}{field.name}."
-            yield from options(hint, inner)  # type: ignore[arg-type]
+            yield from options(hint, inner, recipe=recipe)
         else:
             yield f"{prefix}{field.name}".replace("_", "-")

@@ -1,4 +1,4 @@
-"""The command line's front door. Standard library alone: help and mistakes are answered before torch is loaded."""
+"""The command line's front door. Nothing heavy: help and mistakes are answered before torch is loaded."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from importlib import import_module
 from convnext.core.errors import UserError, nearest
 
 COMMANDS = {
-    "train": "train or fine-tune a classifier or a detector on a folder of images",
+    "train": "train or fine-tune a model on a folder of images",
     "evaluate": "how good a trained model is, and where it errs",
-    "predict": "what a trained model sees in pictures",
-    "report": "a run as one page: curves, confusion, worst mistakes",
+    "predict": "what a trained model sees in images",
+    "report": "a run as one page: curves, figures, mistakes",
     "models": "the models there are",
     "recipes": "the training recipes there are",
     "roadmap": "from ResNet to ConvNeXt, step by step: show, run, draw, speed",
@@ -21,17 +21,28 @@ COMMANDS = {
     "completion": "completion of commands and options for your shell",
 }
 
-HELP = f"""convnext - train, judge and use ConvNeXt classifiers and detectors
+
+def help_text() -> str:
+    """The help of the program, with a line for each task."""
+    from convnext.tasks.table import TASKS
+
+    models = "\n".join(f"  {spec.texts.model:<11} {spec.texts.does}" for spec in TASKS.values())
+    commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
+    kinds = [f"{spec.texts.model}s" for spec in TASKS.values()]
+    return f"""convnext - train, evaluate and use ConvNeXt {", ".join(kinds[:-1])} and {kinds[-1]}
 
 usage: convnext COMMAND [...]
 
 commands:
-{chr(10).join(f"  {name:<11} {text}" for name, text in COMMANDS.items())}
+{commands}
+
+models, by the data that they are trained on (convnext train --help):
+{models}
 
 begin with:
-  convnext train --data photos        photos/ has one folder of images for each class
+  convnext train --data photos        looks at what photos/ holds and picks a recipe
   convnext predict new.jpg            uses the model trained last
-  convnext train demo                 no photos yet? handwritten digits, in a minute
+  convnext train demo                 no images yet? handwritten digits, in a minute
 
 convnext COMMAND --help says more about one command.
 """
@@ -41,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 well, 1 something to repair, 2 wrong usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP, end="")  # noqa: T201
+        print(help_text(), end="")  # noqa: T201
         return 0
     if argv[0] in ("-V", "--version", "version"):
         from convnext import __version__

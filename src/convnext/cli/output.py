@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
+from convnext.core.console import percent as percent
+from convnext.core.console import table as table
 from convnext.core.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -40,37 +43,46 @@ def emit(text: str) -> None:
     print(text)  # noqa: T201
 
 
-def percent(share: float | None) -> str:
-    """A share of 0..1 for people; a dash where there is none."""
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
 def emit_json(value: Any) -> None:
     """A result for programs."""
     emit(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> str:
-    """Rows as columns: the first to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    right = [i > 0 and all(row[i][:1].isdigit() or not row[i] for row in rows) for i in range(len(header))]
-    lines = []
-    for row in [header, *rows]:
-        cells = [
-            cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+def joined_options(name: str, base: type[Any], of_tasks: Mapping[str, type[Any]]) -> type[Any]:
+    """The arguments of a command as one frozen dataclass: those of `base`, and those that tasks add.
 
-
-def refuse_others(kind: str, model: str, args: Any, plain: Any, of_tasks: Mapping[str, Sequence[str]]) -> None:
-    """Raises UserError for an option that was given and serves another sort of model.
-
-    plain: the arguments as they are by default. of_tasks: which sorts an option serves; others serve all.
+    of_tasks: name of a task -> the dataclass of its options. Its docstring is that of `base`.
     """
-    for name, kinds in of_tasks.items():
-        if kind not in kinds and getattr(args, name) != getattr(plain, name):
-            raise UserError(f"{model} is a {kind}: --{name.replace('_', '-')} is for {'s and '.join(kinds)}s.")
+    parents = [kind for kind in of_tasks.values() if not issubclass(base, kind)]
+    return dataclass(frozen=True)(type(name, (base, *_ordered(parents)), {"__doc__": base.__doc__}))
+
+
+def _ordered(kinds: Sequence[type[Any]]) -> list[type[Any]]:
+    """Dataclasses without those that another one contains."""
+    unique = list(dict.fromkeys(kinds))
+    return [kind for kind in unique if not any(other is not kind and issubclass(other, kind) for other in unique)]
+
+
+def options_of(args: Any, task: str, of_tasks: Mapping[str, type[Any]], *, model: str, kinds: Mapping[str, str]) -> Any:
+    """The options of one task among the arguments of a command.
+
+    kinds: name of a task -> what its models are called. Raises UserError for an option that was given and is another
+    task's, and for one whose value cannot work.
+    """
+    own = {field.name for field in fields(of_tasks[task])}
+    plain = type(args)()
+    owners: dict[str, list[str]] = {}
+    for other, kind in of_tasks.items():
+        for field in fields(kind):
+            owners.setdefault(field.name, []).append(kinds[other])
+    for name, models in owners.items():
+        if name not in own and getattr(args, name) != getattr(plain, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{model} is a {kinds[task]}: {option} is for {' and '.join(f'{m}s' for m in models)}.")
+    options = of_tasks[task](**{name: getattr(args, name) for name in own})
+    if problem := options.problem():
+        raise UserError(problem)
+    return options
 
 
 def newest_run() -> Path:

@@ -8,7 +8,7 @@ import tyro
 
 from convnext.cli.output import emit, emit_json, parse, table
 from convnext.core.typed import to_dict
-from convnext.recipes.table import RECIPES, describe, find_recipe
+from convnext.tasks.recipes import all_recipes, describe_recipe, find_recipe
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def run(argv: list[str]) -> None:
     if args.name:
         values = to_dict(find_recipe(args.name))
         if not args.json:
-            emit(describe(args.name) + "\n")
+            emit(describe_recipe(args.name) + "\n")
         emit_json(values)
     elif args.json:
-        emit_json({name: describe(name) for name in RECIPES})
+        emit_json({name: describe_recipe(name) for name in all_recipes()})
     else:
-        emit(table([(name, describe(name).split("\n", 1)[0]) for name in RECIPES], header=("recipe", "")))
+        emit(table([(name, describe_recipe(name).split("\n", 1)[0]) for name in all_recipes()], header=("recipe", "")))

@@ -26,7 +26,7 @@ class Report:
 
 def run(argv: list[str]) -> None:
     args = parse(Report, argv, command="report")
-    from convnext.report.page import write_report
+    from convnext.run import write_report
 
     path = write_report(args.run or newest_run())
     if args.json:

@@ -5,41 +5,29 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 
 import tyro
 
-from convnext.cli.output import RUNS, emit, emit_json, parse, percent
+from convnext.cli.output import RUNS, emit, emit_json, parse
 from convnext.core.errors import UserError
 from convnext.core.logs import say
-from convnext.recipes.recipe import AnyRecipe, ClassificationRecipe, DetectionRecipe, SegmentationRecipe, read_recipe
-from convnext.recipes.table import RECIPES, find_recipe
+from convnext.recipes.recipe import Recipe
+from convnext.tasks.recipes import all_recipes, find_recipe, read_recipe, task_of
+from convnext.tasks.table import TASKS
 
-R = TypeVar("R", ClassificationRecipe, DetectionRecipe, SegmentationRecipe)
+if TYPE_CHECKING:
+    from convnext.data.dataset import DataModule
+    from convnext.weights.locate import WeightFile
+
+R = TypeVar("R", bound=Recipe)
 
 
 @dataclass(frozen=True)
 class Train(Generic[R]):
-    """Train or fine-tune a classifier, a detector or a segmenter.
-
-    For example:
-      convnext train --data photos                    picks a recipe for your photos and says why
-      convnext train --data photos --init model.pth   starts from pre-trained weights
-      convnext train cifar10 --data cifar --optim.lr 1e-3
-      convnext train coco/mask_rcnn_convnext_tiny --data coco
-      convnext train ade20k/upernet_convnext_tiny --data ADEChallengeData2016
-      convnext train runs/x/recipe.json               runs a recipe again
-      convnext train --resume runs/x                  goes on where it was stopped
-
-    photos/ holds one folder of images for each class, or train/ and val/ with such folders each; or, for a detector,
-    annotations in COCO's form: annotations/instances_train.json with images/train/ (COCO's own folders, and
-    train/_annotations.coco.json, do too), or one .json file beside its images; or, for a segmenter, pictures and label
-    maps of the same names: images/train/ and annotations/train/ (and the same for val; ADE20K's folders do too), with
-    the names of the classes in classes.txt or labels.json.
-    RECIPE comes first and is one of `convnext recipes` or a recipe.json; every setting of it can be changed below.
-    """
-
     recipe: Annotated[tyro.conf.SuppressFixed[R], tyro.conf.arg(name="")]
+    task: str = ""
+    """Which task to train for, where the data could be for several."""
     out: Path | None = None
     """Where to put the run; runs/RECIPE-TIME if left out."""
     overwrite: bool = False
@@ -50,125 +38,127 @@ class Train(Generic[R]):
     """Print the result as JSON."""
 
 
-_KINDS: dict[type[AnyRecipe], type[Train[Any]]] = {
-    ClassificationRecipe: Train[ClassificationRecipe],
-    DetectionRecipe: Train[DetectionRecipe],
-    SegmentationRecipe: Train[SegmentationRecipe],
-}
+def _help() -> str:
+    """The command's help, of what every task says about itself."""
+    models = [f"a {spec.texts.model}" for spec in TASKS.values()]
+    examples = [example for spec in TASKS.values() for example in spec.texts.examples]
+    more = (
+        ("train --data photos --init model.pth", "starts from pre-trained weights"),
+        ("train runs/x/recipe.json", "runs a recipe again"),
+        ("train --resume runs/x", "goes on where it was stopped"),
+    )
+    lines = "\n".join(f"  convnext {command:<62} {what}" for command, what in (*examples, *more))
+    layouts = "\n\n".join(f"Data for a {spec.texts.model}: {spec.texts.data}." for spec in TASKS.values())
+    return f"""Train or fine-tune {", ".join(models[:-1])} or {models[-1]}.
+
+For example:
+{lines}
+
+{layouts}
+
+RECIPE comes first and is one of `convnext recipes` or a recipe.json; every setting of it can be changed below.
+"""
+
+
+Train.__doc__ = _help()
+
+
+class _Base(NamedTuple):
+    """What settings are applied to."""
+
+    recipe: Recipe
+    reasons: tuple[str, ...]
+    """Why it was picked."""
+    rest: list[str]
+    """The arguments that are left."""
+    data: DataModule[Any] | None = None
+    """The data, where it was opened to pick a recipe."""
+    init: WeightFile | None = None
 
 
 def run(argv: list[str]) -> None:
-    base, reasons, rest = _base(argv)
-    kind = _KINDS[type(base)]
-    args = parse(kind, rest, command="train", default=kind(recipe=base))
-    from convnext import run as assembler
+    base = _base(argv)
+    kind = Train[type(base.recipe)]  # pyright: ignore[reportInvalidTypeArguments]
+    args = parse(kind, base.rest, command="train", default=kind(recipe=base.recipe))
+    from convnext import run as runner
 
     if args.resume:
-        if len(rest) > (3 if args.json else 2):
+        if len(base.rest) > (3 if args.json else 2):
             raise UserError("A run that is resumed keeps its recipe: --resume takes no other settings.")
-        folder = assembler.resume(args.resume)
+        data = (
+            runner.open_data(read_recipe(args.resume / runner.RECIPE))
+            if (args.resume / runner.RECIPE).exists()
+            else None
+        )
+        folder = runner.resume(args.resume, data=data)
     else:
         out = args.out or RUNS / f"{args.recipe.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-        folder = assembler.train(args.recipe, out, overwrite=args.overwrite, reasons=reasons)
-    _finish(folder, as_json=args.json)
+        data = base.data if _opened_alike(base, args.recipe) else None
+        runner.check_before_opening(args.recipe, out, overwrite=args.overwrite)
+        data = data or runner.open_data(args.recipe)
+        init = base.init if args.recipe.init == base.recipe.init else None
+        folder = runner.train(args.recipe, out, data=data, init=init, overwrite=args.overwrite, reasons=base.reasons)
+    _finish(folder, data, as_json=args.json)
 
 
-def _finish(folder: Path, *, as_json: bool) -> None:
+def _opened_alike(base: _Base, recipe: Recipe) -> bool:
+    """Whether the data that was opened to pick a recipe is the data of the recipe with all settings."""
+    names = ("data", *task_of(recipe).data_options)
+    return all(getattr(base.recipe, name) == getattr(recipe, name) for name in names)
+
+
+def _finish(folder: Path, data: DataModule[Any] | None, *, as_json: bool) -> None:
     """Evaluates the best model, draws the report, and says where everything is."""
     from convnext.core import distributed
-    from convnext.report.page import write_report
-    from convnext.run import RECIPE
+    from convnext.run import RECIPE, evaluate_run, write_report
 
     if not distributed.is_main():
         return
-    judges = {
-        ClassificationRecipe: _judge_classifier,
-        DetectionRecipe: _judge_detector,
-        SegmentationRecipe: _judge_segmenter,
-    }
-    figures, said = judges[type(read_recipe(folder / RECIPE))](folder)
+    spec = task_of(read_recipe(folder / RECIPE))
+    figures = evaluate_run(folder, data=data)
     report = write_report(folder)
     if as_json:
-        emit_json({"run": str(folder), "report": str(report), **figures})
+        emit_json({"run": str(folder), "report": str(report), **spec.summary(figures)})
         return
-    say(said)
+    say(spec.headline(figures))
     emit(f"model:  {folder / 'best.safetensors'}")
     emit(f"report: {report}")
 
 
-def _judge_classifier(folder: Path) -> tuple[dict[str, Any], str]:
-    """The figures of a run's best classifier, and a sentence that says them."""
-    from convnext.tasks.classification.evaluate import evaluate_run
-
-    figures = evaluate_run(folder)
-    low, high = figures["top1_interval"]
-    said = (
-        f"top-1 {100 * figures['top1']:.1f} % ({100 * low:.1f} to {100 * high:.1f}) on {_held_out(figures, 'images')}"
-    )
-    return {"top1": figures["top1"], "top5": figures["top5"]}, said
-
-
-def _judge_detector(folder: Path) -> tuple[dict[str, Any], str]:
-    """The figures of a run's best detector, and a sentence that says them."""
-    from convnext.tasks.detection.evaluate import evaluate_detector_run
-
-    figures = evaluate_detector_run(folder)
-    kinds = {kind: figures[kind] for kind in ("box", "mask") if figures[kind]}
-    short = {f"{kind}_{name}": found[name] for kind, found in kinds.items() for name in ("AP", "AP50")}
-    said = ", ".join(f"{name.replace('_', ' ')} {percent(value)}" for name, value in short.items())
-    return short, f"{said} on {_held_out(figures, 'pictures')}"
-
-
-def _judge_segmenter(folder: Path) -> tuple[dict[str, Any], str]:
-    """The figures of a run's best segmenter, and a sentence that says them."""
-    from convnext.tasks.segmentation.evaluate import evaluate_segmenter_run
-
-    figures = evaluate_segmenter_run(folder)
-    short = {name: figures[name] for name in ("mIoU", "mAcc", "aAcc")}
-    said = ", ".join(f"{name} {percent(value)}" for name, value in short.items())
-    return short, f"{said} on {_held_out(figures, 'pictures')}"
-
-
-def _held_out(figures: dict[str, Any], what: str) -> str:
-    if figures["held_out"]:
-        return f"{figures['n']} held-out {what}"
-    return f"the {figures['n']} TRAINING {what} (none were held out)"
-
-
-def _base(argv: list[str]) -> tuple[AnyRecipe, tuple[str, ...], list[str]]:
-    """The recipe that settings are applied to, why it was picked, and the arguments that are left."""
+def _base(argv: list[str]) -> _Base:
+    """The recipe that settings are applied to."""
+    task = _value(argv, "--task")
     if argv and not argv[0].startswith("-"):
         name, rest = argv[0], argv[1:]
         if name.endswith(".json"):
-            return read_recipe(Path(name)), (), rest
-        if Path(name).is_dir() and name not in RECIPES:
+            return _Base(read_recipe(Path(name)), (), rest)
+        if Path(name).is_dir() and name not in all_recipes():
             raise UserError(f"{name} is a folder, not a recipe. Did you mean: convnext train --data {name}")
-        return find_recipe(name), (), rest
+        return _Base(find_recipe(name), (), rest)
     wants_help = any(word in ("-h", "--help") for word in argv)
     if wants_help or _value(argv, "--resume"):
-        return ClassificationRecipe(name="imagenet"), (), argv
+        from convnext.tasks.choose import task_named
+
+        spec = task_named(task) if task else next(iter(TASKS.values()))
+        return _Base(spec.recipe_type()(name="imagenet"), (), argv)
     data = _value(argv, "--data")
     if not data:
-        raise UserError("Which images? convnext train --data DIR, where DIR has one folder of images for each class.")
-    say(f"recipe picked for {data}:")
-    recipe, reasons = _picked(data, _value(argv, "--init"), _value(argv, "--labels"))
-    return recipe, reasons, argv
+        raise UserError("Which images? convnext train --data DIR; convnext train --help says what DIR may hold.")
+    return _picked(data, argv, task)
 
 
-def _picked(data: str, init: str, labels: str) -> tuple[AnyRecipe, tuple[str, ...]]:
-    """A recipe for the data: for a detector, where it is annotated in COCO's form; for a segmenter, where there are
-    label maps."""
-    from convnext.data.detection.open import looks_like_coco
-    from convnext.data.segmentation.open import looks_like_label_maps
-    from convnext.tasks.classification.setup import choose_recipe
-    from convnext.tasks.detection.setup import choose_detection_recipe
-    from convnext.tasks.segmentation.setup import choose_segmentation_recipe
+def _picked(data: str, argv: list[str], task: str) -> _Base:
+    """A recipe for the data, of the task that knows it."""
+    from convnext.tasks.choose import find_file, recognise
 
-    if looks_like_coco(data) and not labels:
-        return choose_detection_recipe(data, init=init)
-    if looks_like_label_maps(data, labels):
-        return choose_segmentation_recipe(data, labels=labels, init=init)
-    return choose_recipe(data, init=init)
+    names = {name for spec in TASKS.values() for name in spec.data_options}
+    options = {name: value for name in sorted(names) if (value := _value(argv, f"--{name.replace('_', '-')}"))}
+    spec, reason = recognise(data, options, task=task)
+    say(f"recipe picked for {data}, as data for a {spec.texts.model} ({reason}):")
+    opened, words = spec.open_data(data, options), _value(argv, "--init")
+    init = find_file(words) if words else None
+    recipe, reasons = spec.choose_recipe(opened, init, options)
+    return _Base(recipe, reasons, argv, opened, init)
 
 
 def _value(argv: list[str], option: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,6 +20,9 @@ class Named(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str: ...
+
+
+D = TypeVar("D", bound=Named)
 
 
 def stratified_split(targets: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -71,6 +74,17 @@ def restored(source: Named, split: dict[str, Any], where: str | Path) -> tuple[T
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
+def selected(dataset: D, indices: Tensor) -> D:
+    """Some images of a data set, in the given order. Raises UserError for one that cannot give some of its images."""
+    select = getattr(dataset, "selected", None)
+    if select is None:
+        raise UserError(
+            f"{type(dataset).__name__} has no method selected(indices), which gives some of its images; a part of it "
+            "was to be taken. Give it one, or train on a training and a validation set."
+        )
+    return select(indices)
+
+
 def same_parts(split: dict[str, Any], name: str) -> None:
     """Raises UserError where the data has the validation part `name` now, but had none when `split` was saved."""
     if split.get("kind") != "given":
@@ -85,61 +99,169 @@ def _check(fraction: float) -> None:
         raise UserError(f"The share to hold out (--loader.val-fraction) lies in 0..1, as 0.1; it was {fraction}.")
 
 
-class SelectableDataset(Named, Protocol):
-    """Images of which some can be taken."""
-
-    def selected(self: S, indices: Sequence[int] | Tensor) -> S:
-        """Some of these images, in the given order."""
-        ...
+Record = dict[str, Any]
+"""{"seed", "fraction", "kind": "given" | "stratified" | "random" | "none", "val": [names]}, to be saved as JSON."""
 
 
-S = TypeVar("S", bound=SelectableDataset)
+class Splits(Generic[D]):
+    """The training and validation parts of a data set, each read when it is first asked for.
 
+    Args:
+        train, val: read the parts; each is called once at most.
+        held_out: False where no image could be held out: `val` is `train` then, and figures say how well it was
+            memorised.
+        note: sentences for people, made of both parts: what was found, how it was split, what was left out.
+        record: what to save of the split, made of the validation part.
+    """
 
-@dataclass(frozen=True)
-class Splits(Generic[S]):
-    """Annotated images, ready for training."""
+    def __init__(
+        self,
+        train: Callable[[], D],
+        val: Callable[[], D],
+        *,
+        held_out: bool,
+        note: Callable[[D, D], str],
+        record: Callable[[D], Record],
+    ) -> None:
+        self.held_out = held_out
+        self._read_train, self._read_val, self._note, self._record = train, val, note, record
 
-    train: S
-    val: S
-    held_out: bool
-    """False where no image could be held out: `val` is `train` then, and figures say how well it was memorised."""
-    note: str
-    """What was found, how it was split, what was left out, for people."""
-    split: dict[str, Any]
-    """{"seed", "fraction", "kind": "given" | "random" | "none", "val": [names]}, to be saved as JSON."""
+    @cached_property
+    def train(self) -> D:
+        """The images to train on."""
+        return self._read_train()
+
+    @cached_property
+    def val(self) -> D:
+        """The images to validate on."""
+        return self._read_val()
+
+    @cached_property
+    def note(self) -> str:
+        """What was found and how it was split, for people."""
+        return self._note(self.train, self.val)
+
+    @cached_property
+    def record(self) -> Record:
+        """The split as JSON values; names of held-out images."""
+        return self._record(self.val)
 
 
 def given_splits(
-    train: S, val: S, name: str, split: dict[str, Any] | None, *, found: str, seed: int, fraction: float
-) -> Splits[S]:
-    """The parts that the data has. name: of the validation part. split: a saved record, whose images are taken again.
-    found: the training part in words."""
-    if split is not None:
-        same_parts(split, name)
-        _, held = restored(val, split, name)
-        val = val if len(held) == len(val) else val.selected(held)
-    note = f"Found {found} to train on, {len(val):,} images in '{name}' to validate on."
-    if name.startswith("test"):
-        note += " There is no 'valid', so the test images choose the best model: its figures on them flatter a little."
-    names = [val.name(i) for i in range(len(val))]
-    return Splits(train, val, True, note, {"seed": seed, "fraction": fraction, "kind": "given", "val": names})
+    train: Callable[[], D],
+    val: Callable[[], D],
+    name: str,
+    saved: Record | None,
+    *,
+    found: Callable[[D], str],
+    seed: int,
+    fraction: float,
+) -> Splits[D]:
+    """The parts that the data has.
+
+    name: of the validation part. saved: a record, whose images are taken again. found: the training part in words.
+    Raises UserError, when the validation part is read, where it lacks images of the record.
+    """
+
+    def read_val() -> D:
+        part = val()
+        if saved is None:
+            return part
+        same_parts(saved, name)
+        _, held = restored(part, saved, name)
+        return part if len(held) == len(part) else selected(part, held)
+
+    def note(train: D, val: D) -> str:
+        text = f"Found {found(train)} to train on, {len(val):,} images in '{name}' to validate on."
+        if name.startswith("test"):
+            text += (
+                " There is no 'val', so the test images choose the best model: its figures on them flatter a little."
+            )
+        return text
+
+    def record(val: D) -> Record:
+        return {"seed": seed, "fraction": fraction, "kind": "given", "val": [val.name(i) for i in range(len(val))]}
+
+    return Splits(train, read_val, held_out=True, note=note, record=record)
 
 
 def drawn_splits(
-    source: S, split: dict[str, Any] | None, where: str | Path, *, found: str, seed: int, fraction: float
-) -> Splits[S]:
-    """A share of the images held out at random, or those that a saved record held out. found: the source in words."""
-    if split is not None:
-        kept, held = restored(source, split, where)
-        seed, fraction = split["seed"], split["fraction"]
+    dataset: D,
+    saved: Record | None,
+    where: str | Path,
+    *,
+    found: str,
+    seed: int,
+    fraction: float,
+    targets: Tensor | None = None,
+) -> Splits[D]:
+    """A share of the images held out at random, or those that a saved record held out.
+
+    found: the data set in words. targets: int64 (N,), classes of which the same share each is held out.
+    """
+    if saved is not None:
+        kept, held = restored(dataset, saved, where)
+        seed, fraction = saved["seed"], saved["fraction"]
+    elif targets is not None:
+        kept, held = stratified_split(targets, fraction=fraction, seed=seed)
     else:
-        kept, held = random_split(len(source), fraction=fraction, seed=seed)
-    record: dict[str, Any] = {"seed": seed, "fraction": fraction, "kind": "none", "val": []}
+        kept, held = random_split(len(dataset), fraction=fraction, seed=seed)
     if not len(held):
-        why = "none was to be held out" if fraction == 0 else "a single image cannot be held out"
-        note = f"Found {found}; {why}. All figures are on the training images themselves."
-        return Splits(source, source, False, note, record)
-    record |= {"kind": "random", "val": [source.name(i) for i in held.tolist()]}
-    note = f"Found {found}; {len(held):,} of them are held out to validate on (seed {seed})."
-    return Splits(source.selected(kept), source.selected(held), True, note, record)
+        single = "a single image cannot be held out" if targets is None else "each class has a single image"
+        return no_split(
+            lambda: dataset,
+            found=found,
+            why="none was to be held out" if fraction == 0 else single,
+            seed=seed,
+            fraction=fraction,
+        )
+    of_each = ", some of each class," if targets is not None else ""
+    note = f"Found {found}; {len(held):,} of them{of_each} are held out to validate on (seed {seed})."
+    kind = "random" if targets is None else "stratified"
+    names = [dataset.name(i) for i in held.tolist()]
+    return Splits(
+        lambda: selected(dataset, kept),
+        lambda: selected(dataset, held),
+        held_out=True,
+        note=lambda train, val: note,
+        record=lambda val: {"seed": seed, "fraction": fraction, "kind": kind, "val": names},
+    )
+
+
+def no_split(dataset: Callable[[], D], *, found: str, why: str, seed: int = 0, fraction: float = 0.0) -> Splits[D]:
+    """All images to train and to validate on. why: none is held out."""
+    note = f"Found {found}; {why}. All figures are on the training images themselves."
+    splits = Splits(
+        dataset,
+        lambda: splits.train,
+        held_out=False,
+        note=lambda train, val: note,
+        record=lambda val: {"seed": seed, "fraction": fraction, "kind": "none", "val": []},
+    )
+    return splits
+
+
+def with_notes(splits: Splits[D], more: Callable[[D, D], Sequence[str]]) -> Splits[D]:
+    """The same with more lines in the note, made of both parts; empty ones are left out."""
+
+    def note(train: D, val: D) -> str:
+        return "\n".join([splits.note, *(line.rstrip() for line in more(train, val) if line)])
+
+    return Splits(
+        lambda: splits.train,
+        lambda: splits.val,
+        held_out=splits.held_out,
+        note=note,
+        record=lambda val: splits.record,
+    )
+
+
+def with_record(splits: Splits[D], more: Record) -> Splits[D]:
+    """The same with more values in the record."""
+    return Splits(
+        lambda: splits.train,
+        lambda: splits.val,
+        held_out=splits.held_out,
+        note=lambda train, val: splits.note,
+        record=lambda val: splits.record | more,
+    )

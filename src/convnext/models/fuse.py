@@ -1,8 +1,9 @@
 """Folding for inference: what only scales or shifts channels goes into the layer beside it, and GELU takes no memory.
 
 B batch, C channels, H W space. Layer scale goes into the second pointwise layer of a block (its own weights and bias,
-row by row), a norm's affine part into the layer after it: W (w * n + b) + c = (W diag(w)) n + (W b + c), for a
-normalised n. Outputs change by rounding alone.
+row by row). The affine part of a norm goes into the layer after it: W (w * n + b) + c = (W diag(w)) n + (W b + c), for
+a normalised n. A BatchNorm in a head, which in evaluation mode scales and shifts channels, goes into the convolution
+before it: g (W x - m) / s + b = (g / s) W x + (b - g m / s). Outputs change by rounding alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from convnext.models.convnext import Block, ConvNeXt
 from convnext.models.features import FeatureMaps
@@ -26,24 +28,25 @@ _NORMS = (nn.LayerNorm, nn.RMSNorm, SimpleNorm, SimpleNorm2d)  # each ends with:
 
 @torch.no_grad()
 def fuse(model: Model) -> Model:
-    """A copy of `model` for inference, whose blocks and downsampling layers have less to do.
+    """Returns a copy of `model` for inference: a classifier, a detector or a segmenter, with less to compute.
 
-    Works on whatever is made of our blocks: `ConvNeXt` (V1, V2), `IsotropicConvNeXt`, `FeatureMaps`, or a module that
-    holds one. The copy has the same class and methods; logits, features, tokens and feature maps stay what they were,
-    up to rounding (float32: some 1e-6 relative). In it:
+    Works on whatever is made of our blocks: `ConvNeXt` (V1, V2), `IsotropicConvNeXt`, `FeatureMaps`, a detector, a
+    segmenter, or a module that holds one. The copy has the same class and methods; logits, features, tokens and feature
+    maps stay what they were, up to rounding (float32: some 1e-6 relative). In it:
 
     - a block has no layer scale (it is in `pwconv2`), which saves eager execution a pass over an activation;
     - a block's norm and a downsampling norm only normalise (the rest is in `pwconv1`, or in the convolution): their
       weight is 1, their bias 0. They are kept, for torch's float32 kernel on the CPU takes longer without them. A norm
-      before a convolution that pads stays as it is: that one's zeros stand after the norm, and a folded shift would be
-      missing at the border;
-    - a block's GELU writes over its input: fresh memory for the largest activation of a block can cost more than GELU;
+      before a convolution that pads stays as it is: the padding's zeros come after the norm, and a folded shift would
+      be missing at the border;
+    - the BatchNorms of detection and segmentation heads are in the convolutions before them;
+    - a block's GELU writes over its input: new memory for the largest activation of a block can cost more than GELU;
     - drop path is gone, the mode is evaluation, and no parameter requires a gradient, whatever the mode of `model`.
 
-    The final norm stays as it is: it is read by `forward_features` and `forward_tokens` too, and costs C numbers an
-    image. So does a norm or layer of a kind that is not known here. Folding again changes nothing. Names are those of
-    the checkpoint but for the layer scale: load weights first, then fold. Before or after a cast to half precision:
-    folding is done in float32 and rounded once.
+    The final norm stays as it is: `forward_features` and `forward_tokens` give its output. So does a norm or layer of a
+    kind that is not known here, and a BatchNorm of a ResNet. Folding again changes nothing. Names are those of the
+    checkpoint, but a layer scale or a BatchNorm that was folded is missing: load weights first, then fold. Before or
+    after a cast to half precision: a block is folded in float32 and rounded once.
 
     Args:
         model: left untouched; the copy shares no tensor with it.
@@ -57,6 +60,8 @@ def fuse(model: Model) -> Model:
                 layers = list(downsample.children())[:2]  # stem: convolution, norm; others: norm, convolution
                 if len(layers) == 2:  # a ResNet's have none between stages
                     _fold_norm(*layers)
+        elif isinstance(module, nn.Sequential):
+            _fold_batch_norm(module)
     return fused
 
 
@@ -77,6 +82,15 @@ def _fold_block(block: Block) -> None:
         bias = None if block.pwconv2.bias is None else gamma * _wide(block.pwconv2.bias)
         _replace(block.pwconv2, gamma[:, None] * _wide(block.pwconv2.weight), bias)
         block.gamma = None
+
+
+def _fold_batch_norm(layers: nn.Sequential) -> None:
+    """Moves `bn` into the convolution `conv` in front of it; heads call their layers so (`fpn.named_conv`)."""
+    parts = dict(layers.named_children())
+    conv, norm = parts.get("conv"), parts.get("bn")
+    if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        layers.conv = fuse_conv_bn_eval(conv, norm)
+        layers.bn = nn.Identity()
 
 
 def _fold_norm(norm: nn.Module, layer: nn.Module) -> None:

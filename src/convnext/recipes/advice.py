@@ -1,4 +1,4 @@
-"""From a data set to a recipe, with the reasons; and warnings where a recipe does not suit its data."""
+"""Warnings that hold for recipes of every task."""
 
 from __future__ import annotations
 

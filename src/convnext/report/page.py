@@ -1,56 +1,62 @@
-"""A run's folder as one page that needs nothing else: no script, no outside request, pictures inside.
+"""A run's folder as one page that needs nothing else: no script, no outside request, images inside.
 
-The page is drawn from the files of the folder alone, so the same files give the same page.
+The page is drawn from the files of the folder alone, so the same files give the same page. What is of a task on it, the
+task's own `report.py` gives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from convnext.core.atomic import write_text
 from convnext.report import training
 from convnext.report.html import text
-from convnext.report.run_folder import RunFolder, open_run
-from convnext.tasks.classification import report as outcome
-from convnext.tasks.detection import report as found
-from convnext.tasks.segmentation import report as segmented
+from convnext.report.parts import skipped
+from convnext.report.run_folder import RunFolder
 
 # even if something slipped past the escaping: nothing is fetched, nothing runs
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-_PAGES = ((found, found.detects), (segmented, segmented.segments))  # any other run is a classifier's
+@dataclass(frozen=True)
+class TaskReport:
+    """What a task gives for the page of a run; all but the model's name is markup."""
+
+    model: Any
+    """What the model is called; None: not known."""
+    headline: str
+    """The figures that matter most."""
+    sections: tuple[str, ...]
+    """What stands between these and the notes."""
+    styles: tuple[str, ...] = ()
+    """Style sheets of this folder, besides page.css."""
 
 
-def write_report(run_dir: Path) -> Path:
+def write_page(run: RunFolder, report_of: Callable[[RunFolder], TaskReport]) -> Path:
     """Writes `report.html` into a run's folder and returns its path.
 
-    Reads `recipe.json`, `log.jsonl`, `evaluation.json` and the pictures this names; what is missing or cannot be read
-    is left out and said on the page. Raises UserError if `run_dir` is not a run's folder.
+    What is missing in the folder or cannot be read is left out and said on the page.
     """
-    target = run_dir / "report.html"
-    write_text(target, _page(open_run(run_dir)))
+    target = run.path / "report.html"
+    write_text(target, _page(run, report_of(run)))
     return target
 
 
-def _page(run: RunFolder) -> str:
-    values, start = run.evaluation or {}, run.last("start")
-    page = next((page for page, of_kind in _PAGES if of_kind(run)), outcome)
-    dense = page is not outcome
-    # an evaluation names the backbone of a network for dense tasks, the log the whole of it
-    named = (start, values) if dense else (values, start)
-    model = text(named[0].get("model") or named[1].get("model") or "A model")
-    data = text(values.get("data") or "")
+def _page(run: RunFolder, report: TaskReport) -> str:
+    model = text(report.model or "A model")
+    data = text((run.evaluation or {}).get("data") or "")
     name = text(run.path.resolve().name)
-    style = _sheet("page.css") + (_sheet("found.css") if dense else "")
+    style = "".join(_sheet(sheet) for sheet in ("page.css", *report.styles))
     sections = (
         training.amiss(run),
-        *_sections(page, run),
+        *report.sections,
         training.notes(run),
         training.facts(run),
-        outcome.skipped(run),
+        skipped(run),
         training.recipe(run),
     )
     return f"""<!doctype html>
@@ -71,7 +77,7 @@ def _page(run: RunFolder) -> str:
 <h1>{model}</h1>
 {f'<p class="data">{data}</p>' if data else ""}
 </header>
-{page.headline(run)}
+{report.headline}
 {"".join(sections)}<footer>Drawn from recipe.json, log.jsonl and evaluation.json of this run's folder.</footer>
 </main>
 </body>
@@ -80,19 +86,4 @@ def _page(run: RunFolder) -> str:
 
 
 def _sheet(name: str) -> str:
-    return resources.files("convnext.study").joinpath(name).read_text(encoding="utf-8")
-
-
-def _sections(page: ModuleType, run: RunFolder) -> tuple[str, ...]:
-    """The sections of a task's page between headline and notes."""
-    if page is found:
-        return (found.curves(run), found.figures(run), found.pictures(run), found.classes(run))
-    if page is segmented:
-        return (segmented.curves(run), segmented.pictures(run), segmented.classes(run), segmented.confusions(run))
-    return (
-        training.curves(run),
-        outcome.mistakes(run),
-        outcome.confusions(run),
-        outcome.calibration(run),
-        outcome.classes(run),
-    )
+    return resources.files("convnext.report").joinpath(name).read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from convnext.report.run_folder import RunFolder, Values, entries, finite
 
 CLASSES_LISTED = 1000  # in the page; evaluation.json has all
 _CLASSES_SHOWN = 12
-_MISTAKES_SHOWN, _SKIPPED_LISTED = 60, 200
+_SKIPPED_LISTED = 200
 
 
 def verdict(held_out: Any, n: Any) -> str:
@@ -63,3 +63,16 @@ def skipped(run: RunFolder) -> str:
     listed = table(["Image", "Reason"], rows, kind="skipped")
     noun = "image" if len(found) == 1 else "images"
     return section("Skipped images", details(f"{count(len(found))} {noun} could not be read", listed))
+
+
+_PICTURES_SHOWN = 24
+
+
+def picture_cards(run: RunFolder, what: str) -> str:
+    """The pictures that the evaluation names. what: they show, as "Objects in"."""
+    cards = []
+    for entry in entries(run.evaluation, "pictures")[:_PICTURES_SHOWN]:
+        name, picture = text(entry.get("name", "?")), run.picture(entry.get("picture"))
+        shown = f'<img src="{picture}" alt="{what} {name}">' if picture else '<div class="none">no picture</div>'
+        cards.append(f'<figure class="scene">{shown}<figcaption>{name}</figcaption></figure>')
+    return section("What it finds", f'<div class="scenes">{"".join(cards)}</div>' if cards else "")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from convnext.core.logs import duration
@@ -12,6 +13,7 @@ from convnext.report.charts import Curve, Point, line_chart, smoothed
 from convnext.report.html import count, decimal, details, section, text
 from convnext.report.run_folder import RunFolder, Values, finite
 
+_LOOKS = ("main", "second", "third", "fourth", "fifth")
 _LARGEST = 1e30  # beyond that a value is a run gone wrong, and no axis can hold it
 
 
@@ -65,6 +67,25 @@ def series(events: Iterable[Values], x: str, y: str) -> list[Point]:
     pairs = ((finite(event.get(x)), finite(event.get(y))) for event in events)
     points = [(a, b) for a, b in pairs if a is not None and b is not None and abs(a) < 1e12 and abs(b) < _LARGEST]
     return sorted(points, key=lambda point: point[0])
+
+
+def loss_parts(steps: Sequence[Values], x: str, *, names: Mapping[str, str] | None = None) -> list[Curve]:
+    """The parts of the loss, those of a cascade's stages added up; the first five names if there are more.
+
+    names: what parts are called for people, where that is not their name in the log.
+    """
+    sums: list[Values] = []
+    for event in steps:
+        losses, parts = event.get("losses"), {}
+        for name, value in losses.items() if isinstance(losses, dict) else ():
+            number, part = finite(value), re.sub(r"^\d+_", "", name)  # "0_class", "1_class": stages of a cascade
+            parts[part] = None if number is None or parts.get(part, 0.0) is None else parts.get(part, 0.0) + number
+        sums.append({x: event.get(x), **{f"part {part}": value for part, value in parts.items()}})
+    found = list(dict.fromkeys(key for entry in sums for key in entry if key != x))
+    return [
+        Curve((names or {}).get(name[5:], name[5:]), smoothed(series(sums, x, name)), look)
+        for name, look in zip(found, _LOOKS, strict=False)
+    ]
 
 
 def facts(run: RunFolder) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,13 +30,12 @@ from convnext.core.errors import UserError
 from convnext.core.logs import Progress, duration, read_log, say
 from convnext.core.seeding import seed_everything
 from convnext.core.typed import from_dict, to_dict
-from convnext.data.classification.open import open_classification
+from convnext.data.classification.open import ClassificationData
 from convnext.models.create import from_config
 from convnext.models.roadmap import STEPS, name_of
-from convnext.recipes.limits import check_limits
-from convnext.recipes.recipe import ClassificationRecipe, save_recipe
 from convnext.tasks.classification.roadmap_recipes import roadmap_step
-from convnext.train.optim import build_optimizer
+from convnext.tasks.recipes import check_recipe, save_recipe
+from convnext.training.optim import build_optimizer
 
 PLAN, RESULTS = "plan.json", "results.json"
 _START = 12.0  # seconds until a run's process trains, and from its last step to its end, beside the evaluation
@@ -59,7 +59,7 @@ class Plan:
     lr: float = 0.0
     """Learning rate at its height; 0: the recipe's."""
 
-    def recipe(self, step: str, seed: int) -> ClassificationRecipe:
+    def recipe(self, step: str, seed: int) -> Any:
         """The recipe of one run: that of the regime, for this many epochs, with as large a share of warm-up."""
         recipe = roadmap_step(self.regime, step)
         warmup = recipe.schedule.warmup_epochs / recipe.schedule.epochs * self.epochs
@@ -103,14 +103,9 @@ class Facts:
     classes: int
 
 
-def look_at(data: str, recipe: ClassificationRecipe) -> Facts:
+def look_at(data: str, recipe: Any) -> Facts:
     """Opens the data as every run will. Raises UserError for a layout that is not accepted, before anything is run."""
-    opened = open_classification(
-        data,
-        val_fraction=recipe.loader.val_fraction,
-        seed=recipe.loop.seed,
-        max_pixels=recipe.loader.max_pixels,
-    )
+    opened = ClassificationData(data).splits(recipe.loader, seed=recipe.loop.seed)
     if not opened.held_out:
         raise UserError(f"{data} has no images to hold out, on which steps are compared: add some, or a folder val.")
     say(f"- {opened.note}")
@@ -142,7 +137,7 @@ def epochs_within(plan: Plan, facts: Facts, *, seconds: float, jobs: int) -> flo
     return min(int(10 * epochs) / 10, max(usual, 300.0))
 
 
-def _seconds_an_image(recipe: ClassificationRecipe, classes: int, *, threads: int) -> float:
+def _seconds_an_image(recipe: Any, classes: int, *, threads: int) -> float:
     """Seconds of training for one image: forward, backward and the optimiser's step, the fastest of a few."""
     device, before = pick_device(recipe.loop.device), torch.get_num_threads()
     seed_everything(0)
@@ -195,7 +190,7 @@ def start(plan: Plan, out: Path) -> Plan:
     """
     for step in plan.steps:
         name_of(plan.regime, step)
-    check_limits(plan.recipe(plan.steps[0], 0))
+    check_recipe(plan.recipe(plan.steps[0], 0))
     if (out / PLAN).is_file():
         kept = read_plan(out)
         if replace(plan, epochs=kept.epochs) != kept:

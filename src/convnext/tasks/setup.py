@@ -1,4 +1,4 @@
-"""What a run is assembled from: everything that differs between classifying and detecting, ready for `run`."""
+"""What a run is assembled from: everything that differs between tasks, ready for `run`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any
 from torch import nn
 
 from convnext.core.errors import UserError
-from convnext.train.loop import Plan
-from convnext.train.task import Task
-from convnext.weights.files import AnyMetadata
+from convnext.data.loader import BadImages
+from convnext.data.splits import Splits
+from convnext.recipes.recipe import Recipe
+from convnext.training.loop import Plan
+from convnext.training.task import Task
+from convnext.weights.files import Metadata
+from convnext.weights.locate import WeightFile
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,11 @@ class Setup:
     """Training images of one epoch."""
     split: dict[str, Any]
     """Which images were held out, to be saved."""
-    build: Callable[[bool], tuple[nn.Module, list[str]]]
-    """The model on its device, the same on every rank, and the names that `init` did not provide; the argument says
-    whether to look at `init` at all."""
+    build: Callable[[WeightFile | None], tuple[nn.Module, list[str]]]
+    """The model on its device, the same on every rank, from weights to start from (None: newly initialised); and what
+    those did not provide."""
     task: Callable[[Plan], Task]
-    metadata: AnyMetadata
+    metadata: Metadata
     """What a saved model knows about itself."""
     name: str
     """What the model is called."""
@@ -38,9 +42,15 @@ class Setup:
     """What will probably go wrong: sentences, each with the setting to change."""
 
 
-def facts(*, train: int, val: int, held_out: bool, classes: int) -> dict[str, Any]:
-    """How many images and classes there are, as the log names them."""
-    return {"train_images": train, "val_images": val, "held_out": held_out, "classes": classes}
+def facts(splits: Splits[Any], *, train: int, classes: int) -> dict[str, Any]:
+    """How many images and classes there are, as the log names them. train: images that are trained on."""
+    return {"train_images": train, "val_images": len(splits.val), "held_out": splits.held_out, "classes": classes}
+
+
+def bad_images(splits: Splits[Any], recipe: Recipe) -> BadImages:
+    """The count of unreadable images, over both parts."""
+    images = len(splits.train) + (len(splits.val) if splits.held_out else 0)
+    return BadImages(images, max_bad=recipe.loader.max_bad)
 
 
 def check_num_classes(asked: int, found: int) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,79 +22,30 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
-from convnext.data.config import InputConfig
-from convnext.data.detection.config import DetectionInputConfig
-from convnext.data.segmentation.config import SegmentationInputConfig
-from convnext.models.config import ModelConfig
-from convnext.models.detection.config import DetectorConfig
-from convnext.models.segmentation.config import SegmenterConfig
 from convnext.weights.formats import Official, check_keys, official, unwrap
 
 KEY = "convnext"
 _DIGEST = "sha256"
-C = TypeVar("C", bound="AnyMetadata")
+TASK = "task"
+M = TypeVar("M", bound="Metadata")
 
 
-@dataclass(frozen=True)
-class ClassificationMetadata:
-    """What a saved model knows about itself."""
+class Metadata(Protocol):
+    """What a saved model knows about itself: a frozen dataclass of each task's own (`tasks/*/recipe`)."""
 
-    model: ModelConfig
-    input: InputConfig
-    classes: tuple[str, ...] = ()
-    """Names of the classes, for people."""
-    note: str = ""
-    class_dirs: tuple[str, ...] = ()
-    """Names of the classes' folders in the data set that the classes are of, where those differ (ImageNet's ids)."""
-    source: str = ""
-    """Published weights: their name or address, and licence."""
+    task: ClassVar[str]
+    """The task's name, as it stands in the file."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, for people."""
+        ...
 
 
-@dataclass(frozen=True)
-class DetectionMetadata:
-    """What a saved detector knows about itself."""
-
-    model: DetectorConfig
-    input: DetectionInputConfig
-    classes: tuple[str, ...] = ()
-    """Names of the classes, for people."""
-    category_ids: tuple[int, ...] = ()
-    """The classes' numbers in their data set, for results in COCO's form."""
-    note: str = ""
-    source: str = ""
-    """Published weights: their name or address, and licence."""
-
-
-@dataclass(frozen=True)
-class SegmentationMetadata:
-    """What a saved segmenter knows about itself."""
-
-    model: SegmenterConfig
-    input: SegmentationInputConfig
-    classes: tuple[str, ...] = ()
-    """Names of the classes, for people."""
-    colours: tuple[tuple[int, int, int], ...] = ()
-    """Of each class: red, green, blue, 0..255, as the data has them or as they were chosen for it."""
-    values: tuple[int, ...] = ()
-    """Of each class: its value in the data set's label maps, for maps that are written in its convention."""
-    note: str = ""
-    source: str = ""
-    """Published weights: their name or address, and licence."""
-
-
-AnyMetadata = ClassificationMetadata | DetectionMetadata | SegmentationMetadata
-_CARDS = {ClassificationMetadata: "classifier", DetectionMetadata: "detector", SegmentationMetadata: "segmenter"}
-_READERS = {
-    ClassificationMetadata: "load_model",
-    DetectionMetadata: "load_detector",
-    SegmentationMetadata: "load_segmenter",
-}
-
-
-def save_model(path: Path, state: dict[str, Tensor], metadata: AnyMetadata) -> None:
+def save_model(path: Path, state: Mapping[str, Tensor], metadata: Metadata) -> None:
     """Writes the weights and their metadata to `path` (.safetensors), atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    values = to_dict(metadata)
+    values = {TASK: metadata.task, **to_dict(metadata)}
     text = json.dumps({**values, _DIGEST: _digest(values, tensors)})
     with replacing(path) as file:  # one key of metadata: safetensors writes several in any order
         file.write(save(tensors, metadata={KEY: text}))
@@ -110,66 +60,39 @@ def _digest(values: Any, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _stored(metadata: Mapping[str, str]) -> tuple[Any, str]:
-    """The metadata's values and the digest ("" where there is none). Raises KeyError or JSONDecodeError without metadata of ours."""
+    """The metadata's values and the digest ("" where there is none). Raises KeyError or JSONDecodeError for a file of
+    others."""
     values = json.loads(metadata[KEY])
     return values, values.pop(_DIGEST, "") if isinstance(values, dict) else ""
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a safetensors file has metadata of ours. Raises UserError where it cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return KEY in (file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
-
-
-def read_metadata(path: Path) -> ClassificationMetadata:
-    """The metadata of a classifier's file. Raises UserError where it has none."""
-    return _metadata_of(path, ClassificationMetadata)
-
-
-def read_detection_metadata(path: Path) -> DetectionMetadata:
-    """The metadata of a detector's file. Raises UserError where it has none."""
-    return _metadata_of(path, DetectionMetadata)
-
-
-def read_segmentation_metadata(path: Path) -> SegmentationMetadata:
-    """The metadata of a segmenter's file. Raises UserError where it has none."""
-    return _metadata_of(path, SegmentationMetadata)
-
-
-def _metadata_of(path: Path, kind: type[C]) -> C:
-    metadata = read_any_metadata(path)
-    if not isinstance(metadata, kind):
-        raise UserError(
-            f"{path} holds a {_CARDS[type(metadata)]}, not a {_CARDS[kind]}: `{_READERS[type(metadata)]}` reads it."
-        )
-    return metadata
-
-
-def read_any_metadata(path: Path) -> AnyMetadata:
-    """The metadata of one of our files. Raises UserError where it has none."""
+def read_values(path: Path) -> dict[str, Any] | None:
+    """The metadata in one of our files as JSON values; None for a file of others. Raises UserError where the file
+    cannot be read, or its metadata is damaged."""
+    if path.suffix != ".safetensors":
+        return None
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}.") from None
+    if KEY not in metadata:
+        return None
     try:
         values = _stored(metadata)[0]
-        return from_dict(_kind_of(values), values)
-    except (KeyError, json.JSONDecodeError):
-        raise UserError(f"{path} does not say which model it holds; `convnext train` writes files that do.") from None
+    except json.JSONDecodeError:
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not say which model it holds; `convnext train` writes files that do.")
+    return values
+
+
+def metadata_from(values: Mapping[str, Any], kind: type[M], where: Path) -> M:
+    """Metadata of the type `kind` from a file's values. Raises UserError where they are not of that type."""
+    try:
+        return from_dict(kind, {key: value for key, value in values.items() if key != TASK})
     except UserError as error:
-        raise UserError(f"{path} does not say which model it holds in a way known here: {error}") from None
-
-
-def _kind_of(values: Any) -> type[AnyMetadata]:
-    """Which metadata these values are of: detectors and segmenters have a backbone, segmenters a head."""
-    model = values.get("model") if isinstance(values, dict) else None
-    if not isinstance(model, dict) or "backbone" not in model:
-        return ClassificationMetadata
-    return SegmentationMetadata if "head" in model else DetectionMetadata
+        raise UserError(f"{where} does not say which model it holds in a way known here: {error}") from None
 
 
 def read_official(path: Path) -> Official:

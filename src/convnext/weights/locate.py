@@ -1,21 +1,21 @@
-"""What is known of weights that were not saved here: from the catalogue, from a hub's files, else from the weights."""
+"""The file of weights that a path, a name or an address means; read once, and what is known of it from elsewhere."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-from convnext.core.errors import UserError
-from convnext.data.config import InputConfig
-from convnext.models.config import ModelConfig
-from convnext.weights.catalog import Checkpoint, at_location, catalog, find
+from torch import Tensor
+
+from convnext.core.errors import UserError, nearest
+from convnext.weights.catalog import at_location, catalog, find
 from convnext.weights.download import download
-from convnext.weights.files import ClassificationMetadata
+from convnext.weights.files import read_values, read_whole
 from convnext.weights.hub import PREFIX, hub_file, hub_weights, parse_hub_id
-from convnext.weights.imagenet import COUNTS, imagenet_classes
 
 BEST = "best.safetensors"
 _FOLDER_FILES = (BEST, "model.safetensors", "pytorch_model.bin")
@@ -23,40 +23,112 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _DIGEST = 8  # hex digits of the sha256 at the end of a published file's name, as convnext_tiny-983f1562.pth
 
 
-class Located(NamedTuple):
-    """A file of weights on this machine, and what others say about it."""
+class Published(Protocol):
+    """A row of a list of published weights."""
 
-    file: Path
-    row: Checkpoint | None
-    """Its row of the catalogue."""
-    config: dict[str, Any]
-    """config.json beside it, as timm and transformers write it."""
-    preprocessor: dict[str, Any]
-    """preprocessor_config.json beside it, as transformers writes it."""
+    @property
+    def name(self) -> str:
+        """What people call it, as convnext_tiny.fb_in1k."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Its architecture."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """Under which it may be used."""
+        ...
+
+    @property
+    def location(self) -> str:
+        """An https address, or hf-hub:owner/name."""
+        ...
 
 
-def locate(source: str | Path) -> Located:
-    """The file that a path, a name of the catalogue or `hf-hub:owner/name` means, downloaded where need be.
+class WeightFile:
+    """A file of weights on this machine, whose content is read when it is first asked for, and once.
+
+    Args:
+        source: what was asked for: a path, a name, an address.
+        file: where it is.
+        row: its row in a list of published weights.
+        config, preprocessor: config.json and preprocessor_config.json beside it, as timm and transformers write them.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        file: Path,
+        *,
+        row: Published | None = None,
+        config: Mapping[str, Any] | None = None,
+        preprocessor: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.source, self.file, self.row = source, file, row
+        self.config, self.preprocessor = dict(config or {}), dict(preprocessor or {})
+
+    @cached_property
+    def values(self) -> dict[str, Any] | None:
+        """The metadata of a file of ours as JSON values; None for a file of others."""
+        return read_values(self.file)
+
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor under the name that it has in the file, on the CPU; mapped where the format allows it."""
+        return read_whole(self.file)
+
+
+def locate(source: str | Path | WeightFile) -> WeightFile:
+    """The file that a path, a name of the catalogue, `hf-hub:owner/name` or an https address means, downloaded where
+    need be.
 
     A folder means the best model of a run, or the model that timm or transformers saved there. Raises UserError for
     what is none of these, naming the nearest, and where a download fails.
     """
+    if isinstance(source, WeightFile):
+        return source
     text, path = str(source), Path(source)
     if text.startswith(PREFIX):
-        return _on_hub(text)
+        return _on_hub(text, text)
     if path.exists():
-        return _on_disk(path)
+        return _on_disk(path, text)
     if text.startswith("https://"):
-        return Located(download(text, sha256=_digest_in(text)), at_location(text), {}, {})
+        return WeightFile(text, download(text, sha256=_digest_in(text)), row=at_location(text))
     if text not in catalog() and (len(path.parts) > 1 or path.suffix in _SUFFIXES):
         raise UserError(
             f"There is no model at {path}: give a run's folder, a file of weights ({', '.join(_SUFFIXES)}), a name "
             f"from `convnext weights list`, or {PREFIX}owner/name."
         )
-    row = find(text)
+    return fetch(find(text))
+
+
+def locate_among(
+    source: str | Path | WeightFile, rows: Mapping[str, Published], *, pattern: str, kind: str
+) -> WeightFile:
+    """As `locate`, for a name of published weights in `rows` too.
+
+    pattern: of their names, so that a mistyped one is answered with the nearest. kind: what these are, as "detector".
+    """
+    text = str(source)
+    if isinstance(source, WeightFile):
+        return source
+    if text in rows:
+        return fetch(rows[text])
+    if re.fullmatch(pattern, text) and not Path(text).exists():
+        raise UserError(
+            f"There are no published weights '{text}'.{nearest(text, rows)} `convnext weights list --{kind}s` shows them "
+            "all."
+        )
+    return locate(source)
+
+
+def fetch(row: Published) -> WeightFile:
+    """The file of published weights, downloaded where need be. Raises UserError where that fails."""
     if row.location.startswith(PREFIX):
-        return _on_hub(row.location)._replace(row=row)
-    return Located(download(row.location, sha256=_digest_in(row.location)), row, {}, {})
+        return _on_hub(row.location, row.name, row)
+    return WeightFile(row.name, download(row.location, sha256=_digest_in(row.location)), row=row)
 
 
 def _digest_in(url: str) -> str:
@@ -65,18 +137,19 @@ def _digest_in(url: str) -> str:
     return end if len(end) == _DIGEST and all(c in "0123456789abcdef" for c in end) else ""
 
 
-def _on_hub(text: str) -> Located:
+def _on_hub(text: str, source: str, row: Published | None = None) -> WeightFile:
     repo, revision = parse_hub_id(text)
     file, config = hub_weights(repo, revision=revision)
     preprocessor: dict[str, Any] = {}
     if "architectures" in config:  # transformers' file: its preprocessing stands in another
         preprocessor = _json(hub_file(repo, "preprocessor_config.json", revision=revision))
-    return Located(file, at_location(f"{PREFIX}{repo}"), config, preprocessor)
+    row = row or at_location(f"{PREFIX}{repo}")
+    return WeightFile(source, file, row=row, config=config, preprocessor=preprocessor)
 
 
-def _on_disk(path: Path) -> Located:
+def _on_disk(path: Path, source: str) -> WeightFile:
     if path.is_file():
-        return Located(path, at_location(path.name), {}, {})
+        return WeightFile(source, path, row=at_location(path.name))
     file = next((path / name for name in _FOLDER_FILES if (path / name).is_file()), None)
     if file is None:
         raise UserError(
@@ -84,8 +157,9 @@ def _on_disk(path: Path) -> Located:
         )
     config, preprocessor = path / "config.json", path / "preprocessor_config.json"
     if file.name == BEST or not config.is_file():
-        return Located(file, None, {}, {})
-    return Located(file, None, _json(config), _json(preprocessor) if preprocessor.is_file() else {})
+        return WeightFile(source, file)
+    beside = _json(preprocessor) if preprocessor.is_file() else {}
+    return WeightFile(source, file, config=_json(config), preprocessor=beside)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -96,71 +170,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no object of named values.")
     return values
-
-
-def metadata_of(located: Located, model: ModelConfig) -> tuple[ClassificationMetadata, list[str]]:
-    """The metadata of weights that have none, and what had to be assumed, in sentences for people."""
-    row, notes = located.row, []
-    if row is not None:
-        model, image, source = replace(model, name=row.model), row.input, f"{row.name} ({row.licence})"
-        if not row.commercial:
-            notes.append(f"{row.name}: licence {row.licence}, not for commercial use")
-    else:
-        image, source = _input(located), ""
-        if image is None:
-            image = InputConfig()
-            notes.append(f"{located.file} does not say its preprocessing: {image.size} pixels, as ImageNet's, is taken")
-    names, class_dirs = _names(located.config, model.num_classes), ()
-    if model.num_classes in COUNTS:
-        data, ours, ids = imagenet_classes(model.num_classes)
-        if row is None and not names:
-            notes.append(f"{located.file} does not name its {model.num_classes:,} classes: {data}'s are taken")
-        if row is not None or not names or names[0].split(",")[0] == ours[0]:  # others write all words of a synset
-            names, class_dirs = ours, ids
-    return ClassificationMetadata(model, image, names, source=source, class_dirs=class_dirs), notes
-
-
-def _names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """The class names in timm's or transformers' config.json, () where it has none or another number of them."""
-    labels = config.get("label_names")
-    if not isinstance(labels, list):
-        by_number = config.get("id2label")
-        labels = list(by_number.values()) if isinstance(by_number, dict) else []
-    return tuple(str(label) for label in labels) if len(labels) == count else ()
-
-
-def _input(located: Located) -> InputConfig | None:
-    """The preprocessing that timm's or transformers' files tell, None where they tell none."""
-    try:
-        if isinstance(timm := located.config.get("pretrained_cfg"), dict):
-            return InputConfig(
-                size=int(timm["input_size"][-1]),
-                resize="warp" if timm.get("crop_mode") == "squash" else "crop",
-                crop_ratio=float(timm.get("crop_pct", 0.875)),
-                interpolation="bilinear" if timm.get("interpolation") == "bilinear" else "bicubic",
-                mean=_three(timm["mean"]),
-                std=_three(timm["std"]),
-            )
-        if located.preprocessor:
-            size = located.preprocessor["size"]
-            edge = int(size["shortest_edge"] if isinstance(size, dict) and "shortest_edge" in size else _height(size))
-            return InputConfig(
-                size=edge,
-                resize="warp" if edge >= 384 else "crop",  # the rule of transformers' ConvNextImageProcessor
-                crop_ratio=float(located.preprocessor.get("crop_pct") or 224 / 256),
-                interpolation="bilinear" if located.preprocessor.get("resample") == 2 else "bicubic",
-                mean=_three(located.preprocessor["image_mean"]),
-                std=_three(located.preprocessor["image_std"]),
-            )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"The preprocessing beside {located.file} cannot be read ({error!r}).") from None
-    return None
-
-
-def _height(size: Any) -> int:
-    return int(size["height"] if isinstance(size, dict) else size)
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

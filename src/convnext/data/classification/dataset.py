@@ -1,7 +1,4 @@
-"""What a data set is: something that names, labels and reads its images one by one.
-
-Shapes: C channels (3: red, green, blue), H W space, N images, K classes.
-"""
+"""Images with a class each. Shapes: H W space, N images, K classes."""
 
 from __future__ import annotations
 
@@ -11,60 +8,51 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from convnext.data.dataset import Dataset
 
-class ClassificationDataset(Protocol):
-    """Labelled images. Picklable and safe to fork, for it is read in worker processes."""
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names for people, K of them; the position is the class index."""
-        ...
+class ClassificationDataset(Dataset, Protocol):
+    """Images with a class each: what classification trains and is evaluated on."""
 
     @property
     def targets(self) -> Tensor:
         """Class index of each image, int64 (N,)."""
         ...
 
-    def __len__(self) -> int:
-        """N, the number of images."""
-        ...
 
-    def read(self, index: int) -> Tensor:
-        """The image as uint8 (3, H, W) in 0..255, RGB. Raises `decode.BadImage` where it cannot be read."""
-        ...
-
-    def name(self, index: int) -> str:
-        """What people are shown, unique in the data set: a path in the data set's folder, or `shard:key`."""
-        ...
-
-
-class ClassificationDataset(ClassificationDataset, Protocol):
-    """A source that also knows its classes as the data names them: folders, or numbers as text."""
-
-    class_dirs: tuple[str, ...]
+def class_dirs(dataset: ClassificationDataset) -> tuple[str, ...]:
+    """The classes as the data names them (folders, or numbers as text), K of them; their names where it does not."""
+    return tuple(getattr(dataset, "class_dirs", dataset.classes))
 
 
 class Subset:
-    """Some images of a source, in the given order; a data set itself."""
+    """Some images of a data set, in the given order; a data set itself."""
 
-    def __init__(self, source: ClassificationDataset, indices: Sequence[int] | Tensor) -> None:
+    def __init__(self, dataset: ClassificationDataset, indices: Sequence[int] | Tensor) -> None:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        if isinstance(source, Subset):  # a subset of a subset reads straight from the whole
-            source, chosen = source.source, source.indices[chosen]
-        self.source = source
+        if isinstance(dataset, Subset):  # a subset of a subset reads straight from the whole
+            dataset, chosen = dataset.dataset, dataset.indices[chosen]
+        self.dataset = dataset
         self.indices = chosen
-        self.targets = source.targets[chosen]
+        self.targets = dataset.targets[chosen]
+        self.class_dirs = class_dirs(dataset)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.source.classes
+        """K names."""
+        return self.dataset.classes
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def read(self, index: int) -> Tensor:
         """uint8 (3, H, W); raises `decode.BadImage`."""
-        return self.source.read(int(self.indices[index]))
+        return self.dataset.read(int(self.indices[index]))
 
     def name(self, index: int) -> str:
-        return self.source.name(int(self.indices[index]))
+        """What people are shown."""
+        return self.dataset.name(int(self.indices[index]))
+
+    def selected(self, indices: Sequence[int] | Tensor) -> Subset:
+        """Some of these images, in the given order."""
+        return Subset(self, indices)

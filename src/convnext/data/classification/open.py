@@ -1,4 +1,4 @@
-"""A path to the images, whatever their layout -> training and validation sources, and a record of what was held out.
+"""Images with a class each, whatever their layout: a path -> training and validation parts.
 
 What is accepted, tried in this order:
 
@@ -19,39 +19,29 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.classification.dataset import ClassificationDataset, Subset
+from convnext.core.text import printable
+from convnext.data.classification.dataset import ClassificationDataset, Subset, class_dirs
 from convnext.data.classification.digits import DigitsDataset
 from convnext.data.classification.folder import FolderDataset
-from convnext.data.classification.scan import LAYOUT, class_folders, holds_images
+from convnext.data.classification.scan import LAYOUT, class_folders, holds_images, no_classes, some
 from convnext.data.classification.shards import SHARD_SUFFIXES, ShardDataset, find_shards
-from convnext.data.splits import restored, same_parts, stratified_split
+from convnext.data.config import LoaderConfig
+from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
+from convnext.data.splits import Record, Splits, drawn_splits, given_splits
 
 _TRAIN = ("train", "training")
 _VAL = ("val", "valid", "validation", "test")  # in this order of preference
+_PART = re.compile(r"(train|training|val|valid|validation|test|testing)\d*")  # names of parts, not of classes
+_IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages"}
+_LABEL_FOLDERS = {"annotations", "labels", "label", "masks", "mask", "segmentationclass"}
 
 
-@dataclass(frozen=True)
-class ClassificationSplits:
-    """A data set, ready for training."""
-
-    train: ClassificationDataset
-    val: ClassificationDataset
-    held_out: bool
-    """False where no image could be held out: `val` is `train` then, and figures say how well it was memorised."""
-    note: str
-    """One or two sentences for people: what was found, how it was split."""
-    split: dict[str, Any]
-    """{"seed", "fraction", "kind": "given" | "stratified" | "none", "val": [names]}, to be saved as JSON."""
-
-
-_Part = Callable[[Sequence[str] | None], ClassificationDataset]
-"""Opens one part of the data, given the classes it must keep to (None: those found)."""
+_Part = Callable[[Sequence[str] | None, int], ClassificationDataset]
+"""Opens one part of the data, given the classes it must keep to (None: those found) and the most pixels of an image."""
 
 
 @dataclass(frozen=True)
@@ -62,101 +52,119 @@ class _Layout:
     val_name: str = ""
 
 
-def open_classification(
-    data: str | Path, *, val_fraction: float, seed: int, max_pixels: int, split: dict[str, Any] | None = None
-) -> ClassificationSplits:
-    """Opens a data set for training; the top of this file lists what is accepted.
+class ClassificationData:
+    """A data set of images with a class each (`DataModule`); the top of this file lists what is accepted.
 
-    val_fraction: share of each class held out where the data has no validation part (0: none). The same seed and data
-    hold out the same images. split: a record saved by an earlier call; exactly its images are held out again, and
-    val_fraction and seed are not looked at.
-
-    Raises UserError saying what was found and what to do, for a layout that is not accepted, fewer than two classes, a
-    validation class that training does not have, or images of `split` that are no longer there.
+    Raises UserError saying what was found and what to do, for a layout that is not accepted; the parts raise it, when
+    they are read, for fewer than two classes and a validation class that training does not have.
     """
-    layout = _layout(data, max_pixels)
-    if layout.train is None:
-        raise UserError(f"{data} has a '{layout.val_name}' part but no 'train' part. Add a folder 'train' beside it.")
-    train = layout.train(None)
-    _check_classes(train, data)
-    if layout.val is not None:
-        val = layout.val(train.class_dirs)
-        return _given(train, val, layout, split, seed=seed, fraction=val_fraction)
-    if split is not None:
-        kept, held = restored(train, split, data)
-        seed, val_fraction = split["seed"], split["fraction"]
-    else:
-        kept, held = stratified_split(train.targets, fraction=val_fraction, seed=seed)
-    return _split(train, kept, held, layout, seed=seed, fraction=val_fraction)
+
+    def __init__(self, data: str | Path) -> None:
+        self.data = data
+        self._layout = _layout(data)
+        self._parts: dict[tuple[str, int], ClassificationDataset] = {}
+
+    def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[ClassificationDataset]:
+        """As `DataModule.splits`: the data's own parts, or a share of each class held out."""
+        layout, limit = self._layout, loader.max_pixels
+        if layout.train is None:
+            what = f"{self.data} has a '{layout.val_name}' part but no 'train' part."
+            raise UserError(f"{what} Add a folder 'train' beside it.")
+        if layout.val is not None:
+            return given_splits(
+                lambda: self._train(limit),
+                lambda: self._val(limit),
+                layout.val_name,
+                saved,
+                found=lambda train: f"{layout.what}: {_counted(train)}",
+                seed=seed,
+                fraction=loader.val_fraction,
+            )
+        whole = self._train(limit)
+        return drawn_splits(
+            whole,
+            saved,
+            self.data,
+            found=f"{layout.what}: {_counted(whole)}",
+            seed=seed,
+            fraction=loader.val_fraction,
+            targets=whole.targets,
+        )
+
+    def for_evaluation(self, loader: LoaderConfig) -> ClassificationDataset:
+        """As `DataModule.for_evaluation`; a single class is accepted.
+
+        A part that lacks classes of the training part keeps their order, so `classes` agrees with that of `splits`.
+        """
+        if self._layout.val is None:
+            return self._read("train", None, loader.max_pixels)
+        return self._val(loader.max_pixels)
+
+    def _train(self, max_pixels: int) -> ClassificationDataset:
+        train = self._read("train", None, max_pixels)
+        _check_classes(train, self.data)
+        return train
+
+    def _val(self, max_pixels: int) -> ClassificationDataset:
+        known = None if self._layout.train is None else class_dirs(self._read("train", None, max_pixels))
+        return self._read("val", known, max_pixels)
+
+    def _read(self, name: str, known: Sequence[str] | None, max_pixels: int) -> ClassificationDataset:
+        if (name, max_pixels) not in self._parts:
+            part = self._layout.train if name == "train" else self._layout.val
+            assert part is not None
+            dataset = part(known, max_pixels)
+            self._parts[name, max_pixels] = Subset(dataset, range(len(dataset)))
+        return self._parts[name, max_pixels]
 
 
-def open_classification_for_evaluation(data: str | Path, *, max_pixels: int) -> ClassificationDataset:
-    """The images to evaluate on: the validation part where the data has one, else all of it.
-
-    A part that lacks classes of the training part keeps their order, so `classes` agrees with that of `open_classification`.
-    Raises UserError as `open_classification` does, but a single class is accepted.
-    """
-    layout = _layout(data, max_pixels)
-    if layout.val is None:
-        assert layout.train is not None
-        return layout.train(None)
-    return layout.val(layout.train(None).class_dirs if layout.train is not None else None)
-
-
-def _given(
-    train: ClassificationDataset,
-    val: ClassificationDataset,
-    layout: _Layout,
-    split: dict[str, Any] | None,
-    *,
-    seed: int,
-    fraction: float,
-) -> ClassificationSplits:
-    if split is not None:
-        same_parts(split, layout.val_name)
-        _, held = restored(val, split, layout.val_name)
-        val = val if len(held) == len(val) else Subset(val, held)
-    note = f"Found {layout.what}: {_counted(train)} to train on, {len(val):,} in '{layout.val_name}' to validate on."
-    if layout.val_name.startswith("test"):
-        note += " There is no 'val', so the test images choose the best model: its figures on them flatter a little."
-    names = [val.name(i) for i in range(len(val))]
-    return ClassificationSplits(
-        train, val, True, note, {"seed": seed, "fraction": fraction, "kind": "given", "val": names}
-    )
+def recognise(data: str) -> Verdict:
+    """Whether a path holds images with a class each, by the names in it."""
+    path = Path(data)
+    if data == "digits" and not path.exists():
+        return Mine("the word digits means scikit-learn's handwritten digits")
+    if path.is_file():
+        return Mine("it is a tar file") if path.name.lower().endswith(SHARD_SUFFIXES) else NotMine()
+    if not path.is_dir():
+        return NotMine()
+    if find_shards(path) or any(find_shards(path / part) for part in (*_TRAIN, *_VAL) if (path / part).is_dir()):
+        return Mine("it holds tar files")
+    train, val = _first(_TRAIN, path), _first(_VAL, path)
+    roots = [path / part for part in (train, val) if part] or [path]
+    folders = [folder for folder in class_folders(roots[0]) if holds_images(roots[0], folder)]
+    lower = {folder.lower() for folder in folders}
+    if lower & _IMAGE_FOLDERS and {folder.lower() for folder in class_folders(roots[0])} & _LABEL_FOLDERS:
+        return NotMine()  # images and what they are labelled with, not two classes
+    if folders and all(_PART.fullmatch(folder) for folder in lower):
+        return NotMine() if len(folders) > 1 else Nearly(_single_class(folders[0], roots[0]))
+    if len(folders) > 1:
+        return Mine(f"{some(folders)} hold images, a class each")
+    if folders:
+        return Nearly(_single_class(folders[0], roots[0]))
+    return Nearly(no_classes(path)) if not class_folders(path) else NotMine()
 
 
-def _split(
-    source: ClassificationDataset, kept: Tensor, held: Tensor, layout: _Layout, *, seed: int, fraction: float
-) -> ClassificationSplits:
-    record: dict[str, Any] = {"seed": seed, "fraction": fraction, "kind": "none", "val": []}
-    if not len(held):
-        why = "none was to be held out" if fraction == 0 else "every class has a single image, so none can be held out"
-        note = f"Found {layout.what}: {_counted(source)}; {why}. All figures are on the training images themselves."
-        return ClassificationSplits(source, source, False, note, record)
-    names = [source.name(i) for i in held.tolist()]
-    record |= {"kind": "stratified", "val": names}
-    note = (
-        f"Found {layout.what}: {_counted(source)}; {len(held):,} of them, some of each class, are held out to validate "
-        f"on (seed {seed})."
-    )
-    return ClassificationSplits(Subset(source, kept), Subset(source, held), True, note, record)
+def _single_class(only: str, root: Path) -> str:
+    return f"{root} has a single class, '{printable(only)}'; a classifier needs at least two.{_inner_hint(root / only)}"
 
 
-def _check_classes(source: ClassificationDataset, data: str | Path) -> None:
-    if len(torch.unique(source.targets)) > 1:
+def _inner_hint(inner: Path) -> str:
+    looks_right = inner.is_dir() and len(class_folders(inner)) > 1
+    return f" Its folders look like classes: give {inner} instead." if looks_right else ""
+
+
+def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:
+    if len(torch.unique(dataset.targets)) > 1:
         return
-    only = source.class_dirs[int(source.targets[0])]
-    inner = Path(data) / only
-    hint = ""
-    if inner.is_dir() and len(class_folders(inner)) > 1:
-        hint = f" Its folders look like classes: give {inner} instead."
+    only = class_dirs(dataset)[int(dataset.targets[0])]
+    hint = _inner_hint(Path(data) / only)
     raise UserError(f"{data} has a single class, '{only}'; a classifier needs at least two.{hint}")
 
 
-def _layout(data: str | Path, max_pixels: int) -> _Layout:
+def _layout(data: str | Path) -> _Layout:
     path = Path(data)
     if str(data) == "digits":
-        return _Layout("scikit-learn's handwritten digits", lambda keys: DigitsDataset(), None)
+        return _Layout("scikit-learn's handwritten digits", lambda keys, limit: DigitsDataset(), None)
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"There is no {path}.{nearest(path.name, beside)} A folder of images, or 'digits', is needed.")
@@ -166,31 +174,31 @@ def _layout(data: str | Path, max_pixels: int) -> _Layout:
                 f"{path} is a file. Accepted are folders, .tar and .tar.gz; unpack other archives first. "
                 f"{LAYOUT.format(root=path.with_suffix(''))}"
             )
-        return _Layout("one shard", _shards([path], max_pixels), None)
+        return _Layout("one shard", _shards([path]), None)
     folders, shards = class_folders(path), find_shards(path)
     train, val = _first(_TRAIN, path), _first(_VAL, path)
     if train or (val and set(folders) <= set(_VAL)):
-        return _parts(path, train, val, max_pixels)
+        return _parts(path, train, val)
     # a shard unpacked beside itself makes one folder; two or more with images are the classes
     if shards and len([folder for folder in folders if holds_images(path, folder)]) < 2:
-        return _shard_parts(path, shards, max_pixels)
-    return _Layout("class folders", _folder(path, max_pixels), None)
+        return _shard_parts(path, shards)
+    return _Layout("class folders", _folder(path), None)
 
 
-def _parts(path: Path, train: str, val: str, max_pixels: int) -> _Layout:
+def _parts(path: Path, train: str, val: str) -> _Layout:
     """FOLDER/train and FOLDER/val: of class folders, or of shards."""
 
     def part(name: str) -> _Part | None:
         if not name:
             return None
         shards = find_shards(path / name)
-        return _shards(shards, max_pixels) if shards else _folder(path / name, max_pixels, prefix=f"{name}/")
+        return _shards(shards) if shards else _folder(path / name, prefix=f"{name}/")
 
     what = " and ".join(f"'{name}'" for name in (train, val) if name)
     return _Layout(what, part(train), part(val), val)
 
 
-def _shard_parts(path: Path, shards: Sequence[Path], max_pixels: int) -> _Layout:
+def _shard_parts(path: Path, shards: Sequence[Path]) -> _Layout:
     """Shards in one folder: two parts where their names say "train" and "val", as one word of the name."""
     words = {shard: set(re.split(r"[^a-z]+", shard.name.lower())) for shard in shards}
     train = [shard for shard in shards if words[shard] & set(_TRAIN)]
@@ -198,26 +206,26 @@ def _shard_parts(path: Path, shards: Sequence[Path], max_pixels: int) -> _Layout
     val = [shard for shard in shards if name in words[shard] and shard not in train]
     if not train or not val:
         what = "one shard" if len(shards) == 1 else f"{len(shards)} shards"
-        return _Layout(what, _shards(shards, max_pixels), None)
+        return _Layout(what, _shards(shards), None)
     others = [shard.name for shard in shards if not words[shard] & {*_TRAIN, *_VAL}]
     if others:
         raise UserError(
             f"{path} has shards named 'train' and '{name}', and {', '.join(others[:3])}, which say neither. Rename "
             "or move those."
         )
-    return _Layout(f"{len(train) + len(val)} shards", _shards(train, max_pixels), _shards(val, max_pixels), name)
+    return _Layout(f"{len(train) + len(val)} shards", _shards(train), _shards(val), name)
 
 
-def _folder(path: Path, max_pixels: int, prefix: str = "") -> _Part:
-    def part(keys: Sequence[str] | None) -> ClassificationDataset:
-        return FolderDataset(path, max_pixels=max_pixels, class_dirs=keys, prefix=prefix)
+def _folder(path: Path, prefix: str = "") -> _Part:
+    def part(known: Sequence[str] | None, max_pixels: int) -> ClassificationDataset:
+        return FolderDataset(path, max_pixels=max_pixels, class_dirs=known, prefix=prefix)
 
     return part
 
 
-def _shards(paths: Sequence[Path], max_pixels: int) -> _Part:
-    def part(keys: Sequence[str] | None) -> ClassificationDataset:
-        return ShardDataset(paths, max_pixels=max_pixels, keys=keys)
+def _shards(paths: Sequence[Path]) -> _Part:
+    def part(known: Sequence[str] | None, max_pixels: int) -> ClassificationDataset:
+        return ShardDataset(paths, max_pixels=max_pixels, keys=known)
 
     return part
 
@@ -229,5 +237,5 @@ def _first(names: Sequence[str], path: Path) -> str:
     return next((name for name in parts if class_folders(path / name) or find_shards(path / name)), "")
 
 
-def _counted(source: ClassificationDataset) -> str:
-    return f"{len(source):,} images of {len(source.classes):,} classes"
+def _counted(dataset: ClassificationDataset) -> str:
+    return f"{len(dataset):,} images of {len(dataset.classes):,} classes"

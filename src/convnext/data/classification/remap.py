@@ -9,26 +9,27 @@ from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.data.classification.dataset import ClassificationDataset
+from convnext.data.classification.dataset import class_dirs as class_dirs_of
 
 
 class RemappedDataset:
-    """A source whose targets are positions in `classes`; a data set itself.
+    """A data set whose targets are positions in `classes`; a data set itself.
 
     `class_dirs` are the names of the folders that the model's data had, where they are known (ImageNet's ids): folders
     of these names count before names for people, which differ from list to list.
 
-    Raises UserError where the source has a class that `classes` lacks, or one that stands there twice.
+    Raises UserError where the data set has a class that `classes` lacks, or one that stands there twice.
     """
 
-    def __init__(self, source: ClassificationDataset, classes: Sequence[str], class_dirs: Sequence[str] = ()) -> None:
-        self.source, self.classes = source, tuple(classes)
-        keyed = bool(class_dirs) and set(source.class_dirs) <= set(class_dirs)
-        given, known = (source.class_dirs, class_dirs) if keyed else (source.classes, self.classes)
+    def __init__(self, dataset: ClassificationDataset, classes: Sequence[str], class_dirs: Sequence[str] = ()) -> None:
+        self.dataset, self.classes = dataset, tuple(classes)
+        keyed = bool(class_dirs) and set(class_dirs_of(dataset)) <= set(class_dirs)
+        given, known = (class_dirs_of(dataset), class_dirs) if keyed else (dataset.classes, self.classes)
         if tuple(given) == tuple(known):
-            self.targets = source.targets
+            self.targets = dataset.targets
             return
         places = {name: i for i, name in enumerate(known)}
-        used = [given[i] for i in torch.unique(source.targets).tolist()]
+        used = [given[i] for i in torch.unique(dataset.targets).tolist()]
         unknown = [name for name in used if name not in places]
         if unknown:
             hint = nearest(unknown[0], places) or f" It knows {', '.join(self.classes[:5])}, ..."
@@ -42,14 +43,14 @@ class RemappedDataset:
                 f"The model has the class '{doubled[0]}' twice: the data needs all its classes, in its order."
             )
         lookup = torch.tensor([places.get(name, -1) for name in given])
-        self.targets = lookup[source.targets]
+        self.targets = lookup[dataset.targets]
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.dataset)
 
     def read(self, index: int) -> Tensor:
         """uint8 (3, H, W); raises `decode.BadImage`."""
-        return self.source.read(index)
+        return self.dataset.read(index)
 
     def name(self, index: int) -> str:
-        return self.source.name(index)
+        return self.dataset.name(index)

@@ -1,6 +1,6 @@
 """A folder with one folder for each class: the layout that needs no explanation.
 
-Shapes: a picture is uint8 (3, H, W); N images, K classes.
+An image is uint8 (3, H, W); N images, K classes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def scan(root: Path, *, missing_allowed: bool = False) -> dict[str, list[str]]:
         raise UserError(f"There is no folder {root}." if not root.exists() else f"{root} is not a folder.")
     folders = class_folders(root)
     if not folders:
-        raise UserError(_no_classes(root))
+        raise UserError(no_classes(root))
     title = f"Looking through {root.name or root}"
     looked = track(folders, title, len(folders), unit="folders")
     found = {folder: sorted(images_below(root, folder)) for folder in looked}
@@ -53,7 +53,7 @@ def scan(root: Path, *, missing_allowed: bool = False) -> dict[str, list[str]]:
         raise UserError(f"No folder in {root} holds an image ({_others(root, folders)}). {LAYOUT.format(root=root)}")
     if empty and not missing_allowed:
         raise UserError(
-            f"{_some(empty)} in {root} {'holds' if len(empty) == 1 else 'hold'} no images "
+            f"{some(empty)} in {root} {'holds' if len(empty) == 1 else 'hold'} no images "
             f"({_others(root, empty)}). Put images in, or remove the folder: every folder there is taken for a class."
         )
     return {folder: images for folder, images in found.items() if images}
@@ -82,7 +82,7 @@ def images_below(root: Path, folder: str = "", *, closed: list[str] | None = Non
             entries = list(os.scandir(root / place))
         except OSError as error:
             if closed is None:
-                raise UserError(f"{root / place} cannot be opened: {error.strerror}.") from None
+                raise UserError(f"{printable(str(root / place))} cannot be opened: {error.strerror}.") from None
             closed.append(place)
             continue
         for entry in entries:
@@ -99,7 +99,8 @@ def _hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX", "@eaDir"))  # the last two: what Mac archives and Synology disks leave
 
 
-def _no_classes(root: Path) -> str:
+def no_classes(root: Path) -> str:
+    """Why a folder without class folders is no dataset, and what is."""
     images = sum(1 for entry in root.iterdir() if entry.name.lower().endswith(IMAGE_SUFFIXES))
     if images:
         return (
@@ -116,9 +117,11 @@ def _others(root: Path, folders: Iterable[str]) -> str:
         endings.update(path.suffix.lower() for path in (root / folder).iterdir() if path.is_file() and path.suffix)
     if not endings:
         return f"accepted are {', '.join(IMAGE_SUFFIXES[:8])} and a few more"
-    return f"{', '.join(f'{count} {ending}' for ending, count in endings.most_common(3))}; convert those to JPEG or PNG"
+    found = ", ".join(f"{count} {printable(ending)}" for ending, count in endings.most_common(3))
+    return f"{found}; convert those to JPEG or PNG"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few names of folders, in quotes."""
     shown = ", ".join(f"'{printable(name)}'" for name in names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more folders"

@@ -1,6 +1,6 @@
 """Images with their objects: what detection trains and is evaluated on.
 
-Shapes: a picture is uint8 (3, H, W); N images, M objects of one of them, K classes.
+Shapes: a image is uint8 (3, H, W); N images, M objects of one of them, K classes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from torch import Tensor
 from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.decode import BadImage, decode
-from convnext.data.detection import polygons as polygons
+from convnext.data.detection import polygons
 from convnext.data.detection.annotations import Annotations
 from convnext.data.detection.config import DetectionAugmentConfig
+from convnext.data.detection.dataset import DetectionDataset
 from convnext.data.headers import sizes_differ
 from convnext.ops.instances import Instances
 
-_MOST_MASK_PIXELS = 4_000_000_000  # bytes of memory for the masks of one picture
+_MOST_MASK_PIXELS = 4_000_000_000  # bytes of memory for the masks of one image
 
 
 class CocoDataset:
@@ -160,15 +161,15 @@ class CocoDataset:
         return height, width
 
 
-def for_training(source: CocoDataset, augment: DetectionAugmentConfig) -> CocoDataset:
+def for_training(dataset: DetectionDataset, augment: DetectionAugmentConfig) -> DetectionDataset:
     """The images that training uses: those without objects, or with a side that is too short, left out as `augment`
     says. Raises UserError where none remains."""
-    fit = source.sizes.min(dim=1).values >= augment.min_side
+    fit = dataset.sizes.min(dim=1).values >= augment.min_side
     if augment.drop_empty:
-        fit &= source.counts > 0
+        fit &= dataset.counts > 0
     if not fit.any():
         raise UserError(
-            f"None of {len(source):,} images can be trained on: they have no object, or a side of less than "
+            f"None of {len(dataset):,} images can be trained on: they have no object, or a side of less than "
             f"{augment.min_side} pixels (--augment.no-drop-empty and --augment.min-side 1 keep them)."
         )
-    return source if bool(fit.all()) else source.selected(torch.nonzero(fit).flatten())
+    return dataset if bool(fit.all()) else dataset.selected(torch.nonzero(fit).flatten())

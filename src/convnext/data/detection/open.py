@@ -1,4 +1,4 @@
-"""A path to annotated images, whatever their layout -> training and validation sources of scenes.
+"""A path to annotated images, whatever their layout -> training and validation parts.
 
 What is accepted, tried in this order:
 
@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.detection.annotations import read_annotations
+from convnext.data.config import LoaderConfig
+from convnext.data.detection.annotations import Annotations, read_annotations
 from convnext.data.detection.coco import CocoDataset
-from convnext.data.splits import Splits, drawn_splits, given_splits
+from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
+from convnext.data.splits import Record, Splits, drawn_splits, given_splits, with_notes
 
 LAYOUT = """Accepted is an annotation file in COCO's form with its images, as one of:
 
@@ -35,10 +36,6 @@ _ROBOFLOW = "_annotations.coco.json"
 _START = 65536  # bytes; the lists of a file have begun by then
 _VAL = ("valid", "val", "validation", "test")  # in this order of preference
 _INSTANCES = re.compile(r"instances_(train|val)(\d*)\.json")
-
-
-DetectionSplits = Splits[CocoDataset]
-"""Annotated images, ready for training."""
 
 
 @dataclass(frozen=True)
@@ -56,66 +53,95 @@ class _Layout:
     val: _Part | None
 
 
-def looks_like_coco(data: str | Path) -> bool:
-    """Whether a path looks like annotated images in one of the layouts above: a file that ends in .json, or a folder
-    with annotation files at those places. At most the first bytes of .json files are read."""
-    path = Path(data)
-    return path.suffix.lower() == ".json" if not path.is_dir() else _find(path) is not None
+class DetectionData:
+    """Annotated images (`DataModule`); the top of this file lists what is accepted. An annotation file is read once.
 
-
-def open_coco(
-    data: str | Path,
-    *,
-    val_fraction: float,
-    seed: int,
-    max_pixels: int,
-    skip_bad: bool,
-    split: dict[str, Any] | None = None,
-) -> DetectionSplits:
-    """Opens annotated images for training; the top of this file lists what is accepted.
-
-    val_fraction: share of the images held out where the data has no validation part (0: none). The same seed and data
-    hold out the same images. split: a record saved by an earlier call; exactly its images are held out again, and
-    val_fraction and seed are not looked at. skip_bad: as in `annotations.read_annotations`.
-
-    Raises UserError saying what was found and what to do, for a layout that is not accepted, files that something is
-    wrong with, a validation part of other classes, or images of `split` that are no longer there.
+    Raises UserError saying what was found and what to do, for a layout that is not accepted; the parts raise it, when
+    they are read, for files that something is wrong with (unless `loader.skip_bad`) and parts of other classes.
     """
-    layout = _layout(data)
-    if layout.train is None:
-        assert layout.val is not None
-        raise UserError(f"{data} has a '{layout.val.name}' part but no 'train' part. Add one beside it.")
-    train = _source(layout.train, max_pixels, skip_bad)
-    if layout.val is not None:
-        val = _source(layout.val, max_pixels, skip_bad)
-        _check_alike(train, val)
-        opened = given_splits(
-            train, val, layout.val.name, split, found=_counted(train), seed=seed, fraction=val_fraction
+
+    def __init__(self, data: str | Path) -> None:
+        self.data = data
+        self._layout = _layout(data)
+        self._read: dict[tuple[Path, int], Annotations] = {}
+
+    def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[CocoDataset]:
+        """As `DataModule.splits`: the data's own parts, or a share of the images held out."""
+        if self._layout.train is None:
+            assert self._layout.val is not None
+            raise UserError(f"{self.data} has a '{self._layout.val.name}' part but no 'train' part. Add one beside it.")
+        if self._layout.val is None:
+            return self._drawn(self._layout.train, loader, seed, saved)
+        return self._given(self._layout.train, self._layout.val, loader, seed, saved)
+
+    def _drawn(self, part: _Part, loader: LoaderConfig, seed: int, saved: Record | None) -> Splits[CocoDataset]:
+        whole = self._dataset(part, loader)
+        found, fraction = _counted(whole), loader.val_fraction
+        splits = drawn_splits(whole, saved, self.data, found=found, seed=seed, fraction=fraction)
+        if splits.held_out and not splits.train.counts.sum():
+            raise UserError(
+                "All objects are in the images that are held out. Annotate more images, or choose another seed."
+            )
+        return with_notes(splits, lambda train, val: [whole.file.note])
+
+    def _given(
+        self, train_part: _Part, val_part: _Part, loader: LoaderConfig, seed: int, saved: Record | None
+    ) -> Splits[CocoDataset]:
+        def train() -> CocoDataset:
+            dataset = self._dataset(train_part, loader)
+            _check_alike(dataset, self._dataset(val_part, loader))
+            return dataset
+
+        splits = given_splits(
+            train,
+            lambda: self._dataset(val_part, loader),
+            val_part.name,
+            saved,
+            found=_counted,
+            seed=seed,
+            fraction=loader.val_fraction,
         )
-        return replace(opened, note=_with_notes(opened.note, train, val))
-    opened = drawn_splits(train, split, data, found=_counted(train), seed=seed, fraction=val_fraction)
-    if opened.held_out and not opened.train.counts.sum():
-        raise UserError(
-            "All objects are in the images that are held out. Annotate more images, or choose another seed."
-        )
-    return replace(opened, note=_with_notes(opened.note, train))
+        return with_notes(splits, lambda train, val: [train.file.note, val.file.note])
+
+    def for_evaluation(self, loader: LoaderConfig) -> CocoDataset:
+        """As `DataModule.for_evaluation`."""
+        part = self._layout.val or self._layout.train
+        assert part is not None
+        return self._dataset(part, loader)
+
+    def _dataset(self, part: _Part, loader: LoaderConfig) -> CocoDataset:
+        key = (part.file, loader.max_pixels)
+        if key not in self._read:
+            self._read[key] = read_annotations(part.file, part.folders, max_pixels=loader.max_pixels)
+        annotations = self._read[key]
+        if annotations.problems and not loader.skip_bad:
+            raise UserError(annotations.problems)
+        return CocoDataset(annotations, max_pixels=loader.max_pixels)
 
 
-def open_coco_for_evaluation(data: str | Path, *, max_pixels: int, skip_bad: bool) -> CocoDataset:
-    """The images to evaluate on: the validation part where the data has one, else all. Raises UserError as above."""
-    layout = _layout(data)
-    part = layout.val or layout.train
-    assert part is not None
-    return _source(part, max_pixels, skip_bad)
+def recognise(data: str) -> Verdict:
+    """Whether a path holds images annotated in COCO's form, by its names and the first bytes of .json files."""
+    path = Path(data)
+    if path.is_file():
+        return Mine(f"{path.name} is a .json file") if path.suffix.lower() == ".json" else NotMine()
+    if not path.is_dir():
+        return NotMine()
+    found = _find(path)
+    if found is not None:
+        part = found.train or found.val
+        assert part is not None
+        return Mine(f"{part.file.relative_to(path)} is an annotation file in COCO's form")
+    several = [entry.name for entry in sorted(path.glob("*.json")) if _begins_as_coco(entry)]
+    if several:
+        return Nearly(f"{path} has {len(several)} annotation files, {', '.join(several[:3])}: name one of them.")
+    return NotMine()
 
 
-def _with_notes(note: str, *sources: CocoDataset) -> str:
-    return "\n".join([note, *(source.file.note.rstrip() for source in sources if source.file.note)])
-
-
-def _counted(source: CocoDataset) -> str:
-    what = "boxes and masks" if source.has_masks else "boxes"
-    return f"{len(source):,} images, {int(source.counts.sum()):,} objects of {len(source.classes):,} classes ({what})"
+def _counted(dataset: CocoDataset) -> str:
+    what = "boxes and masks" if dataset.has_masks else "boxes"
+    return (
+        f"{len(dataset):,} images, {int(dataset.counts.sum()):,} objects of {len(dataset.classes):,} classes ({what})"
+    )
 
 
 def _check_alike(train: CocoDataset, val: CocoDataset) -> None:
@@ -130,8 +156,8 @@ def _check_alike(train: CocoDataset, val: CocoDataset) -> None:
     if train.has_masks != val.has_masks:
         with_masks, without = (train, val) if train.has_masks else (val, train)
         raise UserError(
-            f"{with_masks.file.path} has polygons ('segmentation'), {without.file.path} has boxes alone. Give both "
-            "parts polygons, or neither."
+            f"{with_masks.file.path} has masks ('segmentation'), {without.file.path} has boxes only. Give both "
+            "parts masks, or neither."
         )
 
 
@@ -204,8 +230,3 @@ def _single(file: Path) -> _Part:
     own = (f"{split[1]}{split[2]}",) if split and beside else ()
     named = tuple(place / name for place in beside[::-1] for name in own)
     return _Part(file.stem, file, (*named, folder, folder / "images", *beside))
-
-
-def _source(part: _Part, max_pixels: int, skip_bad: bool) -> CocoDataset:
-    annotations = read_annotations(part.file, part.folders, max_pixels=max_pixels, skip_bad=skip_bad)
-    return CocoDataset(annotations, max_pixels=max_pixels)

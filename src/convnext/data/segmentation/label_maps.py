@@ -1,6 +1,6 @@
-"""Pictures with a class for every pixel: what segmentation trains and is evaluated on.
+"""Images with a class for every pixel: what segmentation trains and is evaluated on.
 
-Shapes: a picture is uint8 (3, H, W), its labels uint8 (H, W); N pictures, K classes.
+Shapes: a image is uint8 (3, H, W), its labels uint8 (H, W); N images, K classes.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _PLAIN = ("L", "P", "1", "I", "I;16", "I;16B", "I;16L")
 
 
 class LabelMapDataset:
-    """Pictures and their label maps. Picklable and safe to fork: read in worker processes.
+    """Images and their label maps. Picklable and safe to fork: read in worker processes.
 
-    root, pictures: the pictures' folder, and their paths in it. label_root, labels: of their label maps. indices: which
+    root, images: the images' folder, and their paths in it. label_root, labels: of their label maps. indices: which
     of them, in this order; None: all. pixels: int64 (K,), of each class in all of them, where they were counted.
     """
 
     def __init__(
         self,
         root: Path,
-        pictures: Strings,
+        images: Strings,
         label_root: Path,
         labels: Strings,
         palette: Palette,
@@ -47,8 +47,8 @@ class LabelMapDataset:
         pixels: np.ndarray | None = None,
     ) -> None:
         self.root, self.label_root, self.palette, self.max_pixels = root, label_root, palette, max_pixels
-        self._pictures, self._labels, self.pixels = pictures, labels, pixels
-        self._chosen = np.arange(len(pictures)) if indices is None else indices
+        self._images, self._labels, self.pixels = images, labels, pixels
+        self._chosen = np.arange(len(images)) if indices is None else indices
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -60,17 +60,22 @@ class LabelMapDataset:
         """Of each class, to draw it in."""
         return self.palette.colours
 
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Of each class its value in label maps that are written in the data's convention."""
+        return self.palette.values
+
     def __len__(self) -> int:
-        """N, the number of pictures."""
+        """N, the number of images."""
         return len(self._chosen)
 
     def name(self, index: int) -> str:
-        """The picture's path below its folder."""
-        return printable(self._pictures[self._chosen[index]])
+        """The image's path below its folder."""
+        return printable(self._images[self._chosen[index]])
 
     def read(self, index: int) -> Tensor:
         """uint8 (3, H, W). Raises BadImage where it cannot be read."""
-        data = _bytes(self.root, self._pictures[self._chosen[index]], self.name(index))
+        data = _bytes(self.root, self._images[self._chosen[index]], self.name(index))
         return decode(data, name=self.name(index), max_pixels=self.max_pixels)
 
     def labels(self, index: int) -> Tensor:
@@ -85,9 +90,9 @@ class LabelMapDataset:
         return torch.from_numpy(classes)
 
     def selected(self, indices: Sequence[int] | Tensor) -> LabelMapDataset:
-        """Some of these pictures, in the given order."""
+        """Some of these images, in the given order."""
         chosen = self._chosen[np.asarray(indices, dtype=np.int64)]
-        parts = (self.root, self._pictures, self.label_root, self._labels, self.palette)
+        parts = (self.root, self._images, self.label_root, self._labels, self.palette)
         return LabelMapDataset(*parts, max_pixels=self.max_pixels, indices=chosen, pixels=self.pixels)
 
 
@@ -102,7 +107,7 @@ def read_codes(data: bytes, *, name: str, max_pixels: int, by_colour: bool) -> n
     """The code of each pixel of a label map, int32 (H, W): its value (or place in the file's palette), or its colour.
 
     The header is looked at before anything is decompressed. Raises BadImage for whatever cannot be read, and for a
-    colour picture where values are asked for.
+    colour image where values are asked for.
     """
     try:
         with warnings.catch_warnings():
@@ -136,7 +141,7 @@ def _read_codes(data: bytes, name: str, max_pixels: int, by_colour: bool) -> np.
         )
         if channels is None or not grey:
             raise BadImage(
-                name, f"a colour picture ({image.mode}); say in a mapping file which class each colour is (--labels)"
+                name, f"a colour image ({image.mode}); say in a mapping file which class each colour is (--labels)"
             )
         return channels[..., 0].astype(np.int32)
 

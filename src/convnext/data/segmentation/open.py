@@ -1,10 +1,10 @@
-"""A path to pictures with label maps, whatever their layout -> training and validation sources.
+"""A path to images with label maps, whatever their layout -> training and validation parts.
 
 What is accepted, tried in this order:
 
     a mapping file (JSON: `labels.json` in FOLDER, or named by --labels), which says what values or colours mean
                                                 (`palette.read_mapping`) and, where they are called otherwise than
-                                                below, which folders hold the pictures and the label maps:
+                                                below, which folders hold the images and the label maps:
                                                 "train": {"images": "leftImg8bit/train", "labels": "gtFine/train"}, the
                                                 same for "val", and "suffix", what is added to the names of label maps
     FOLDER/images/training, annotations/training, the same for validation       ADE20K's: value 0 is no class
@@ -13,27 +13,26 @@ What is accepted, tried in this order:
     FOLDER/images, annotations                  the same, a share of it held out
 
 `annotations` may be called `labels` or `masks`, and the validation part `valid` or `test`. A label map has its
-picture's name and lies at the same place below its folder.
+image's name and lies at the same place below its folder.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convnext.core.errors import UserError, nearest
+from convnext.data.config import LoaderConfig
 from convnext.data.problems import Problems
+from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
 from convnext.data.segmentation.label_maps import LABEL_SUFFIXES, LabelMapDataset
 from convnext.data.segmentation.palette import Palette, ade20k, read_mapping, read_names
-from convnext.data.segmentation.validate import Pairs, as_recorded, checked, matched
-from convnext.data.splits import Splits, drawn_splits, given_splits, random_split
+from convnext.data.segmentation.validate import Checked, Pairs, as_recorded, checked, matched
+from convnext.data.splits import Record, Splits, drawn_splits, given_splits, random_split, with_notes, with_record
 
-SegmentationSplits = Splits[LabelMapDataset]
-"""Pictures with label maps, ready for training."""
-
-LAYOUT = """Accepted are pictures with label maps of the same names, as one of:
+LAYOUT = """Accepted are images with label maps of the same names, as one of:
 
     {root}/images/train/..., {root}/annotations/train/...   (and the same for val)
     {root}/images/..., {root}/annotations/...
@@ -42,6 +41,8 @@ with the classes' names in {root}/classes.txt, or a mapping file (--labels).
 """
 _IMAGES = ("images", "imgs", "JPEGImages")
 _LABELS = ("annotations", "labels", "masks", "SegmentationClass")
+_NEARLY_IMAGES = ("images", "image", "imgs", "img", "jpegimages")
+_NEARLY_LABELS = ("annotations", "annotation", "labels", "label", "masks", "mask", "gt", "segmentationclass")
 _TRAIN = ("training", "train")
 _VAL = ("validation", "val", "valid", "test")  # in this order of preference
 _MAPPING, _NAMES = "labels.json", "classes.txt"
@@ -49,7 +50,7 @@ _MAPPING, _NAMES = "labels.json", "classes.txt"
 
 @dataclass(frozen=True)
 class _Part:
-    """Pictures and their label maps."""
+    """Images and their label maps."""
 
     name: str
     images: Path
@@ -67,77 +68,110 @@ class _Layout:
     """Where the classes' names were found, where that is not in the data's folder."""
 
 
-def looks_like_label_maps(data: str | Path, labels: str = "") -> bool:
-    """Whether a path looks like pictures with label maps, in one of the layouts above. Nothing but names is read."""
-    path = Path(data)
-    if labels or not path.is_dir():
-        return bool(labels)
-    if (path / _MAPPING).is_file():
-        return True
-    train, val = _standard(path)
-    return train is not None or val is not None
+class SegmentationData:
+    """Images with label maps (`DataModule`); the top of this file lists what is accepted. Label maps are checked once.
 
+    labels: a mapping file; empty: what the data says itself.
 
-def open_label_maps(
-    data: str | Path,
-    *,
-    labels: str,
-    val_fraction: float,
-    seed: int,
-    max_pixels: int,
-    skip_bad: bool,
-    split: dict[str, Any] | None = None,
-) -> SegmentationSplits:
-    """Opens pictures with label maps for training; the top of this file lists what is accepted.
-
-    labels: a mapping file; empty: what the data says itself. val_fraction, seed, split: as in `scenes.open_coco`; a
-    saved split also says what looking all label maps through told, which then is not done again. skip_bad: leave out
-    pairs that something is wrong with, instead of refusing them all.
-
-    Raises UserError saying what was found and what to do, for a layout that is not accepted, and for pairs that
-    something is wrong with: all of them in one summary.
+    Raises UserError saying what was found and what to do, for a layout that is not accepted; the parts raise it, when
+    they are asked for, for pairs that something is wrong with (unless `loader.skip_bad`): all of them in one summary.
     """
-    layout = _layout(data, labels)
-    if layout.train is None:
-        assert layout.val is not None
-        raise UserError(f"{data} has a '{layout.val.name}' part but no 'train' part. Add one beside it.")
-    parts = [part for part in (layout.train, layout.val) if part is not None]
-    pairs = [Pairs(part.images, part.labels, part.suffix) for part in parts]
-    record, where = (split or {}).get("looked"), Path(data)
-    if record is None:
-        looked = checked(pairs, layout.palette, where=where, max_pixels=max_pixels, skip_bad=skip_bad)
-    else:  # a run that goes on, or is judged: what was told at its start still holds
-        looked = as_recorded(pairs, layout.palette, record, where=where, max_pixels=max_pixels)
-    first, found = looked.sources[0], looked.words
-    if layout.val is None:
-        opened = drawn_splits(first, split, data, found=found, seed=seed, fraction=val_fraction)
-    else:
-        val, name = looked.sources[1], layout.val.name
-        opened = given_splits(first, val, name, split, found=found, seed=seed, fraction=val_fraction)
-    note = "\n".join([opened.note, *layout.notes, *looked.notes])
-    return replace(opened, note=note, split=opened.split | {"looked": looked.record})
+
+    def __init__(self, data: str | Path, *, labels: str = "") -> None:
+        self.data = data
+        self._layout = _layout(data, labels)
+        self._checked: dict[tuple[bool, int, bool], Checked] = {}
+
+    def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[LabelMapDataset]:
+        """As `DataModule.splits`. A saved record also holds what checking all label maps found, which then is not done
+        again."""
+        layout, fraction = self._layout, loader.val_fraction
+        if layout.train is None:
+            assert layout.val is not None
+            raise UserError(f"{self.data} has a '{layout.val.name}' part but no 'train' part. Add one beside it.")
+        record = (saved or {}).get("looked")
+        if record is None:
+            found = self._check(loader, val_only=False)
+        else:  # a run that goes on, or is evaluated: what was found at its start still holds
+            where = Path(self.data)
+            found = as_recorded(self._pairs(), layout.palette, record, where=where, max_pixels=loader.max_pixels)
+        first = found.sources[0]
+        if layout.val is None:
+            splits = drawn_splits(first, saved, self.data, found=found.words, seed=seed, fraction=fraction)
+        else:
+            val = found.sources[1]
+            splits = given_splits(
+                lambda: first,
+                lambda: val,
+                layout.val.name,
+                saved,
+                found=lambda train: found.words,
+                seed=seed,
+                fraction=fraction,
+            )
+        noted = with_notes(splits, lambda train, val: [*layout.notes, *found.notes])
+        return with_record(noted, {"looked": found.record})
+
+    def for_evaluation(self, loader: LoaderConfig) -> LabelMapDataset:
+        """As `DataModule.for_evaluation`: of the parts only that one is checked."""
+        return self._check(loader, val_only=True).sources[0]
+
+    def num_train_images(self, val_fraction: float) -> int:
+        """How many images there are to train on, by their names alone: none is read."""
+        part = self._layout.train or self._layout.val
+        assert part is not None
+        pairs = matched(Pairs(part.images, part.labels, part.suffix), Problems(Path(self.data)))
+        if self._layout.val is not None:
+            return len(pairs)
+        return len(random_split(len(pairs), fraction=val_fraction, seed=0)[0])
+
+    def _pairs(self, *, val_only: bool = False) -> list[Pairs]:
+        both = (self._layout.train, self._layout.val)
+        parts = [self._layout.val or self._layout.train] if val_only else both
+        return [Pairs(part.images, part.labels, part.suffix) for part in parts if part is not None]
+
+    def _check(self, loader: LoaderConfig, *, val_only: bool) -> Checked:
+        key = (val_only, loader.max_pixels, loader.skip_bad)
+        if key not in self._checked:
+            self._checked[key] = checked(
+                self._pairs(val_only=val_only),
+                self._layout.palette,
+                where=Path(self.data),
+                max_pixels=loader.max_pixels,
+                skip_bad=loader.skip_bad,
+            )
+        return self._checked[key]
 
 
-def open_label_maps_for_evaluation(
-    data: str | Path, *, labels: str, max_pixels: int, skip_bad: bool
-) -> LabelMapDataset:
-    """The pictures to evaluate on: the validation part where the data has one, else all. Raises UserError as above."""
-    layout = _layout(data, labels)
-    part = layout.val or layout.train
-    assert part is not None
-    pairs = [Pairs(part.images, part.labels, part.suffix)]
-    return checked(pairs, layout.palette, where=Path(data), max_pixels=max_pixels, skip_bad=skip_bad).sources[0]
+def recognise(data: str, labels: str = "") -> Verdict:
+    """Whether a path holds images with label maps, by the names in it; a mapping file says so itself."""
+    path = Path(data)
+    if labels:
+        return Mine(f"--labels {labels} says what its label maps mean")
+    if not path.is_dir():
+        return NotMine()
+    if (path / _MAPPING).is_file():
+        return Mine(f"{_MAPPING} says what its label maps mean")
+    train, val = _standard(path)
+    part = train or val
+    if part is not None:
+        return Mine(f"{part.images.relative_to(path)} and {part.labels.relative_to(path)} hold images and label maps")
+    return _nearly(path)
 
 
-def num_pictures(data: str | Path, *, labels: str, val_fraction: float) -> int:
-    """How many pictures there are to train on, by their names alone: none is read. Raises UserError as above."""
-    layout = _layout(data, labels)
-    part = layout.train or layout.val
-    assert part is not None
-    pairs = matched(Pairs(part.images, part.labels, part.suffix), Problems(Path(data)))
-    if layout.val is not None:
-        return len(pairs)
-    return len(random_split(len(pairs), fraction=val_fraction, seed=0)[0])
+def _nearly(path: Path) -> Verdict:
+    """Folders of images and of what could be label maps, of which something is missing."""
+    folders = {entry.name.lower(): entry.name for entry in path.iterdir() if entry.is_dir()}
+    images = [folders[name] for name in _NEARLY_IMAGES if name in folders]
+    labels = [folders[name] for name in _NEARLY_LABELS if name in folders]
+    if not images or not labels:
+        return NotMine()
+    known = images[0] in _IMAGES and labels[0] in _LABELS
+    why = f"there is no label map ({', '.join(LABEL_SUFFIXES)}) in {labels[0]}/" if known else "their names are others"
+    return Nearly(
+        f"{images[0]}/ and {labels[0]}/ look like images and label maps, but {why}. Name them images/ and annotations/ "
+        "(or labels/, masks/), each with the same file names, or name the folders in a mapping file (--labels)."
+    )
 
 
 def _layout(data: str | Path, labels: str) -> _Layout:

@@ -27,7 +27,7 @@ def build_segmenter(config: SegmenterConfig) -> EncoderDecoder:
     channels, classes = backbone.channels, config.num_classes
     if config.head == "upernet":
         head = UPerHead(channels, classes, width=config.width, dropout=config.dropout)
-    elif config.head == "light":
+    elif config.head == "mlp":
         head = MLPHead(channels, classes, width=config.width, dropout=config.dropout)
     else:
         head = LinearHead(channels, classes, dropout=config.dropout)

@@ -1,4 +1,4 @@
-"""Settings of whole networks for dense tasks. No torch here: the command line reads these before torch is loaded."""
+"""Settings of segmenters. No torch here: the command line reads these before torch is loaded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class SegmenterConfig:
     """A ConvNeXt, ResNet or Swin; its classifier is left off."""
     num_classes: int = 0
     """Classes of pixels; 0: as many as the data has."""
-    head: Literal["upernet", "light", "linear"] = "upernet"
-    """upernet, the paper's; light: linear layers alone, a tenth of the work; linear: a single one, for probing."""
+    head: Literal["upernet", "mlp", "linear"] = "upernet"
+    """upernet: the paper's; mlp: linear layers on all maps (SegFormer), a tenth of the work; linear: one linear layer,
+    for linear probing."""
     width: int = 512
     """Channels of the head's maps; a linear head has none."""
     auxiliary_width: int = 256
@@ -33,9 +34,9 @@ def upernet(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
     return SegmenterConfig(backbone, num_classes=num_classes)
 
 
-def light(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
-    """A head for people who need speed."""
-    return SegmenterConfig(backbone, num_classes=num_classes, head="light", width=256, auxiliary_width=0)
+def mlp(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
+    """A head of linear layers alone (SegFormer's all-MLP head), for people who need speed."""
+    return SegmenterConfig(backbone, num_classes=num_classes, head="mlp", width=256, auxiliary_width=0)
 
 
 def linear(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
@@ -43,7 +44,10 @@ def linear(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:
     return SegmenterConfig(backbone, num_classes=num_classes, head="linear", auxiliary_width=0, frozen=True)
 
 
-SEGMENTERS = {"upernet": upernet, "light": light, "linear": linear}
+RENAMED_HEADS = {"light": "mlp"}
+"""Heads by the names that files of earlier versions have them under; whoever reads such files renames them."""
+
+SEGMENTERS = {"upernet": upernet, "mlp": mlp, "linear": linear}
 """Name of a segmenter's head -> its configuration around a backbone."""
 
 

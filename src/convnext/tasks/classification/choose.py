@@ -9,9 +9,9 @@ from convnext.data.classification.config import AugmentConfig
 from convnext.data.config import InputConfig, MixConfig
 from convnext.models.config import ModelConfig
 from convnext.recipes.advice import length_warnings
-from convnext.recipes.recipe import ClassificationRecipe
+from convnext.tasks.classification.recipe import ClassificationRecipe
 from convnext.tasks.classification.small_recipes import cifar10
-from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 SMALL_SIDE = 48  # pixels: below this, images are "small" and a stride of 32 would leave nothing of them
 ENOUGH_SMALL, ENOUGH_LARGE = 100, 1000  # images a class that training from scratch takes, for small and other images

@@ -5,7 +5,6 @@ o i outputs and inputs of a linear layer, C channels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,22 +14,22 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from convnext.core.atomic import replacing, write_text
+from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.data.preprocess import resolved_resize
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import CONFIGS, ConvNeXtConfig
-from convnext.weights.files import ClassificationMetadata, save_model
+from convnext.tasks.classification.recipe import ClassificationMetadata
+from convnext.weights.files import save_model
 from convnext.weights.layouts import TIMM, TIMM_NORM_FIRST, TORCHVISION, TRANSFORMERS, TRANSFORMERS_DINOV3, translate
-
-LayoutName = Literal["convnext", "official", "timm", "torchvision", "transformers"]
+from convnext.weights.writing import LayoutName, own_memory, save_pickle, write_json
 
 # timm builds these with 1x1 convolutions in the place of linear layers (conv_mlp)
 _CONVOLUTIONS = ("atto", "femto", "pico", "nano", "zepto", "hnf")
 _DINOV3 = "dinov3_"
 
 
-def save_as(out: Path, state: Mapping[str, Tensor], metadata: ClassificationMetadata, *, layout: LayoutName) -> str:
+def save_as(out: Path, state: Mapping[str, Tensor], metadata: ClassificationMetadata, layout: LayoutName) -> str:
     """Writes a model's weights, and what goes with them, for one library; returns how it is loaded there.
 
     convnext: OUT.safetensors with the metadata inside. official: OUT.pth as Meta's ({"model": ...}). torchvision: OUT.pth.
@@ -201,17 +200,3 @@ def _transformers_config(metadata: ClassificationMetadata) -> dict[str, Any]:
 
 def _warped(metadata: ClassificationMetadata) -> bool:
     return resolved_resize(metadata.input) == "warp"
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
-def own_memory(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with memory of their own: torch.save writes all that a view (of a mapped file, say) belongs to."""
-    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-
-
-def save_pickle(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as file:
-        torch.save(content, file)

@@ -9,8 +9,8 @@ import dataclasses
 
 from convnext.data.config import InputConfig, MixConfig
 from convnext.models.config import ModelConfig
-from convnext.recipes.recipe import ClassificationRecipe
-from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+from convnext.tasks.classification.recipe import ClassificationRecipe
+from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 _NO_MIX = MixConfig(mixup=0.0, cutmix=0.0)
 

@@ -1,4 +1,4 @@
-"""A saved model and pictures: which classes it sees, with the preprocessing that it was evaluated with.
+"""A classifier and images: which classes it sees, with the preprocessing that it was evaluated with.
 
 B batch, C channels, H W space, K classes.
 """
@@ -8,47 +8,97 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from convnext.core.device import Precision
 from convnext.core.errors import UserError
-from convnext.data.decode import decode
 from convnext.data.mix import prepare
 from convnext.data.preprocess import eval_transform
+from convnext.tasks.classification.draw import annotated
+from convnext.tasks.classification.options import ClassificationPredictOptions
 from convnext.tasks.classification.weights import load_model
+from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector
+from convnext.weights.locate import WeightFile
 
-MAX_PIXELS = 100_000_000  # decompression bombs are refused before they are decoded
+TOP = 5
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class that the model sees in a picture."""
+    """One class that the model sees in an image."""
 
     label: str
     probability: float
     index: int
 
 
-class Predictor:
-    """Classifies pictures with a model: one that was trained here, or published weights.
+class ClassificationResult(BaseResult, Sequence[Prediction]):
+    """The likeliest classes of an image, likeliest first: a sequence of `Prediction`.
+
+    probabilities: float32 (K,), of all classes.
+    """
+
+    def __init__(self, image: Tensor, name: str, predictions: Sequence[Prediction], probabilities: Tensor) -> None:
+        super().__init__(image, name)
+        self.predictions, self.probabilities = tuple(predictions), probabilities
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Prediction]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | Sequence[Prediction]:
+        return self.predictions[index]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """label, index and probability of each class."""
+        return [{"label": p.label, "index": p.index, "probability": round(p.probability, 6)} for p in self]
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"name", "classes": rows}."""
+        return {"name": self.name, "classes": self.rows()}
+
+    def summary(self) -> str:
+        """The classes with their probabilities."""
+        return ", ".join(f"{p.label} {100 * p.probability:.1f} %" for p in self)
+
+    def plot(self) -> Image.Image:
+        """The image with a panel of its classes."""
+        return annotated(self.image, [(p.label, p.probability) for p in self], title=Path(self.name).name)
+
+
+class Classifier(BasePredictor[ClassificationResult]):
+    """Classifies images with a model: one that was trained here, or published weights.
 
     Args:
         model: whatever `load_model` takes: a run's folder, a file, a name of published weights, hf-hub:owner/name.
         device: auto, cpu, cuda, mps.
         dtype: auto takes bfloat16 where the device is fast at it.
+        top: how many classes a result names.
 
     Raises:
         UserError: where there is no such model, or it has no classifier.
     """
 
-    def __init__(self, model: str | Path, *, device: str = "auto", dtype: Precision = "auto") -> None:
+    batch_size = 32
+
+    def __init__(
+        self, model: str | Path | WeightFile, *, device: str = "auto", dtype: Precision = "auto", top: int = TOP
+    ) -> None:
         self.model, self.metadata = load_model(model, device=device, dtype=dtype)
         if not self.metadata.model.num_classes:
-            raise UserError(f"{model} has no classifier to predict with: it gives features. Fine-tune it, with --init.")
+            what = model.source if isinstance(model, WeightFile) else model
+            raise UserError(f"{what} has no classifier to predict with: it gives features. Fine-tune it, with --init.")
         weight = next(self.model.parameters())
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device, self.dtype, self.top = weight.device, weight.dtype, top
+        count = self.metadata.model.num_classes
+        self.classes = self.metadata.classes or tuple(f"class {i}" for i in range(count))
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[Tensor]) -> Tensor:
@@ -57,18 +107,29 @@ class Predictor:
         batch = prepare(batch.to(self.device), self.metadata.input)
         return self.model(batch.to(self.dtype)).float().softmax(dim=1).cpu()
 
-    def predict(self, images: Sequence[Tensor], *, top: int = 5) -> list[list[Prediction]]:
-        """The `top` likeliest classes of each image, likeliest first."""
+    def predict(
+        self, images: Sequence[Tensor], names: Sequence[str] = (), *, top: int | None = None
+    ) -> list[ClassificationResult]:
+        """As `BasePredictor.predict`; the `top` likeliest classes of each."""
         probabilities = self.probabilities(images)
-        names = self.metadata.classes or tuple(f"class {i}" for i in range(probabilities.shape[1]))
-        values, indices = probabilities.topk(min(top, len(names)))
-        return [
-            [Prediction(names[i], p, i) for p, i in zip(row.tolist(), places.tolist(), strict=True)]
-            for row, places in zip(values, indices, strict=True)
-        ]
+        values, indices = probabilities.topk(min(top or self.top, len(self.classes)))
+        results = []
+        for i, (row, places) in enumerate(zip(values.tolist(), indices.tolist(), strict=True)):
+            found = [Prediction(self.classes[k], p, k) for p, k in zip(row, places, strict=True)]
+            name = names[i] if names else f"image {i}"
+            results.append(ClassificationResult(images[i], name, found, probabilities[i]))
+        return results
 
-    def __call__(self, picture: str | Path | bytes, *, top: int = 5) -> list[Prediction]:
-        """The likeliest classes of one picture, given as a path or as the bytes of a file. Raises BadImage."""
-        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-        name = "<bytes>" if isinstance(picture, bytes) else str(picture)
-        return self.predict([decode(data, name=name, max_pixels=MAX_PIXELS)], top=top)[0]
+    def __call__(self, images: Any, *, top: int | None = None) -> Any:
+        """One result for one image, a list of results for many (`BasePredictor`); the `top` likeliest classes."""
+        return self._call(images, lambda tensors, names: self.predict(tensors, names, top=top))
+
+
+def predictor(model: str | Path | WeightFile, options: ClassificationPredictOptions) -> Classifier:
+    """A predictor with a command's options."""
+    return Classifier(model, device=options.device, dtype=options.dtype, top=options.top)
+
+
+def collector(options: ClassificationPredictOptions) -> NoCollector:
+    """Nothing is written of all images together."""
+    return NoCollector()

@@ -1,15 +1,18 @@
-"""The report's sections on how good the model is: headline, mistakes, confusions, calibration, classes, skipped."""
+"""A classifier's part of a run's page: headline, curves, mistakes, confusions, calibration, classes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from convnext.metrics.intervals import wilson_interval
-from convnext.report.charts import reliability_chart
+from convnext.report.charts import Curve, line_chart, percent_short, reliability_chart, smoothed
 from convnext.report.html import UNKNOWN, count, decimal, interval, measure, percent, section, table, text
-from convnext.report.parts import _MISTAKES_SHOWN, CLASSES_LISTED, class_by_class, speed, tile, verdict
+from convnext.report.page import TaskReport
+from convnext.report.parts import CLASSES_LISTED, class_by_class, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, Values, entries, finite
+from convnext.report.training import across, series, steering, went
 
+_MISTAKES_SHOWN = 60
 _MATRIX_LIMIT = 40  # classes that a confusion matrix can show; above, the worst pairs
 _PAIRS = 20
 
@@ -162,3 +165,38 @@ def _class_row(entry: Values) -> list[str]:
         return [name, count(n), UNKNOWN, UNKNOWN]
     bounds = list(wilson_interval(round(share * n), round(n)))
     return [name, count(n), measure(share), interval(bounds)]
+
+
+def curves(run: RunFolder) -> str:
+    """Losses, accuracies, learning rate and gradient norm over the run."""
+    steps, evals = run.of("step"), run.of("eval")
+    x = across(steps, evals)
+    plain = [event for event in evals if event.get("ema") is not True]
+    averaged = [event for event in evals if event.get("ema") is True]
+    raw = series(steps, x, "loss")
+    losses = [
+        Curve("training, each step", raw, "faint"),
+        Curve("training", smoothed(raw)),
+        Curve("validation", series(plain, x, "loss"), "second"),
+        Curve("EMA", series(averaged, x, "loss"), "third"),
+    ]
+    accuracies = [
+        Curve("validation", series(plain, x, "top1"), "second"),
+        Curve("EMA", series(averaged, x, "top1"), "third"),
+    ]
+    charts = [
+        line_chart("Loss", losses, x_label=x, floor=0.0),
+        line_chart("Top-1 accuracy", accuracies, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
+        *steering(steps, x),
+    ]
+    return went(charts)
+
+
+def report(run: RunFolder) -> TaskReport:
+    """A classifier's part of a run's page."""
+    values = run.evaluation or {}
+    return TaskReport(
+        model=values.get("model") or run.last("start").get("model"),
+        headline=headline(run),
+        sections=(curves(run), mistakes(run), confusions(run), calibration(run), classes(run)),
+    )

@@ -8,8 +8,8 @@ from convnext.data.classification.config import AugmentConfig
 from convnext.data.config import InputConfig, MixConfig
 from convnext.models.config import ModelConfig
 from convnext.models.roadmap import name_of
-from convnext.recipes.recipe import ClassificationRecipe
-from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+from convnext.tasks.classification.recipe import ClassificationRecipe
+from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 _DROP_PATH = {"resnet50": 0.1, "resnet200": 0.5}  # Table 5 has these of the last step; of the others nothing is told
 

@@ -1,10 +1,10 @@
-"""From a classification recipe to its parts."""
+"""From a classification recipe to what a run is made of."""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -13,87 +13,80 @@ from convnext.core.device import pick_device
 from convnext.core.errors import UserError
 from convnext.data.classification.cached import CachedDataset
 from convnext.data.classification.dataset import ClassificationDataset
-from convnext.data.classification.open import ClassificationSplits, open_classification
+from convnext.data.classification.open import ClassificationData
+from convnext.data.classification.open import recognise as recognise_classes
+from convnext.data.dataset import DataModule
 from convnext.data.decode import BadImage
-from convnext.data.detection.open import looks_like_coco
-from convnext.data.loader import BadImages, resolved_workers
+from convnext.data.loader import resolved_workers
+from convnext.data.recognise import Verdict
+from convnext.data.splits import Record, Splits
 from convnext.models.create import Model, from_config
-from convnext.recipes.recipe import ClassificationRecipe
-from convnext.tasks.classification.choose import Facts, choose
+from convnext.tasks.classification.choose import Facts, choose, warnings
+from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe
 from convnext.tasks.classification.task import ClassificationTask
-from convnext.tasks.classification.weights import load_initial, model_of
-from convnext.tasks.setup import Setup, check_num_classes, facts
-from convnext.train.loop import Plan
-from convnext.weights.files import ClassificationMetadata
+from convnext.tasks.classification.weights import load_initial
+from convnext.tasks.setup import Setup, bad_images, check_num_classes, facts
+from convnext.training.loop import Plan
+from convnext.weights.backbone import backbone_config
+from convnext.weights.locate import WeightFile
+
+ClassificationSplits = Splits[ClassificationDataset]
 
 
-def open_images(recipe: ClassificationRecipe, split: dict[str, Any] | None) -> ClassificationSplits:
-    """The data of a recipe; with `split`, as it was split before."""
-    try:
-        return open_classification(
-            recipe.data,
-            val_fraction=recipe.loader.val_fraction,
-            seed=recipe.loop.seed,
-            max_pixels=recipe.loader.max_pixels,
-            split=split,
-        )
-    except UserError as error:
-        if not looks_like_coco(recipe.data):
-            raise
-        what = f"{recipe.data} is annotated for a detector, and {recipe.name} is the recipe of a classifier"
-        raise UserError(f"{what}: leave it out, or take small/mask_rcnn. {error}") from None
-
-
-def classification(recipe: ClassificationRecipe, device: torch.device, split: dict[str, Any] | None) -> Setup:
-    """The parts of a classification run. Raises UserError where data, model and recipe do not go together."""
-    opened = open_images(recipe, split)
-    classes = opened.train.classes
+def setup(
+    recipe: ClassificationRecipe,
+    data: DataModule[ClassificationDataset],
+    device: torch.device,
+    saved: Record | None = None,
+) -> Setup:
+    """What a classification run is made of. Raises UserError where data, model and recipe do not go together."""
+    splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    train, classes = splits.train, splits.train.classes
     check_num_classes(recipe.model.num_classes, len(classes))
     full = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
 
-    def warnings(plan: Plan) -> list[str]:
+    def warned(plan: Plan) -> list[str]:
         return warnings(
             full,
-            images=len(opened.train),
+            images=len(train),
             classes=len(classes),
-            side=median_side(opened.train),
+            side=median_side(train),
             warmup_steps=plan.warmup_steps,
             total_steps=plan.total_steps,
         )
 
     return Setup(
-        num_images=len(opened.train),
-        split=opened.split,
-        build=lambda init: _model(full, device, load_init=init),
-        task=lambda plan: _task(full, opened, device, plan),
+        num_images=len(train),
+        split=splits.record,
+        build=lambda init: _model(full, device, init),
+        task=lambda plan: _task(full, splits, device, plan),
         metadata=ClassificationMetadata(full.model, full.input, classes),
         name=full.model.name,
-        facts=facts(train=len(opened.train), val=len(opened.val), held_out=opened.held_out, classes=len(classes)),
-        notes=(opened.note,),
-        warnings=warnings,
+        facts=facts(splits, train=len(train), classes=len(classes)),
+        notes=(splits.note,),
+        warnings=warned,
     )
 
 
-def _model(recipe: ClassificationRecipe, device: torch.device, *, load_init: bool) -> tuple[Model, list[str]]:
+def _model(recipe: ClassificationRecipe, device: torch.device, init: WeightFile | None) -> tuple[Model, list[str]]:
     model = from_config(recipe.model)
-    fresh = load_initial(model, recipe.init) if recipe.init and load_init else []
+    new = load_initial(model, init) if init else []
     smallest = model.strides[-1]
     if recipe.input.size < smallest:
         raise UserError(
             f"{recipe.model.name} shrinks images {smallest} times: --input.size is at least {smallest}, not "
             f"{recipe.input.size}. A smaller --model.stem-stride takes smaller images."
         )
-    return model.to(device), fresh
+    return model.to(device), new
 
 
 def _task(
-    recipe: ClassificationRecipe, opened: ClassificationSplits, device: torch.device, plan: Plan
+    recipe: ClassificationRecipe, splits: ClassificationSplits, device: torch.device, plan: Plan
 ) -> ClassificationTask:
-    images = len(opened.train) + (len(opened.val) if opened.held_out else 0)
-    train, val = opened.train, opened.val
+    train, val, cache = splits.train, splits.val, recipe.loader.cache_megabytes
     if resolved_workers(recipe.loader, size=recipe.input.size, world_size=distributed.world_size()) == 0:
-        train = CachedDataset(train, megabytes=recipe.loader.cache_megabytes)
-        val = CachedDataset(val, megabytes=recipe.loader.cache_megabytes) if opened.held_out else train
+        train = CachedDataset(train, megabytes=cache)
+        val = CachedDataset(val, megabytes=cache) if splits.held_out else train
     return ClassificationTask(
         train=train,
         val=val,
@@ -104,16 +97,16 @@ def _task(
         device=device,
         seed=recipe.loop.seed,
         eval_batch=max(plan.micro_batch, 32),
-        bad=BadImages(images, max_bad=recipe.loader.max_bad),
+        bad=bad_images(splits, recipe),
     )
 
 
-def median_side(source: ClassificationDataset, *, sample: int = 15) -> int:
-    """The median shorter side, in pixels, of some images over the source. Raises UserError if none is readable."""
+def median_side(dataset: ClassificationDataset, *, sample: int = 15) -> int:
+    """The median shorter side, in pixels, of some images over the data. Raises UserError if none is readable."""
     sides = []
-    for index in range(0, len(source), max(len(source) // sample, 1)):
+    for index in range(0, len(dataset), max(len(dataset) // sample, 1)):
         try:
-            sides.append(min(source.read(index).shape[-2:]))
+            sides.append(min(dataset.read(index).shape[-2:]))
         except BadImage:
             continue
     if not sides:
@@ -121,18 +114,28 @@ def median_side(source: ClassificationDataset, *, sample: int = 15) -> int:
     return int(statistics.median(sides))
 
 
-def choose_recipe(data: str, *, init: str = "") -> tuple[ClassificationRecipe, tuple[str, ...]]:
+def choose_recipe(
+    data: DataModule[ClassificationDataset], init: WeightFile | None = None, options: Mapping[str, str] | None = None
+) -> tuple[ClassificationRecipe, tuple[str, ...]]:
     """A recipe for this data (and these weights to start from), and the reasons for it."""
     plain = ClassificationRecipe(name="")
-    opened = open_classification(
-        data, val_fraction=plain.loader.val_fraction, seed=plain.loop.seed, max_pixels=plain.loader.max_pixels
-    )
+    train = data.splits(plain.loader, seed=plain.loop.seed).train
     known = Facts(
-        images=len(opened.train),
-        classes=len(opened.train.classes),
-        side=median_side(opened.train),
+        images=len(train),
+        classes=len(train.classes),
+        side=median_side(train),
         accelerator=pick_device().type != "cpu",
-        init=model_of(init) if init else None,
+        init=backbone_config(init) if init else None,
     )
     recipe, reasons = choose(known)
-    return replace(recipe, data=data, init=init), tuple(reasons)
+    return replace(recipe, data=str(data.data), init=init.source if init else ""), tuple(reasons)
+
+
+def recognise(data: str, options: Mapping[str, str]) -> Verdict:
+    """Whether a path holds data of this task."""
+    return recognise_classes(data)
+
+
+def open_data(data: str, options: Mapping[str, str]) -> ClassificationData:
+    """The data at a path, opened once."""
+    return ClassificationData(data)

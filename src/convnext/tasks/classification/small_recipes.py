@@ -5,8 +5,8 @@ from __future__ import annotations
 from convnext.data.classification.config import AugmentConfig
 from convnext.data.config import InputConfig, MixConfig
 from convnext.models.config import ModelConfig
-from convnext.recipes.recipe import ClassificationRecipe
-from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+from convnext.tasks.classification.recipe import ClassificationRecipe
+from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 
 def demo() -> ClassificationRecipe:

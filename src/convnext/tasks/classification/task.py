@@ -1,68 +1,49 @@
-"""Image classification: soft targets and their loss, evaluation by sums.
+"""Image classification as the training loop sees it: soft targets and their loss.
 
 B batch, C channels, H W space, K classes.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from convnext.core import distributed
 from convnext.core.seeding import mix_seed
+from convnext.data.batch import Loaded, Work
 from convnext.data.classification.batch import ClassificationBatch, load_train_batch
 from convnext.data.classification.config import AugmentConfig
 from convnext.data.classification.dataset import ClassificationDataset
-from convnext.data.config import InputConfig, LoaderConfig, MixConfig
-from convnext.data.loader import BadImages, resolved_workers, train_batches
+from convnext.data.config import InputConfig, MixConfig
 from convnext.data.mix import erase, mix, prepare
-from convnext.tasks.classification.evaluation import evaluate
+from convnext.ops.losses import soft_cross_entropy
+from convnext.tasks.base_task import BaseTask
+from convnext.tasks.classification.evaluate import evaluate
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (B, K) against soft targets (B, K), in float32 whatever the logits' type."""
-    return -(targets.float() * logits.float().log_softmax(dim=1)).sum(dim=1).mean()
+@dataclass(frozen=True, kw_only=True)
+class ClassificationTask(BaseTask[ClassificationDataset, ClassificationBatch]):
+    """The classification task of a training run."""
 
-
-@dataclass(frozen=True)
-class ClassificationTask:
-    """The classification task of a training run (see `train.task.Task`)."""
-
-    train: ClassificationDataset
-    val: ClassificationDataset
     input: InputConfig
     augment: AugmentConfig
     mixing: MixConfig
-    loader: LoaderConfig
-    device: torch.device
-    seed: int
     eval_batch: int
-    bad: BadImages
-    goal: str = field(default="top1", init=False)
 
     @property
-    def num_images(self) -> int:
-        return len(self.train)
+    def goal(self) -> str:
+        return "top1"
 
-    def batches(self, *, start_step: int, global_batch: int, micro_batch: int) -> Iterator[ClassificationBatch]:
-        world = distributed.world_size()
-        return train_batches(
-            functools.partial(
-                load_train_batch, source=self.train, augment=self.augment, input=self.input, seed=self.seed
-            ),
-            num_images=len(self.train),
-            workers=resolved_workers(self.loader, size=self.input.size, world_size=world),
-            global_batch=global_batch,
-            micro_batch=micro_batch,
-            seed=self.seed,
-            start_step=start_step,
-            ranks=(distributed.rank(), world),
-            bad=self.bad,
-        )
+    @property
+    def image_size(self) -> int:
+        return self.input.size
+
+    def load(self) -> Callable[[Work], Loaded[ClassificationBatch]]:
+        return partial(load_train_batch, dataset=self.train, augment=self.augment, input=self.input, seed=self.seed)
 
     def losses(self, model: nn.Module, batch: ClassificationBatch, *, step: int, micro: int) -> Mapping[str, Tensor]:
         """Soft cross-entropy after erasing, mixing and smoothing: a pure function of (seed, step, micro, rank)."""

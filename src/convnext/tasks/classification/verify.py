@@ -6,8 +6,11 @@ from typing import Any
 
 from convnext.core.device import Precision
 from convnext.core.errors import UserError
+from convnext.data.classification.open import ClassificationData
 from convnext.tasks.classification.evaluate import evaluate_on
+from convnext.tasks.classification.options import ClassificationEvaluateOptions
 from convnext.weights.catalog import find
+from convnext.weights.locate import fetch
 
 IMAGES = 50_000  # of ImageNet-1K's validation set
 TOLERANCE = 0.1  # percentage points: decoders, resizing and rounding differ between libraries by up to this
@@ -29,7 +32,8 @@ def verify(
         raise UserError(
             f"No ImageNet-1K accuracy is published for {name} ({row.trained_on}), so there is none to verify."
         )
-    figures = evaluate_on(name, data=data, batch=batch, workers=workers, device=device, dtype=dtype)
+    options = ClassificationEvaluateOptions(workers=workers, device=device, dtype=dtype, batch=batch)
+    figures = evaluate_on(fetch(row), options, ClassificationData(data))
     measured, (low, high) = 100 * figures["top1"], (100 * end for end in figures["top1_interval"])
     whole = figures["n"] == IMAGES
     agrees = abs(measured - row.top1) <= TOLERANCE if whole else low - TOLERANCE <= row.top1 <= high + TOLERANCE

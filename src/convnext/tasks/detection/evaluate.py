@@ -1,86 +1,198 @@
-"""A saved detector on pictures: its figures, and in a run's folder also its results and pictures of what it found."""
+"""A detector on images: COCO's figures, and in a run's folder also its results and images of what it found.
+
+B batch, H W space, K classes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from convnext.core import distributed
 from convnext.core.atomic import write_text
-from convnext.core.device import Precision, pick_device, pick_dtype
+from convnext.core.device import pick_device, pick_dtype
 from convnext.core.errors import UserError
 from convnext.data.config import LoaderConfig
+from convnext.data.dataset import DataModule
 from convnext.data.decode import BadImage
-from convnext.data.detection.coco import CocoDataset
-from convnext.data.detection.open import open_coco_for_evaluation
-from convnext.data.detection.transforms import image_batch
+from convnext.data.detection.config import DetectionInputConfig
+from convnext.data.detection.dataset import DetectionDataset
+from convnext.data.detection.transforms import DetectionBatch, image_batch, load_eval_batch
 from convnext.data.loader import BadImages
+from convnext.data.mix import prepare_padded
+from convnext.data.splits import Record
+from convnext.metrics.coco_ap import CocoFigures, coco_figures, results_of
+from convnext.models.detection.rcnn import RCNN
+from convnext.models.detection.tta import View, detect_tta
 from convnext.models.tta import NO_TTA, TTA
-from convnext.ops.instances import above_score
-from convnext.recipes.recipe import read_recipe
+from convnext.ops.instances import Detections, above_score
+from convnext.recipes.recipe import Recipe
 from convnext.report.panels import beside
-from convnext.run import RECIPE, reopen_scenes
 from convnext.tasks.detection.draw import drawn
-from convnext.tasks.detection.evaluation import Evaluation, detect, evaluate
+from convnext.tasks.detection.options import DetectionEvaluateOptions
 from convnext.tasks.detection.weights import LoadedDetector, load_detector
+from convnext.tasks.evaluation import (
+    bad_images_of,
+    check_same_classes,
+    new_folder,
+    part_to_evaluate,
+    skipped,
+    spread,
+    visit_all,
+)
+from convnext.weights.locate import WeightFile
 
-PICTURES, WIDE = 12, 640  # in a report: how many, and pixels of each half's longer side
-SHOWN = 0.5  # score from which a detection is drawn
+SHOWN, WIDE = 12, 640  # images in a report: how many, and pixels of each half's longer side
+DRAWN_FROM = 0.5  # score from which a detection is drawn
+Size = tuple[int, int]
 
 
-def evaluate_detector_on(
-    model: str | Path,
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a detector on images, what it found in them, and the speed they came at."""
+
+    box: CocoFigures
+    mask: CocoFigures | None
+    """None where the detector or the data has no masks."""
+    results: list[dict[str, Any]]
+    """Every detection, in COCO's form."""
+    images_per_second: float
+
+
+def log_figures(evaluation: Evaluation) -> dict[str, float]:
+    """The figures that a log holds: box_AP, box_AP50, box_AP75 and the same of masks; 0 where undefined."""
+    kinds = {"box": evaluation.box, "mask": evaluation.mask}
+    return {
+        f"{kind}_{name}": getattr(figures, name) or 0.0
+        for kind, figures in kinds.items()
+        if figures is not None
+        for name in ("AP", "AP50", "AP75")
+    }
+
+
+@torch.inference_mode()
+def evaluate(
+    model: RCNN,
+    dataset: DetectionDataset,
     *,
-    data: str = "",
-    results: Path | None = None,
-    batch: int = 1,
-    workers: int = -1,
-    device: str = "auto",
-    dtype: Precision = "auto",
-    views: TTA = NO_TTA,
-    skip_bad: bool = False,
-) -> dict[str, Any]:
-    """The figures of a detector (whatever `load_detector` takes) on `data`; without it, on what the run held out.
+    input: DetectionInputConfig,
+    loader: LoaderConfig,
+    batch_size: int,
+    device: torch.device,
+    bad: BadImages,
+    dtype: torch.dtype = torch.float32,
+    tta: TTA = NO_TTA,
+) -> Evaluation:
+    """Every image once, over all ranks. Rates count images a second, reading included.
 
-    results: where to write every detection, in COCO's form. Raises UserError where the data's classes are not the
-    detector's.
+    With test-time augmentation, images are taken one at a time.
     """
-    if results is not None:
-        make_folder_for(results)
-    loaded, held_out = load_detector(model, device=device), None
-    if data:
-        source = open_coco_for_evaluation(data, max_pixels=LoaderConfig().max_pixels, skip_bad=skip_bad)
-        _check_classes(loaded, source, data)
-    else:
-        run = Path(model) if Path(model).is_dir() else Path(model).parent
-        opened = reopen_scenes(run)
-        source, held_out = opened.val, opened.held_out
-        data = read_recipe(run / RECIPE).data
-    where = pick_device(device)
-    evaluation, bad = _evaluate(
-        loaded, source, batch=batch, workers=workers, dtype=pick_dtype(dtype, where), views=views
+    results: list[dict[str, Any]] = []
+
+    def visit(batch: DetectionBatch) -> int:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            found = detect(model, batch, input=input, device=device, tta=tta)
+        for index, detections in zip(batch.indices.tolist(), found, strict=True):
+            results.extend(results_of(dataset.image_id(index), detections, dataset.category_ids))
+        return len(found)
+
+    rate = visit_all(
+        partial(load_eval_batch, dataset=dataset, config=input if tta.single else None),
+        visit,
+        num_images=len(dataset),
+        batch_size=batch_size if tta.single else 1,
+        loader=loader,
+        image_size=input.short,
+        bad=bad,
     )
-    if results is not None:
-        write_text(results, json.dumps(evaluation.results) + "\n")
-    return _figures(loaded, source, evaluation, bad, data=data, held_out=held_out)
+    every = [result for of_rank in distributed.gather_objects(results) for result in of_rank]
+    truth, masks = dataset.truth(), dataset.has_masks and bool(model.roi_head.mask_stages)
+    return Evaluation(
+        box=coco_figures(truth, every, kind="bbox"),
+        mask=coco_figures(truth, every, kind="segm") if masks else None,
+        results=every,
+        images_per_second=rate,
+    )
 
 
-def evaluate_detector_run(run: Path) -> dict[str, Any]:
+def detect(
+    model: RCNN, batch: DetectionBatch, *, input: DetectionInputConfig, device: torch.device, tta: TTA = NO_TTA
+) -> list[Detections]:
+    """What the detector finds in the images of a batch, in pixels of the images as they were read.
+
+    With test-time augmentation, the batch holds images as they are, one of them.
+    """
+    originals = size_pairs(batch.originals)
+    if tta.single:
+        images = prepared(batch, input, device)
+        return model(images, size_pairs(batch.sizes), originals=originals)
+    (height, width), views = originals[0], []
+    image = batch.images[0, :, :height, :width]
+    for scale in tta.scales:
+        scaled = replace(input, short=round(scale * input.short), long=round(scale * input.long))
+        for mirrored in (False, True) if tta.flip else (False,):
+            seen = image_batch([image.flip(2) if mirrored else image], scaled)
+            views.append(View(prepared(seen, input, device), size_pairs(seen.sizes)[0], mirrored))
+    return [detect_tta(model, views, originals[0])]
+
+
+def prepared(batch: DetectionBatch, input: DetectionInputConfig, device: torch.device) -> Tensor:
+    """A batch's images, normalised on the device: float32 (B, 3, H, W)."""
+    images = batch.images.to(device, non_blocking=True)
+    return prepare_padded(images, batch.sizes, mean=input.mean, std=input.std)
+
+
+def size_pairs(sizes: Tensor) -> list[Size]:
+    """int64 (B, 2) as plain numbers."""
+    return [(height, width) for height, width in sizes.tolist()]
+
+
+def evaluate_on(
+    file: WeightFile,
+    options: DetectionEvaluateOptions,
+    data: DataModule[DetectionDataset],
+    recipe: Recipe | None = None,
+    saved: Record | None = None,
+) -> dict[str, Any]:
+    """The figures of a detector on data.
+
+    With the recipe and the saved split of its run: on what that held out. Raises UserError where the data's classes are
+    not the detector's.
+    """
+    if options.results is not None:
+        make_folder_for(options.results)
+    loaded = load_detector(file, device=options.device)
+    dataset, held_out = part_to_evaluate(data, LoaderConfig(skip_bad=options.skip_bad), recipe, saved)
+    check_same_classes(loaded.metadata.classes, dataset.classes, model="detector", data=data.data)
+    evaluation, bad = _evaluate(
+        loaded,
+        dataset,
+        batch=options.batch or 1,
+        workers=options.workers,
+        dtype=pick_dtype(options.dtype, pick_device(options.device)),
+        tta=TTA(options.scales, options.flip),
+    )
+    if options.results is not None:
+        write_text(options.results, json.dumps(evaluation.results) + "\n")
+    return _figures(loaded, dataset, evaluation, bad, data=str(data.data), held_out=held_out)
+
+
+def evaluate_run(run: Path, data: DataModule[DetectionDataset], recipe: Recipe, saved: Record) -> dict[str, Any]:
     """Evaluates a run's best detector on what it held out; writes evaluation.json, results.json (every detection, in
     COCO's form) and pictures/; returns the figures."""
-    recipe, opened = read_recipe(run / RECIPE), reopen_scenes(run)
-    loaded = load_detector(run, device=recipe.loop.device)
-    evaluation, bad = _evaluate(
-        loaded, opened.val, batch=1, workers=recipe.loader.workers, dtype=torch.float32, views=NO_TTA
-    )
+    splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    loaded, val = load_detector(run, device=recipe.loop.device), splits.val
+    evaluation, bad = _evaluate(loaded, val, batch=1, workers=recipe.loader.workers, dtype=torch.float32, tta=NO_TTA)
     write_text(run / "results.json", json.dumps(evaluation.results) + "\n")
-    figures = _figures(loaded, opened.val, evaluation, bad, data=recipe.data, held_out=opened.held_out)
-    figures["pictures"] = _pictures(run, opened.val, loaded)
+    figures = _figures(loaded, val, evaluation, bad, data=recipe.data, held_out=splits.held_out)
+    figures["pictures"] = _draw_some(run, val, loaded)
     write_text(run / "evaluation.json", json.dumps(figures) + "\n")
     return figures
 
@@ -90,61 +202,32 @@ def make_folder_for(results: Path) -> None:
     try:
         results.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"There can be no {results}: {error.strerror} ({results.parent}).") from None
+        raise UserError(f"{results} cannot be written: {error.strerror} ({results.parent}).") from None
     if results.is_dir():
         raise UserError(f"{results} is a folder; --results takes a file, as {results / 'results.json'}.")
 
 
-def _check_classes(loaded: LoadedDetector, source: CocoDataset, data: str) -> None:
-    check_same_classes(loaded.metadata.classes, source.classes, what="detector", data=data)
-
-
-def check_same_classes(known: Sequence[str], given: Sequence[str], *, what: str, data: str) -> None:
-    """Raises UserError where the data's classes are not the network's, in the same order; one that does not know its
-    classes takes any."""
-    if known and tuple(given) != tuple(known):
-        strange = [name for name in given if name not in known]
-        why = f"'{strange[0]}' is none of the {what}'s" if strange else "some are missing, or in another order"
-        raise UserError(
-            f"{data} has {len(given)} classes and the {what} {len(known)}: {why}. Evaluate on data with the classes "
-            "that it was trained on."
-        )
-
-
-def fresh_folder(path: Path) -> Path:
-    """An empty folder, in place of the one that may stand there."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    return path
-
-
-def picked(n: int, most: int) -> range:
-    """Which of n pictures are shown: `most` of them, spread over all."""
-    step = max(n // most, 1)
-    return range(0, n, step)[:most]
-
-
 def _evaluate(
-    loaded: LoadedDetector, source: CocoDataset, *, batch: int, workers: int, dtype: torch.dtype, views: TTA
+    loaded: LoadedDetector, dataset: DetectionDataset, *, batch: int, workers: int, dtype: torch.dtype, tta: TTA
 ) -> tuple[Evaluation, BadImages]:
-    bad = BadImages(len(source), max_bad=LoaderConfig().max_bad)
+    bad = bad_images_of(dataset)
     evaluation = evaluate(
         loaded.model,
-        source,
+        dataset,
         input=loaded.metadata.input,
         loader=LoaderConfig(workers=workers),
         batch_size=batch,
         device=next(loaded.model.parameters()).device,
         bad=bad,
         dtype=dtype,
-        views=views,
+        tta=tta,
     )
     return evaluation, bad
 
 
 def _figures(
     loaded: LoadedDetector,
-    source: CocoDataset,
+    dataset: DetectionDataset,
     evaluation: Evaluation,
     bad: BadImages,
     *,
@@ -152,34 +235,34 @@ def _figures(
     held_out: bool | None,
 ) -> dict[str, Any]:
     return {
-        "task": "detect",
+        "task": loaded.metadata.task,
         "model": loaded.metadata.model.backbone.name,
         "data": data,
         "held_out": held_out,
-        "n": len(source),
-        "objects": int(source.counts.sum()),
+        "n": len(dataset),
+        "objects": int(dataset.counts.sum()),
         "box": dataclasses.asdict(evaluation.box),
         "mask": None if evaluation.mask is None else dataclasses.asdict(evaluation.mask),
         "images_per_second": evaluation.images_per_second,
-        "skipped": [{"name": name, "reason": reason} for name, reason in bad.found.items()],
+        "skipped": skipped(bad),
         "pictures": [],
     }
 
 
 @torch.inference_mode()
-def _pictures(run: Path, source: CocoDataset, loaded: LoadedDetector) -> list[dict[str, str]]:
-    """Draws some pictures, over all of the source, with what is in them and what was found."""
-    fresh_folder(run / "pictures")
+def _draw_some(run: Path, dataset: DetectionDataset, loaded: LoadedDetector) -> list[dict[str, str]]:
+    """Draws some images, over all of the data, with what is in them and what was found."""
+    new_folder(run / "pictures")
     entries, classes, device = [], loaded.metadata.classes, next(loaded.model.parameters()).device
-    for number, index in enumerate(picked(len(source), PICTURES)):
+    for number, index in enumerate(spread(len(dataset), SHOWN)):
         try:
-            image, truth = source.read(index), source.instances(index)
+            image, truth = dataset.read(index), dataset.instances(index)
         except BadImage:
             continue  # said already, while it was evaluated
         batch = image_batch([image], loaded.metadata.input)
-        found = above_score(detect(loaded.model, batch, input=loaded.metadata.input, device=device)[0], SHOWN)
+        found = above_score(detect(loaded.model, batch, input=loaded.metadata.input, device=device)[0], DRAWN_FROM)
         name = f"pictures/{number:03d}.png"
         truth_drawn, found_drawn = (drawn(image, objects, classes, longest=WIDE) for objects in (truth, found))
         beside(truth_drawn, found_drawn, titles=("annotated", "found")).save(run / name)
-        entries.append({"name": source.name(index), "picture": name})
+        entries.append({"name": dataset.name(index), "picture": name})
     return entries

@@ -22,7 +22,7 @@ class PublishedDetector:
 
     name: str
     model: str
-    """Its architecture, as `networks.config.detector_config` takes it."""
+    """Its architecture, as `models.detection.config.detector_config` takes it."""
     pretrained_on: str
     """What its backbone had been trained on."""
     box_ap: float
@@ -39,12 +39,12 @@ class PublishedDetector:
 
 
 def _rows(file: str) -> list[dict[str, str]]:
-    text = resources.files("convnext.weights").joinpath(file).read_text(encoding="utf-8")
+    text = resources.files("convnext.tasks.detection").joinpath(file).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
 @cache
-def published_detectors() -> dict[str, PublishedDetector]:
+def published() -> dict[str, PublishedDetector]:
     """Name -> checkpoint, in the order of the file."""
     return {
         row["name"]: PublishedDetector(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from convnext.data.config import LoaderConfig
 from convnext.data.detection.config import DetectionAugmentConfig, DetectionInputConfig
 from convnext.models.config import ModelConfig, dense_backbone
 from convnext.models.detection.config import DetectorConfig, RoIConfig, RPNConfig, cascade_mask_rcnn, mask_rcnn
-from convnext.recipes.recipe import DetectionRecipe
-from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+from convnext.tasks.detection.recipe import DetectionRecipe
+from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -122,3 +124,10 @@ def fine_tuned(init: str, model: DetectorConfig, *, images: int, accelerator: bo
         schedule=ScheduleConfig(epochs=float(epochs), warmup_epochs=round(0.05 * epochs, 2)),
         loop=LoopConfig(global_batch=batch, micro_batch=2, eval_epochs=max(epochs / 10, 1.0)),
     )
+
+
+RECIPES: dict[str, Callable[[], DetectionRecipe]] = {
+    **{name: partial(published, name) for name in PUBLISHED},
+    "small/mask_rcnn": small_mask_rcnn,
+}
+"""Every recipe of a detector by name."""

@@ -1,18 +1,21 @@
-"""The report's sections on a detector: headline, curves, COCO's figures, pictures, classes."""
+"""A detector's part of a run's page: headline, curves, COCO's figures, images, classes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from convnext.report.charts import Curve, line_chart, percent_short, smoothed
 from convnext.report.html import UNKNOWN, count, measure, percent, section, table, text
-from convnext.report.parts import CLASSES_LISTED, class_by_class, speed, tile, verdict
-from convnext.report.pictures import picture_cards
+from convnext.report.page import TaskReport
+from convnext.report.parts import CLASSES_LISTED, class_by_class, picture_cards, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, Values, entries, finite
-from convnext.report.training import across, series, steering, went
+from convnext.report.training import across, loss_parts, series, steering, went
 
+_LOSSES = {
+    "rpn_class": "proposals",
+    "rpn_box": "their boxes",
+}
 _KINDS = {"box": "Boxes", "mask": "Masks"}
 _PERCENT = "\N{NARROW NO-BREAK SPACE}%"
 _FIGURES = {
@@ -29,17 +32,6 @@ _FIGURES = {
     "ARm": "recall of medium ones",
     "ARl": "recall of large ones",
 }
-_LOSSES = {
-    "rpn_class": "proposals",
-    "rpn_box": "their boxes",
-}
-_LOOKS = ("main", "second", "third", "fourth", "fifth")
-
-
-def detects(run: RunFolder) -> bool:
-    """Whether it is a detector's run: as its recipe says, or its evaluation, or the figures in its log."""
-    said = [values["task"] for values in (run.recipe, run.evaluation) if values and isinstance(values.get("task"), str)]
-    return said[0] == "detect" if said else any("box_AP" in event for event in run.of("eval"))
 
 
 def headline(run: RunFolder) -> str:
@@ -90,27 +82,11 @@ def curves(run: RunFolder) -> str:
     total = [Curve("each step", raw, "faint"), Curve("training", smoothed(raw))]
     charts = [
         line_chart("Loss", total, x_label=x, floor=0.0),
-        line_chart("Setup of the loss", loss_parts(steps, x), x_label=x, floor=0.0),
+        line_chart("Parts of the loss", loss_parts(steps, x, names=_LOSSES), x_label=x, floor=0.0),
         *(_precision(evals, x, kind) for kind in _KINDS),
         *steering(steps, x),
     ]
     return went(charts)
-
-
-def loss_parts(steps: Sequence[Values], x: str) -> list[Curve]:
-    """The parts of the loss, those of a cascade's stages added up; the first five names if there are more."""
-    sums: list[Values] = []
-    for event in steps:
-        losses, parts = event.get("losses"), {}
-        for name, value in losses.items() if isinstance(losses, dict) else ():
-            number, part = finite(value), re.sub(r"^\d+_", "", name)  # "0_class", "1_class": stages of a cascade
-            parts[part] = None if number is None or parts.get(part, 0.0) is None else parts.get(part, 0.0) + number
-        sums.append({x: event.get(x), **{f"part {part}": value for part, value in parts.items()}})
-    names = list(dict.fromkeys(key for entry in sums for key in entry if key != x))
-    return [
-        Curve(_LOSSES.get(name[5:], name[5:]), smoothed(series(sums, x, name)), look)
-        for name, look in zip(names, _LOOKS, strict=False)
-    ]
 
 
 def _precision(evals: Sequence[Values], x: str, kind: str) -> str:
@@ -147,7 +123,7 @@ def _share(value: Any) -> str:
     return UNKNOWN if share is None else measure(share)
 
 
-def pictures(run: RunFolder) -> str:
+def images(run: RunFolder) -> str:
     """Some images with what is in them and what was found."""
     return picture_cards(run, "Objects in")
 
@@ -166,3 +142,13 @@ def classes(run: RunFolder) -> str:
             shares += [_share(outlined.get("AP")), percent(outlined.get("AP50"))]
         rows.append([text(entry.get("name", "?")), count(entry.get("n")), *shares])
     return class_by_class(head, rows, total=len(pairs), kind="figures by-class")
+
+
+def report(run: RunFolder) -> TaskReport:
+    """A detector's part of a run's page. Its evaluation names the backbone, the log the whole detector."""
+    return TaskReport(
+        model=run.last("start").get("model") or (run.evaluation or {}).get("model"),
+        headline=headline(run),
+        sections=(curves(run), figures(run), images(run), classes(run)),
+        styles=("dense.css",),
+    )

@@ -1,119 +1,135 @@
-"""From a detection recipe to its parts."""
+"""From a detection recipe to what a run is made of."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 
 from convnext.core import distributed
 from convnext.core.device import pick_device
-from convnext.data.detection.coco import CocoDataset, for_training
-from convnext.data.detection.open import DetectionSplits, open_coco
-from convnext.data.loader import BadImages
+from convnext.data.dataset import DataModule
+from convnext.data.detection.coco import for_training
+from convnext.data.detection.dataset import DetectionDataset
+from convnext.data.detection.open import DetectionData
+from convnext.data.detection.open import recognise as recognise_coco
+from convnext.data.recognise import Verdict
+from convnext.data.splits import Record, Splits
 from convnext.models.detection.build import build_detector
-from convnext.models.detection.config import mask_rcnn
+from convnext.models.detection.config import DetectorConfig, mask_rcnn
 from convnext.models.detection.rcnn import RCNN
 from convnext.models.detection.roi_heads import RoIHeads
 from convnext.recipes.advice import length_warnings
-from convnext.recipes.recipe import DetectionRecipe
-from convnext.tasks.classification.weights import model_of
+from convnext.tasks.detection.recipe import DetectionMetadata, DetectionRecipe
 from convnext.tasks.detection.recipes import fine_tuned, small_mask_rcnn
 from convnext.tasks.detection.task import DetectionTask
-from convnext.tasks.detection.weights import detector_of, load_initial_detector
-from convnext.tasks.setup import Setup, check_num_classes, facts
-from convnext.train.loop import Plan
-from convnext.weights.files import DetectionMetadata
+from convnext.tasks.detection.weights import describe_detector, holds_detector, load_initial_detector
+from convnext.tasks.setup import Setup, bad_images, check_num_classes, facts
+from convnext.training.loop import Plan
+from convnext.weights.backbone import backbone_config
+from convnext.weights.locate import WeightFile
 
-_FEW = 200  # pictures: training from random weights on fewer reaches little
-
-
-def open_pictures(recipe: DetectionRecipe, split: dict[str, Any] | None) -> DetectionSplits:
-    """The data of a recipe; with `split`, as it was split before."""
-    return open_coco(
-        recipe.data,
-        val_fraction=recipe.loader.val_fraction,
-        seed=recipe.loop.seed,
-        max_pixels=recipe.loader.max_pixels,
-        skip_bad=recipe.loader.skip_bad,
-        split=split,
-    )
+_FEW = 200  # images: training from random weights on fewer reaches little
 
 
-def detection(recipe: DetectionRecipe, device: torch.device, split: dict[str, Any] | None) -> Setup:
-    """The parts of a detection run. Raises UserError where data, model and recipe do not go together."""
-    opened = open_pictures(recipe, split)
-    classes = opened.train.classes
+def setup(
+    recipe: DetectionRecipe, data: DataModule[DetectionDataset], device: torch.device, saved: Record | None = None
+) -> Setup:
+    """What a detection run is made of. Raises UserError where data, model and recipe do not go together."""
+    splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    whole, classes, notes = splits.train, splits.train.classes, [splits.note]
     check_num_classes(recipe.model.num_classes, len(classes))
-    notes = [opened.note]
-    masks = recipe.model.masks and opened.train.has_masks
+    masks = recipe.model.masks and whole.has_masks
     if recipe.model.masks and not masks:
-        notes.append("the data has no polygons: boxes alone are learned")
+        notes.append("the data has no masks: only boxes are learned")
     full = replace(recipe, model=replace(recipe.model, num_classes=len(classes), masks=masks))
-    train = for_training(opened.train, full.augment)
-    if len(train) < len(opened.train):
-        few = len(opened.train) - len(train)
-        notes.append(f"{few} training pictures are left out: without objects, or smaller than --augment.min-side")
+    train = for_training(whole, full.augment)
+    if len(train) < len(whole):
+        few = len(whole) - len(train)
+        notes.append(f"{few} training images are left out: without objects, or smaller than --augment.min-side")
     return Setup(
         num_images=len(train),
-        split=opened.split,
-        build=lambda init: _model(full, device, load_init=init),
-        task=lambda _: _task(full, train, opened, device),
-        metadata=DetectionMetadata(full.model, full.input, classes, opened.train.category_ids),
-        name=f"{'Cascade ' if len(full.model.roi.ious) > 1 else ''}{'Mask' if masks else 'Faster'} R-CNN on "
-        f"{full.model.backbone.name}",
-        facts=facts(train=len(train), val=len(opened.val), held_out=opened.held_out, classes=len(classes)),
+        split=splits.record,
+        build=lambda init: _model(full, device, init),
+        task=lambda _: _task(full, train, splits, device),
+        metadata=DetectionMetadata(full.model, full.input, classes, whole.category_ids),
+        name=_name(full.model),
+        facts=facts(splits, train=len(train), classes=len(classes)),
         notes=tuple(notes),
         warnings=lambda plan: warnings(full, len(train), plan),
     )
 
 
-def _model(recipe: DetectionRecipe, device: torch.device, *, load_init: bool) -> tuple[RCNN, list[str]]:
+def _name(model: DetectorConfig) -> str:
+    cascade = "Cascade " if len(model.roi.ious) > 1 else ""
+    return f"{cascade}{'Mask' if model.masks else 'Faster'} R-CNN on {model.backbone.name}"
+
+
+def _model(recipe: DetectionRecipe, device: torch.device, init: WeightFile | None) -> tuple[RCNN, list[str]]:
     model = build_detector(recipe.model)
-    fresh = load_initial_detector(model, recipe.init) if recipe.init and load_init else []
+    new = load_initial_detector(model, init) if init else []
     if device.type == "cuda" and distributed.world_size() > 1:
         # Batch norm over the regions of all ranks, as in the official configurations; the backbone keeps its own.
         model.roi_head = cast("RoIHeads", nn.SyncBatchNorm.convert_sync_batchnorm(model.roi_head))
-    return model.to(device), fresh
+    return model.to(device), new
 
 
-def _task(recipe: DetectionRecipe, train: CocoDataset, opened: DetectionSplits, device: torch.device) -> DetectionTask:
-    images = len(opened.train) + (len(opened.val) if opened.held_out else 0)
+def _task(
+    recipe: DetectionRecipe, train: DetectionDataset, splits: Splits[DetectionDataset], device: torch.device
+) -> DetectionTask:
     return DetectionTask(
         train=train,
-        val=opened.val,
+        val=splits.val,
         input=recipe.input,
         augment=recipe.augment,
         loader=recipe.loader,
         device=device,
         seed=recipe.loop.seed,
-        eval_batch=1,  # as detectors are judged: padding to the size of others changes a little what is found
-        bad=BadImages(images, max_bad=recipe.loader.max_bad),
+        eval_batch=1,  # as detectors are evaluated: padding to the size of others changes a little what is found
+        bad=bad_images(splits, recipe),
     )
 
 
 def warnings(recipe: DetectionRecipe, images: int, plan: Plan) -> list[str]:
-    """What will probably go wrong with this recipe on that many pictures."""
+    """What will probably go wrong with this recipe on that many images."""
     found = length_warnings(recipe, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps)
     if not recipe.init and images < _FEW:
         found.append(
-            f"Training from random weights on {images} pictures reaches little on anything but plain objects. Start "
+            f"Training from random weights on {images} images reaches little on anything but plain objects. Start "
             "from a trained detector: --init mask_rcnn_convnext_tiny.fb_coco, or --init with a file."
         )
     return found
 
 
-def choose_detection_recipe(data: str, *, init: str = "") -> tuple[DetectionRecipe, tuple[str, ...]]:
-    """A recipe for annotated pictures (and these weights to start from), and the reasons for it."""
-    plain = small_mask_rcnn()
-    opened = open_pictures(replace(plain, data=data, loader=replace(plain.loader, skip_bad=True)), None)
-    images, accelerator = len(opened.train), pick_device().type != "cpu"
-    if not init:
-        recipe = replace(plain, data=data)
-        return recipe, ("a small Mask R-CNN from random weights; with --init a trained detector learns from fewer",)
-    model = detector_of(init) or mask_rcnn(replace(model_of(init), num_classes=0))
-    recipe = replace(fine_tuned(init, model, images=images, accelerator=accelerator), data=data)
-    where = "a GPU" if accelerator else "no GPU here, so smaller pictures"
-    return recipe, (f"fine-tuning at {recipe.input.short} pixels ({where}), {recipe.schedule.epochs:g} epochs",)
+def choose_recipe(
+    data: DataModule[DetectionDataset], init: WeightFile | None = None, options: Mapping[str, str] | None = None
+) -> tuple[DetectionRecipe, tuple[str, ...]]:
+    """A recipe for annotated images (and these weights to start from), and the reasons for it."""
+    plain = replace(small_mask_rcnn(), data=str(data.data))
+    if init is None:
+        reason = "a small Mask R-CNN from random weights; with --init a trained detector learns from fewer images"
+        return plain, (reason,)
+    tolerant = replace(plain.loader, skip_bad=True)  # what is wrong is reported when training begins
+    images = len(data.splits(tolerant, seed=plain.loop.seed).train)
+    accelerator = pick_device().type != "cpu"
+    if holds_detector(init):
+        model = describe_detector(init)[0].model
+    else:
+        model = mask_rcnn(replace(backbone_config(init), num_classes=0))
+    recipe = fine_tuned(init.source, model, images=images, accelerator=accelerator)
+    where = "a GPU" if accelerator else "no GPU here, so smaller images"
+    reason = f"fine-tuning at {recipe.input.short} pixels ({where}), {recipe.schedule.epochs:g} epochs"
+    return replace(recipe, data=str(data.data)), (reason,)
+
+
+def recognise(data: str, options: Mapping[str, str]) -> Verdict:
+    """Whether a path holds data of this task."""
+    return recognise_coco(data)
+
+
+def open_data(data: str, options: Mapping[str, str]) -> DetectionData:
+    """The data at a path, opened once."""
+    return DetectionData(data)

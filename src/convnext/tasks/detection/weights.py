@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from convnext.core.device import pick_device
 from convnext.core.errors import UserError
@@ -18,18 +18,18 @@ from convnext.data.detection.config import DetectionInputConfig
 from convnext.models.detection.build import build_detector
 from convnext.models.detection.config import CASCADE_ROI, CASCADE_RPN, DetectorConfig, RoIConfig, RPNConfig
 from convnext.models.detection.rcnn import RCNN
-from convnext.tasks.detection.published import NUM_CLASSES, PublishedDetector, coco_categories
-from convnext.weights.files import (
-    DetectionMetadata,
-    is_ours,
-    load_strictly,
-    read_detection_metadata,
-    read_official,
-    read_whole,
+from convnext.tasks.detection.published import (
+    NUM_CLASSES,
+    PublishedDetector,
+    coco_categories,
+    published,
 )
+from convnext.tasks.detection.recipe import DetectionMetadata, owns
+from convnext.tasks.detection.spec import DETECTION
+from convnext.weights.backbone import load_backbone
+from convnext.weights.files import load_strictly, metadata_from
 from convnext.weights.formats import official
-from convnext.weights.kinds import MARKS, kind_of, located
-from convnext.weights.locate import locate
+from convnext.weights.locate import WeightFile, locate_among
 from convnext.weights.recognise import recognise
 
 _OF_CLASSES = re.compile(r"roi_head\.(bbox_head\.(\d\.)?fc_(cls|reg)|mask_head\.(\d\.)?conv_logits)\.")
@@ -43,7 +43,7 @@ class LoadedDetector(NamedTuple):
     metadata: DetectionMetadata
 
 
-def load_detector(source: str | Path, *, device: str = "cpu") -> LoadedDetector:
+def load_detector(source: str | Path | WeightFile, *, device: str = "cpu") -> LoadedDetector:
     """Loads a detector, and says in a line each what one should know about it.
 
     Args:
@@ -53,33 +53,38 @@ def load_detector(source: str | Path, *, device: str = "cpu") -> LoadedDetector:
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
     """
-    file, row = located(source, PublishedDetector)
-    state, metadata, notes = _described(file, row, str(source))
+    file = locate_among(source, published(), pattern=DETECTION.name_pattern, kind="detector")
+    metadata, notes = describe_detector(file)
     for note in notes:
         say(f"- {note}")
     with torch.device("meta"):  # neither time nor memory for weights that are replaced at once
         model = build_detector(metadata.model)
-    load_strictly(model, state, str(source))
-    where = pick_device(device)
-    return LoadedDetector(model.to(where).eval(), metadata)
+    load_strictly(model, file.state, file.source)
+    return LoadedDetector(model.to(pick_device(device)).eval(), metadata)
 
 
-def _described(
-    file: Path, row: PublishedDetector | None, where: str
-) -> tuple[dict[str, Tensor], DetectionMetadata, list[str]]:
-    """The tensors of a file, its metadata, and what had to be assumed for it."""
-    if file.suffix == ".safetensors" and is_ours(file):
-        metadata = read_detection_metadata(file)
-        return read_whole(file), metadata, []
-    state = read_whole(file)
-    model = row.config if row else recognise_detector(state, where)
+def describe_detector(file: WeightFile) -> tuple[DetectionMetadata, list[str]]:
+    """The metadata of a file, and what had to be assumed for it. Raises UserError where it holds no detector."""
+    if file.values is not None:
+        if not owns(file.values):
+            raise UserError(f"{file.file} holds no detector: `convnext.load` loads a model of any task.")
+        return metadata_from(file.values, DetectionMetadata, file.file), []
+    row = file.row if isinstance(file.row, PublishedDetector) else None
+    model = row.config if row else recognise_detector(file.state, file.source)
     notes, names, numbers = [], (), ()
     if model.num_classes == NUM_CLASSES:
         names, numbers = coco_categories()
         if row is None:
-            notes.append(f"{where} does not name its 80 classes: COCO's are taken")
+            notes.append(f"{file.source} does not name its 80 classes: COCO's are taken")
     source = f"{row.name} ({row.licence})" if row else ""
-    return state, DetectionMetadata(model, DetectionInputConfig(), names, numbers, source=source), notes
+    return DetectionMetadata(model, DetectionInputConfig(), names, numbers, source=source), notes
+
+
+def holds_detector(file: WeightFile) -> bool:
+    """Whether a file holds a detector, whoever saved it."""
+    if isinstance(file.row, PublishedDetector):
+        return True
+    return owns(file.values) if file.values is not None else any(mark in file.state for mark in DETECTION.marks)
 
 
 def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfig:
@@ -88,7 +93,7 @@ def recognise_detector(state: Mapping[str, Tensor], where: str) -> DetectorConfi
     Settings that weights do not show (thresholds, samples) are those of the official configurations. Raises UserError
     where it is no detector known here.
     """
-    (mark,) = MARKS["detector"]
+    (mark,) = DETECTION.marks
     if mark not in state:
         raise UserError(f"{where} holds no Mask R-CNN or Cascade Mask R-CNN (there is no {mark}).")
     cascade = "roi_head.bbox_head.0.fc_cls.weight" in state
@@ -123,38 +128,20 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
-def detector_of(source: str | Path) -> DetectorConfig | None:
-    """The configuration of the detector that `source` means; None where it means something else."""
-    if kind_of(source) != "detector":
-        return None
-    file, row = located(source, PublishedDetector)
-    return row.config if row else _described(file, None, str(source))[1].model
+def load_initial_detector(model: RCNN, file: WeightFile) -> list[str]:
+    """Loads weights to start from, and returns in words what stays newly initialised.
 
-
-def load_initial_detector(model: RCNN, source: str | Path) -> list[str]:
-    """Loads weights to start from, and returns in words what keeps its fresh values.
-
-    source: a detector, whose outputs start fresh where it has other classes, and whose mask heads are left off where
-    the model has none (or start fresh where they are not in it); or a classifier (as for `load_model`), whose layers
-    become the backbone. Raises UserError where anything else does not fit.
+    file: a detector's, whose outputs start anew where it has other classes, and whose mask heads are left off where the
+    model has none (or start anew where they are not in it); or a classifier's, whose layers become the backbone. Raises
+    UserError where anything else does not fit.
     """
-    if kind_of(source) == "detector":
-        return _load_initial_heads(model, read_whole(located(source, PublishedDetector)[0]), str(source))
-    return load_backbone(model.backbone, source)
-
-
-def load_backbone(backbone: nn.Module, source: str | Path) -> list[str]:
-    """Loads a classifier's layers (as for `load_model`) into a backbone of four maps, whose norms keep their fresh
-    values; returns in words what does. Raises UserError where the layers do not fit."""
-    norms = {name: value for name, value in backbone.state_dict().items() if re.match(r"norm\d\.", name)}
-    left = ("norm.", "head.", "pre_logits.")  # of a classifier: other heads stand in their place
-    given = {name: v for name, v in read_official(locate(source).file).state.items() if not name.startswith(left)}
-    load_strictly(backbone, {**given, **norms}, str(source))
-    return ["everything behind the backbone"]
+    if holds_detector(file):
+        return _load_initial_heads(model, dict(file.state), file.source)
+    return load_backbone(model.backbone, file)
 
 
 def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> list[str]:
-    """Loads another detector's tensors, its heads as far as they serve; returns in words what stays fresh."""
+    """Loads another detector's tensors, its heads as far as they serve; returns in words what stays newly initialised."""
     expected, notes = model.state_dict(), []
     drawn = {name: value for name, value in expected.items() if name.startswith(_MASKS)}
     if not drawn:
@@ -170,3 +157,8 @@ def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> li
         notes = ["every output that depends on the classes, of which the weights have others,", *notes]
     load_strictly(model, {**given, **{name: expected[name] for name in others}}, where)
     return notes
+
+
+def load(file: WeightFile) -> LoadedDetector:
+    """The detector of a file, on the CPU, and its metadata."""
+    return load_detector(file)

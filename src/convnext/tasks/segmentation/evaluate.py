@@ -1,108 +1,197 @@
-"""A saved segmenter on pictures: its figures, and in a run's folder also pictures of what it found."""
+"""A segmenter on images: mIoU, and in a run's folder also images of what it found.
+
+B batch, H W space, K classes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from convnext.core import distributed
 from convnext.core.atomic import write_text
-from convnext.core.device import Precision, pick_device, pick_dtype
-from convnext.data.config import LoaderConfig
+from convnext.core.device import pick_device, pick_dtype
+from convnext.data.config import InputConfig, LoaderConfig
+from convnext.data.dataset import DataModule
 from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages
+from convnext.data.mix import prepare
+from convnext.data.resize import resized_image
 from convnext.data.segmentation.config import SegmentationInputConfig
-from convnext.data.segmentation.label_maps import LabelMapDataset
-from convnext.data.segmentation.open import open_label_maps_for_evaluation
+from convnext.data.segmentation.dataset import SegmentationDataset
+from convnext.data.segmentation.transforms import SegmentationBatch, fitted_size, load_eval_batch
+from convnext.data.splits import Record
+from convnext.metrics.miou import SegmentationFigures, confusion, segmentation_figures
+from convnext.models.segmentation.encoder_decoder import EncoderDecoder
+from convnext.models.segmentation.sliding_window import MEGABYTES, SlidingWindow, View, segment_tta
 from convnext.models.tta import NO_TTA, TTA
-from convnext.recipes.recipe import read_recipe
+from convnext.recipes.recipe import Recipe
 from convnext.report.panels import beside
-from convnext.run import RECIPE, reopen_labelled
-from convnext.tasks.detection.evaluate import PICTURES, WIDE, check_same_classes, fresh_folder, picked
+from convnext.tasks.evaluation import (
+    bad_images_of,
+    check_same_classes,
+    new_folder,
+    part_to_evaluate,
+    skipped,
+    spread,
+    visit_all,
+)
 from convnext.tasks.segmentation.draw import overlaid
-from convnext.tasks.segmentation.evaluation import Evaluation, evaluate, segment
+from convnext.tasks.segmentation.options import SegmentationEvaluateOptions
 from convnext.tasks.segmentation.weights import LoadedSegmenter, load_segmenter
+from convnext.weights.locate import WeightFile
 
-_CONFUSED = 10  # pairs of classes that are told
+SHOWN, WIDE = 12, 640  # images in a report: how many, and pixels of each half's longer side
+_CONFUSED = 10  # pairs of classes that are listed
+_AT_A_TIME = 4  # windows, on a GPU
 
 
-def evaluate_segmenter_on(
-    model: str | Path,
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a segmenter on images, and the speed they came at."""
+
+    figures: SegmentationFigures
+    counts: Tensor
+    """int64 (K, K), on the CPU: pixels of a class (row) that were taken for a class (column)."""
+    images_per_second: float
+
+
+def log_figures(figures: SegmentationFigures) -> dict[str, float]:
+    """The figures that a log holds; 0 where undefined."""
+    return {name: getattr(figures, name) or 0.0 for name in ("mIoU", "mAcc", "aAcc")}
+
+
+@torch.inference_mode()
+def evaluate(
+    model: EncoderDecoder,
+    dataset: SegmentationDataset,
     *,
-    data: str = "",
-    labels: str = "",
-    workers: int = -1,
-    device: str = "auto",
-    dtype: Precision = "auto",
-    views: TTA = NO_TTA,
-    short: int | None = None,
-    window: int | None = None,
-    skip_bad: bool = False,
-) -> dict[str, Any]:
-    """The figures of a segmenter (whatever `load_segmenter` takes) on `data`; without it, on what the run held out.
+    input: SegmentationInputConfig,
+    loader: LoaderConfig,
+    device: torch.device,
+    bad: BadImages,
+    dtype: torch.dtype = torch.float32,
+    tta: TTA = NO_TTA,
+) -> Evaluation:
+    """Every image once, over all ranks, evaluated at its own size. Rates count images a second, reading included."""
+    classes = len(dataset.classes)
+    counts = torch.zeros(classes, classes, dtype=torch.int64, device=device)
 
-    labels: a mapping file. short, window: in place of the segmenter's own sizes (`SegmentationInputConfig`). Raises UserError where
-    the data's classes are not the segmenter's.
+    def visit(batch: SegmentationBatch) -> int:
+        found = segment(model, batch.images[0], input=input, device=device, dtype=dtype, tta=tta)
+        counts.add_(confusion(found, batch.targets[0].to(device), classes))
+        return 1
+
+    rate = visit_all(
+        partial(load_eval_batch, dataset=dataset),
+        visit,
+        num_images=len(dataset),
+        batch_size=1,  # images have sizes of their own; the windows of one are predicted together
+        loader=loader,
+        image_size=input.short or input.long,
+        bad=bad,
+    )
+    distributed.sum_over_ranks([counts])
+    on_cpu = counts.cpu()
+    return Evaluation(segmentation_figures(on_cpu, dataset.classes), on_cpu, rate)
+
+
+def segment(
+    model: EncoderDecoder,
+    image: Tensor,
+    *,
+    input: SegmentationInputConfig,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    tta: TTA = NO_TTA,
+    megabytes: int = MEGABYTES,
+) -> Tensor:
+    """The class of each pixel of an image, uint8 (3, H, W): uint8 (H, W), on the device.
+
+    megabytes: for logits; a large image is predicted in parts within it, whatever its size
+    (`models.segmentation.sliding_window`).
     """
-    loaded, held_out = load_segmenter(model, device=device), None
-    input = loaded.metadata.input.adapted(short=short, window=window)
-    if data:
-        limit = LoaderConfig().max_pixels
-        source = open_label_maps_for_evaluation(data, labels=labels, max_pixels=limit, skip_bad=skip_bad)
-        check_same_classes(loaded.metadata.classes, source.classes, what="segmenter", data=data)
-    else:
-        run = Path(model) if Path(model).is_dir() else Path(model).parent
-        opened = reopen_labelled(run)
-        source, held_out = opened.val, opened.held_out
-        data = read_recipe(run / RECIPE).data
-    chosen = pick_dtype(dtype, pick_device(device))
-    evaluation, bad = _evaluate(loaded, source, input=input, workers=workers, dtype=chosen, views=views)
-    return _figures(loaded, source, evaluation, bad, data=data, held_out=held_out)
+    height, width = image.shape[1:]
+    views = []
+    for scale in tta.scales:
+        resized = resized_image(image, fitted_size(height, width, input, scale))
+        views += [View(resized, mirrored) for mirrored in ((False, True) if tta.flip else (False,))]
+
+    def prepared(windows: Tensor) -> Tensor:
+        return prepare(windows.to(device, non_blocking=True), InputConfig(mean=input.mean, std=input.std))
+
+    windows = SlidingWindow(input.window, input.stride, batch=1 if device.type == "cpu" else _AT_A_TIME)
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        return segment_tta(model, views, (height, width), windows=windows, prepare=prepared, megabytes=megabytes)
 
 
-def evaluate_segmenter_run(run: Path) -> dict[str, Any]:
+def evaluate_on(
+    file: WeightFile,
+    options: SegmentationEvaluateOptions,
+    data: DataModule[SegmentationDataset],
+    recipe: Recipe | None = None,
+    saved: Record | None = None,
+) -> dict[str, Any]:
+    """The figures of a segmenter on data.
+
+    With the recipe and the saved split of its run: on what that held out. Raises UserError where the data's classes are
+    not the segmenter's.
+    """
+    loaded = load_segmenter(file, device=options.device)
+    input = loaded.metadata.input.adapted(short=options.short, window=options.window)
+    dataset, held_out = part_to_evaluate(data, LoaderConfig(skip_bad=options.skip_bad), recipe, saved)
+    check_same_classes(loaded.metadata.classes, dataset.classes, model="segmenter", data=data.data)
+    dtype, tta = pick_dtype(options.dtype, pick_device(options.device)), TTA(options.scales, options.flip)
+    evaluation, bad = _evaluate(loaded, dataset, input=input, workers=options.workers, dtype=dtype, tta=tta)
+    return _figures(loaded, dataset, evaluation, bad, data=str(data.data), held_out=held_out)
+
+
+def evaluate_run(run: Path, data: DataModule[SegmentationDataset], recipe: Recipe, saved: Record) -> dict[str, Any]:
     """Evaluates a run's best segmenter on what it held out; writes evaluation.json and pictures/; returns the
     figures."""
-    recipe, opened = read_recipe(run / RECIPE), reopen_labelled(run)
-    loaded = load_segmenter(run, device=recipe.loop.device)
+    splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    loaded, val = load_segmenter(run, device=recipe.loop.device), splits.val
     input, workers = loaded.metadata.input, recipe.loader.workers
-    evaluation, bad = _evaluate(loaded, opened.val, input=input, workers=workers, dtype=torch.float32, views=NO_TTA)
-    figures = _figures(loaded, opened.val, evaluation, bad, data=recipe.data, held_out=opened.held_out)
-    figures["pictures"] = _pictures(run, opened.val, loaded)
+    evaluation, bad = _evaluate(loaded, val, input=input, workers=workers, dtype=torch.float32, tta=NO_TTA)
+    figures = _figures(loaded, val, evaluation, bad, data=recipe.data, held_out=splits.held_out)
+    figures["pictures"] = _draw_some(run, val, loaded)
     write_text(run / "evaluation.json", json.dumps(figures) + "\n")
     return figures
 
 
 def _evaluate(
     loaded: LoadedSegmenter,
-    source: LabelMapDataset,
+    dataset: SegmentationDataset,
     *,
     input: SegmentationInputConfig,
     workers: int,
     dtype: torch.dtype,
-    views: TTA,
+    tta: TTA,
 ) -> tuple[Evaluation, BadImages]:
-    bad = BadImages(len(source), max_bad=LoaderConfig().max_bad)
+    bad = bad_images_of(dataset)
     evaluation = evaluate(
         loaded.model,
-        source,
+        dataset,
         input=input,
         loader=LoaderConfig(workers=workers),
         device=next(loaded.model.parameters()).device,
         bad=bad,
         dtype=dtype,
-        views=views,
+        tta=tta,
     )
     return evaluation, bad
 
 
 def _figures(
     loaded: LoadedSegmenter,
-    source: LabelMapDataset,
+    dataset: SegmentationDataset,
     evaluation: Evaluation,
     bad: BadImages,
     *,
@@ -110,16 +199,16 @@ def _figures(
     held_out: bool | None,
 ) -> dict[str, Any]:
     return {
-        "task": "segment",
+        "task": loaded.metadata.task,
         "model": loaded.metadata.model.backbone.name,
         "data": data,
         "held_out": held_out,
-        "n": len(source),
+        "n": len(dataset),
         "pixels": int(evaluation.counts.sum()),
         **dataclasses.asdict(evaluation.figures),
-        "confused": confused(evaluation.counts, source.classes),
+        "confused": confused(evaluation.counts, dataset.classes),
         "images_per_second": evaluation.images_per_second,
-        "skipped": [{"name": name, "reason": reason} for name, reason in bad.found.items()],
+        "skipped": skipped(bad),
         "pictures": [],
     }
 
@@ -137,21 +226,21 @@ def confused(counts: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 @torch.inference_mode()
-def _pictures(run: Path, source: LabelMapDataset, loaded: LoadedSegmenter) -> list[dict[str, str]]:
-    """Draws some pictures, over all of the source, with the classes that are there and those that were found."""
-    fresh_folder(run / "pictures")
+def _draw_some(run: Path, dataset: SegmentationDataset, loaded: LoadedSegmenter) -> list[dict[str, str]]:
+    """Draws some images, over all of the data, with the classes that are there and those that were found."""
+    new_folder(run / "pictures")
     entries, device = [], next(loaded.model.parameters()).device
-    for number, index in enumerate(picked(len(source), PICTURES)):
+    for number, index in enumerate(spread(len(dataset), SHOWN)):
         try:
-            image, truth = source.read(index), source.labels(index)
+            image, truth = dataset.read(index), dataset.labels(index)
         except BadImage:
             continue  # said already, while it was evaluated
         found = segment(loaded.model, image, input=loaded.metadata.input, device=device).cpu()
         name = f"pictures/{number:03d}.png"
         halves = (
-            overlaid(image, labels, source.classes, source.colours, longest=WIDE, named=labels is found)
+            overlaid(image, labels, dataset.classes, dataset.colours, longest=WIDE, named=labels is found)
             for labels in (truth, found)
         )
         beside(*halves, titles=("annotated", "found")).save(run / name)
-        entries.append({"name": source.name(index), "picture": name})
+        entries.append({"name": dataset.name(index), "picture": name})
     return entries

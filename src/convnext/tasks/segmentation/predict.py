@@ -1,36 +1,90 @@
-"""A saved segmenter and pictures: the class of each pixel, with the preprocessing that it was evaluated with.
+"""A segmenter and images: the class of each pixel, with the preprocessing that it was evaluated with.
 
 H W space, K classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from convnext.core.device import Precision, pick_device, pick_dtype
 from convnext.core.errors import UserError
-from convnext.data.decode import decode
-from convnext.models.fuse_network import fuse_network
+from convnext.models.fuse import fuse
 from convnext.models.segmentation.sliding_window import MEGABYTES
 from convnext.models.tta import NO_TTA, TTA
-from convnext.tasks.classification.predict import MAX_PIXELS
-from convnext.tasks.segmentation.evaluation import segment
+from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector
+from convnext.tasks.segmentation.draw import index_map, overlaid
+from convnext.tasks.segmentation.evaluate import segment
+from convnext.tasks.segmentation.options import SegmentationPredictOptions
+from convnext.tasks.segmentation.recipe import SegmentationMetadata
 from convnext.tasks.segmentation.weights import load_segmenter
+from convnext.weights.locate import WeightFile
+
+_NAMED = 5  # classes that a summary names
 
 
-class Segmenter:
-    """Tells what each pixel of a picture is: with a segmenter that was trained here, or published weights.
+class SegmentationResult(BaseResult):
+    """The class of each pixel of an image.
+
+    labels: uint8 (H, W), on the CPU. shares: of each class that is there its share of the pixels, 0..1, the largest
+    first.
+    """
+
+    def __init__(self, image: Tensor, name: str, labels: Tensor, metadata: SegmentationMetadata) -> None:
+        super().__init__(image, name)
+        self.labels, self.metadata = labels, metadata
+        counts = torch.bincount(labels.flatten(), minlength=len(metadata.classes)).tolist()
+        named = zip(metadata.classes, counts, strict=True)
+        there = [(count / labels.numel(), label) for label, count in named if count]
+        self.shares = {label: share for share, label in sorted(there, reverse=True)}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """label and share of each class that is there."""
+        return [{"label": label, "share": round(share, 6)} for label, share in self.shares.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """{"name", "shares": {label: share}}."""
+        return {"name": self.name, "shares": {label: round(share, 6) for label, share in self.shares.items()}}
+
+    def summary(self) -> str:
+        """The largest classes and their shares."""
+        few = [f"{label} {100 * share:.1f} %" for label, share in list(self.shares.items())[:_NAMED]]
+        return ", ".join(few) + (", ..." if len(self.shares) > _NAMED else "")
+
+    def plot(self) -> Image.Image:
+        """The image with its classes' colours over it, and a legend."""
+        title = Path(self.name).name
+        return overlaid(self.image, self.labels, self.metadata.classes, self.metadata.colours, title=title)
+
+    def label_map(self) -> Image.Image:
+        """The labels as an image with a palette, each class with its value in the data set's convention."""
+        return index_map(self.labels, self.metadata.values, self.metadata.colours)
+
+    def save(self, path: str | Path) -> dict[str, Path]:
+        """Writes the drawing to `path`, and the label map beside it as a PNG."""
+        written = super().save(path)
+        map_path = written["picture"].with_suffix(".labels.png")
+        self.label_map().save(map_path)
+        return {**written, "labels": map_path}
+
+
+class Segmenter(BasePredictor[SegmentationResult]):
+    """Predicts the class of each pixel with a segmenter: one that was trained here, or published weights.
 
     Args:
         model: whatever `load_segmenter` takes: a run's folder, a file, a name of published weights.
         device: auto, cpu, cuda, mps.
         dtype: auto takes bfloat16 where the device is fast at it.
-        views: at which sizes each picture is looked at, and whether mirrored too.
-        short, window: in place of those that it was evaluated with (`SegmentationInputConfig`); short 0: a picture's own pixels.
-        megabytes: of memory for logits; a larger picture is judged in parts.
+        tta: test-time augmentation: at which sizes each image is predicted, and whether mirrored too.
+        short, window: in place of those that it was evaluated with (`SegmentationInputConfig`); short 0: an image's own
+            pixels.
+        megabytes: of memory for logits; a larger image is predicted in parts.
 
     Raises:
         UserError: where there is no such segmenter, or settings that cannot be.
@@ -38,46 +92,63 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | WeightFile,
         *,
         device: str = "auto",
         dtype: Precision = "auto",
-        views: TTA = NO_TTA,
+        tta: TTA = NO_TTA,
         short: int | None = None,
         window: int | None = None,
         megabytes: int = MEGABYTES,
     ) -> None:
-        loaded, self.metadata = load_segmenter(model, device=device)
-        self.model = fuse_network(loaded)
-        self.device = pick_device(device)
-        self.dtype, self.views, self.megabytes = pick_dtype(dtype, self.device), views, megabytes
-        self.input = self.metadata.input.adapted(short=short, window=window)
         if megabytes < 1:
             raise UserError(f"--megabytes is 1 or more, not {megabytes}.")
+        loaded, self.metadata = load_segmenter(model, device=device)
+        self.model = fuse(loaded)
+        self.device = pick_device(device)
+        self.dtype, self.tta, self.megabytes = pick_dtype(dtype, self.device), tta, megabytes
+        self.input = self.metadata.input.adapted(short=short, window=window)
         self.classes, self.colours = self.metadata.classes, self.metadata.colours
 
     @torch.inference_mode()
     def segment(self, image: Tensor) -> Tensor:
-        """The class of each pixel of a picture of any size, uint8 (3, H, W) in RGB: uint8 (H, W), on the CPU."""
+        """The class of each pixel of an image of any size, uint8 (3, H, W) in RGB: uint8 (H, W), on the CPU."""
         found = segment(
             self.model,
             image,
             input=self.input,
             device=self.device,
             dtype=self.dtype,
-            views=self.views,
+            tta=self.tta,
             megabytes=self.megabytes,
         )
         return found.cpu()
 
-    def shares(self, labels: Tensor) -> dict[str, float]:
-        """Of each class that is there its share of the pixels, 0..1, the largest first."""
-        counts = torch.bincount(labels.flatten(), minlength=len(self.classes)).tolist()
-        there = [(count / labels.numel(), name) for name, count in zip(self.classes, counts, strict=True) if count]
-        return {name: share for share, name in sorted(there, reverse=True)}
+    def predict(self, images: Sequence[Tensor], names: Sequence[str] = ()) -> list[SegmentationResult]:
+        """As `BasePredictor.predict`."""
+        return [
+            SegmentationResult(image, names[i] if names else f"image {i}", self.segment(image), self.metadata)
+            for i, image in enumerate(images)
+        ]
 
-    def __call__(self, picture: str | Path | bytes) -> Tensor:
-        """The class of each pixel of one picture, given as a path or as the bytes of a file. Raises BadImage."""
-        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-        name = "<bytes>" if isinstance(picture, bytes) else str(picture)
-        return self.segment(decode(data, name=name, max_pixels=MAX_PIXELS))
+    def __call__(self, images: Any) -> Any:
+        """One result for one image, a list of results for many (`BasePredictor`)."""
+        return self._call(images, self.predict)
+
+
+def predictor(model: str | Path | WeightFile, options: SegmentationPredictOptions) -> Segmenter:
+    """A predictor with a command's options."""
+    return Segmenter(
+        model,
+        device=options.device,
+        dtype=options.dtype,
+        tta=TTA(options.scales, options.flip),
+        short=options.short,
+        window=options.window,
+        megabytes=options.megabytes,
+    )
+
+
+def collector(options: SegmentationPredictOptions) -> NoCollector:
+    """Nothing is written of all images together."""
+    return NoCollector()

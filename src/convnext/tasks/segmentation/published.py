@@ -22,7 +22,7 @@ class PublishedSegmenter:
 
     name: str
     model: str
-    """Its architecture, as `networks.config.segmenter_config` takes it."""
+    """Its architecture, as `models.segmentation.config.segmenter_config` takes it."""
     pretrained_on: str
     """What its backbone had been trained on."""
     crop: int
@@ -52,9 +52,9 @@ def windows_of(crop: int) -> SegmentationInputConfig:
 
 
 @cache
-def published_segmenters() -> dict[str, PublishedSegmenter]:
+def published() -> dict[str, PublishedSegmenter]:
     """Name -> checkpoint, in the order of the file."""
-    text = resources.files("convnext.weights").joinpath("segmenters.csv").read_text(encoding="utf-8")
+    text = resources.files("convnext.tasks.segmentation").joinpath("segmenters.csv").read_text(encoding="utf-8")
     return {
         row["name"]: PublishedSegmenter(
             name=row["name"],

@@ -3,15 +3,17 @@ a CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from convnext.data.config import LoaderConfig
 from convnext.data.segmentation.config import SegmentationAugmentConfig, SegmentationInputConfig
 from convnext.models.config import ModelConfig, dense_backbone
-from convnext.models.segmentation.config import SegmenterConfig, light, linear, upernet
-from convnext.recipes.recipe import SegmentationRecipe
+from convnext.models.segmentation.config import SegmenterConfig, linear, mlp, upernet
 from convnext.tasks.segmentation.published import windows_of
-from convnext.train.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
+from convnext.tasks.segmentation.recipe import SegmentationRecipe
+from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
 _EPOCH = 1263  # steps of 16 pictures in ADE20K's 20,210
 _EVERY = 16_000  # steps between evaluations
@@ -75,10 +77,10 @@ def published(name: str) -> SegmentationRecipe:
     )
 
 
-def light_convnext_tiny() -> SegmentationRecipe:
-    """As the paper's ConvNeXt-T on ADE20K, with a light head: a tenth of UPerNet's work, for people who need speed.
+def mlp_convnext_tiny() -> SegmentationRecipe:
+    """As the paper's ConvNeXt-T on ADE20K, with an all-MLP head: a tenth of UPerNet's work, for people who need speed.
 
-    convnext train ade20k/light_convnext_tiny --data ADEChallengeData2016
+    convnext train ade20k/mlp_convnext_tiny --data ADEChallengeData2016
 
     The network takes 25 G multiply-accumulates at 512 x 512, with UPerNet as published 235 G.
 
@@ -86,7 +88,7 @@ def light_convnext_tiny() -> SegmentationRecipe:
     of linear layers does well on good backbones (SegFormer, arXiv 2105.15203).
     """
     recipe = published(PUBLISHED[0])
-    return replace(recipe, name="ade20k/light_convnext_tiny", model=light(recipe.model.backbone))
+    return replace(recipe, name="ade20k/mlp_convnext_tiny", model=mlp(recipe.model.backbone))
 
 
 def linear_convnext_tiny() -> SegmentationRecipe:
@@ -122,7 +124,7 @@ def small_segmenter() -> SegmentationRecipe:
     return SegmentationRecipe(
         name="small/segmenter",
         balance=0.75,
-        model=SegmenterConfig(backbone, head="light", width=128, auxiliary_width=0),
+        model=SegmenterConfig(backbone, head="mlp", width=128, auxiliary_width=0),
         input=SegmentationInputConfig(short=360, long=640, window=0),
         augment=SegmentationAugmentConfig(crop=256),
         loader=LoaderConfig(val_fraction=0.2),
@@ -135,7 +137,7 @@ def small_segmenter() -> SegmentationRecipe:
 
 def head_for(backbone: ModelConfig, *, accelerator: bool) -> SegmenterConfig:
     """A segmenter around a classifier's layers: UPerNet, or what a CPU can train."""
-    return upernet(backbone) if accelerator else light(backbone)
+    return upernet(backbone) if accelerator else mlp(backbone)
 
 
 def fine_tuned(init: str, model: SegmenterConfig, *, images: int, accelerator: bool) -> SegmentationRecipe:
@@ -153,3 +155,12 @@ def fine_tuned(init: str, model: SegmenterConfig, *, images: int, accelerator: b
         schedule=ScheduleConfig(steps=steps, warmup_epochs=0.0, warmup_steps=steps // 20, shape="linear", min_lr=0.0),
         loop=LoopConfig(global_batch=batch, eval_epochs=max(seen / images / 8, 1.0)),
     )
+
+
+RECIPES: dict[str, Callable[[], SegmentationRecipe]] = {
+    **{name: partial(published, name) for name in PUBLISHED},
+    "ade20k/mlp_convnext_tiny": mlp_convnext_tiny,
+    "ade20k/linear_convnext_tiny": linear_convnext_tiny,
+    "small/segmenter": small_segmenter,
+}
+"""Every recipe of a segmenter by name."""

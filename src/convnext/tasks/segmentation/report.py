@@ -1,26 +1,19 @@
-"""The report's sections on a segmenter: headline, curves, pictures, classes, confusions."""
+"""A segmenter's part of a run's page: headline, curves, images, classes, confusions."""
 
 from __future__ import annotations
 
 from convnext.report.charts import Curve, line_chart, percent_short, smoothed
 from convnext.report.html import count, percent, section, table, text
-from convnext.report.parts import CLASSES_LISTED, class_by_class, speed, tile, verdict
-from convnext.report.pictures import picture_cards
+from convnext.report.page import TaskReport
+from convnext.report.parts import CLASSES_LISTED, class_by_class, picture_cards, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, entries, finite
-from convnext.report.training import across, series, steering, went
-from convnext.tasks.detection.report import loss_parts
+from convnext.report.training import across, loss_parts, series, steering, went
 
 _FIGURES = {
     "mIoU": ("Mean IoU", "of each class the pixels rightly found, by all that are it or were taken for it"),
     "mAcc": ("Mean accuracy", "share of each class's pixels that was found"),
     "aAcc": ("Pixel accuracy", "share of all pixels"),
 }
-
-
-def segments(run: RunFolder) -> bool:
-    """Whether it is a segmenter's run: as its recipe says, or its evaluation, or the figures in its log."""
-    said = [values["task"] for values in (run.recipe, run.evaluation) if values and isinstance(values.get("task"), str)]
-    return said[0] == "segment" if said else any("mIoU" in event for event in run.of("eval"))
 
 
 def headline(run: RunFolder) -> str:
@@ -67,14 +60,14 @@ def curves(run: RunFolder) -> str:
     loss = [Curve("each step", raw, "faint"), Curve("training", smoothed(raw))]
     charts = [
         line_chart("Loss", loss, x_label=x, floor=0.0),
-        line_chart("Setup of the loss", loss_parts(steps, x), x_label=x, floor=0.0),
+        line_chart("Parts of the loss", loss_parts(steps, x), x_label=x, floor=0.0),
         line_chart("Validation", figures, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
         *steering(steps, x),
     ]
     return went(charts)
 
 
-def pictures(run: RunFolder) -> str:
+def images(run: RunFolder) -> str:
     """Some pictures with the classes that are there and those that were found."""
     return picture_cards(run, "Classes of")
 
@@ -99,3 +92,13 @@ def confusions(run: RunFolder) -> str:
     lead = "Of all pixels of a class, the share that was taken for another one: the ten largest."
     head = ["Class", "Taken for", "Share of its pixels"]
     return section("Most confused", table(head, rows, kind="figures"), lead=lead) if rows else ""
+
+
+def report(run: RunFolder) -> TaskReport:
+    """A segmenter's part of a run's page. Its evaluation names the backbone, the log the whole segmenter."""
+    return TaskReport(
+        model=run.last("start").get("model") or (run.evaluation or {}).get("model"),
+        headline=headline(run),
+        sections=(curves(run), images(run), classes(run), confusions(run)),
+        styles=("dense.css",),
+    )

@@ -18,11 +18,13 @@ from convnext.data.segmentation.palette import Palette, ade20k, numbered
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
-from convnext.tasks.detection.weights import load_backbone
-from convnext.tasks.segmentation.published import NUM_CLASSES, PublishedSegmenter
-from convnext.weights.files import SegmentationMetadata, is_ours, load_strictly, read_segmentation_metadata, read_whole
+from convnext.tasks.segmentation.published import NUM_CLASSES, PublishedSegmenter, published
+from convnext.tasks.segmentation.recipe import SegmentationMetadata, migrated, owns
+from convnext.tasks.segmentation.spec import SEGMENTATION
+from convnext.weights.backbone import load_backbone
+from convnext.weights.files import load_strictly, metadata_from
 from convnext.weights.formats import official
-from convnext.weights.kinds import MARKS, kind_of, located
+from convnext.weights.locate import WeightFile, locate_among
 from convnext.weights.recognise import recognise
 
 _HEADS = ("decode_head.", "auxiliary_head.")
@@ -38,7 +40,7 @@ class LoadedSegmenter(NamedTuple):
     metadata: SegmentationMetadata
 
 
-def load_segmenter(source: str | Path, *, device: str = "cpu") -> LoadedSegmenter:
+def load_segmenter(source: str | Path | WeightFile, *, device: str = "cpu") -> LoadedSegmenter:
     """Loads a segmenter, and says in a line each what one should know about it.
 
     Args:
@@ -49,48 +51,42 @@ def load_segmenter(source: str | Path, *, device: str = "cpu") -> LoadedSegmente
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
     """
-    file, row = located(source, PublishedSegmenter)
-    state, metadata, notes = _described(file, row, str(source))
+    file = locate_among(source, published(), pattern=SEGMENTATION.name_pattern, kind="segmenter")
+    state, metadata, notes = describe_segmenter(file)
     for note in notes:
         say(f"- {note}")
     with torch.device("meta"):  # neither time nor memory for weights that are replaced at once
         model = build_segmenter(metadata.model)
-    load_strictly(model, state, str(source))
+    load_strictly(model, state, file.source)
     return LoadedSegmenter(model.to(pick_device(device)).eval(), metadata)
 
 
-def segmenter_of(source: str | Path) -> SegmenterConfig | None:
-    """The configuration of the segmenter that `source` means; None where it means something else."""
-    if kind_of(source) != "segmenter":
-        return None
-    file, row = located(source, PublishedSegmenter)
-    return row.config if row else _described(file, None, str(source))[1].model
-
-
-def _described(
-    file: Path, row: PublishedSegmenter | None, where: str
-) -> tuple[dict[str, Tensor], SegmentationMetadata, list[str]]:
-    """The tensors of a file under official names, its metadata, and what had to be assumed for it."""
-    if file.suffix == ".safetensors" and is_ours(file):
-        metadata = read_segmentation_metadata(file)
-        return read_whole(file), metadata, []
-    state = with_official_names(read_whole(file))
-    model, notes = row.config if row else recognise_segmenter(state, where), []
+def describe_segmenter(file: WeightFile) -> tuple[dict[str, Tensor], SegmentationMetadata, list[str]]:
+    """The tensors of a file under official names, its metadata, and what had to be assumed for it. Raises UserError
+    where it holds no segmenter."""
+    if file.values is not None:
+        if not owns(file.values):
+            raise UserError(f"{file.file} holds no segmenter: `convnext.load` loads a model of any task.")
+        return file.state, metadata_from(migrated(file.values), SegmentationMetadata, file.file), []
+    state = with_official_names(file.state)
+    row = file.row if isinstance(file.row, PublishedSegmenter) else None
+    model, notes = row.config if row else recognise_segmenter(state, file.source), []
     palette: Palette = numbered(range(model.num_classes))
     if model.num_classes == NUM_CLASSES:
         palette = ade20k()
         if row is None:
-            notes.append(f"{where} does not name its 150 classes: ADE20K's are taken")
+            notes.append(f"{file.source} does not name its 150 classes: ADE20K's are taken")
     source = f"{row.name} ({row.licence})" if row else ""
-    metadata = SegmentationMetadata(
-        model,
-        row.input if row else SegmentationInputConfig(),
-        palette.classes,
-        palette.colours,
-        palette.values,
-        source=source,
-    )
+    input = row.input if row else SegmentationInputConfig()
+    metadata = SegmentationMetadata(model, input, palette.classes, palette.colours, palette.values, source=source)
     return state, metadata, notes
+
+
+def holds_segmenter(file: WeightFile) -> bool:
+    """Whether a file holds a segmenter, whoever saved it."""
+    if isinstance(file.row, PublishedSegmenter):
+        return True
+    return owns(file.values) if file.values is not None else any(mark in file.state for mark in SEGMENTATION.marks)
 
 
 def with_official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -130,34 +126,32 @@ def recognise_segmenter(state: Mapping[str, Tensor], where: str) -> SegmenterCon
         classes = state["decode_head.bias"].shape[0] if state["decode_head.bias"].ndim else 0
         return SegmenterConfig(recognise(layers, where), classes, head="linear", auxiliary_width=0)
     if classifier is None or classifier.ndim != 4:
-        raise UserError(f"{where} holds no segmenter known here (there is no {MARKS['segmenter'][0]}).")
+        raise UserError(f"{where} holds no segmenter known here (there is no {SEGMENTATION.marks[0]}).")
     upernet = "decode_head.fpn_bottleneck.conv.weight" in state
     auxiliary = state.get("auxiliary_head.conv_seg.weight")
     if not upernet and "decode_head.convs.0.weight" not in state:
         raise UserError(
-            f"{where} is a segmenter of a kind not known here: its head is neither UPerNet's nor a light one."
+            f"{where} is a segmenter of a kind not known here: its head is neither UPerNet's nor an all-MLP one."
         )
     return SegmenterConfig(
         backbone=recognise(layers, where),
         num_classes=classifier.shape[0],
-        head="upernet" if upernet else "light",
+        head="upernet" if upernet else "mlp",
         width=classifier.shape[1],
         auxiliary_width=auxiliary.shape[1] if auxiliary is not None and auxiliary.ndim == 4 else 0,
     )
 
 
-def load_initial_segmenter(model: EncoderDecoder, source: str | Path) -> list[str]:
-    """Loads weights to start from, and returns in words what keeps its fresh values.
+def load_initial_segmenter(model: EncoderDecoder, file: WeightFile) -> list[str]:
+    """Loads weights to start from, and returns in words what stays newly initialised.
 
-    source: a segmenter, whose classifiers start fresh where it has other classes, and whose heads do where they are of
-    another kind; or a classifier (as for `load_model`), whose layers become the backbone. Raises UserError where
+    file: a segmenter's, whose classifiers start anew where it has other classes, and whose heads do where they are of
+    another kind; or a classifier's, whose layers become the backbone. Raises UserError where
     anything else does not fit.
     """
-    expected, where = model.state_dict(), str(source)
-    if kind_of(source) != "segmenter":
-        return load_backbone(model.backbone, source)
-    file, row = located(source, PublishedSegmenter)
-    given = _described(file, row, where)[0]
+    if not holds_segmenter(file):
+        return load_backbone(model.backbone, file)
+    expected, given = model.state_dict(), describe_segmenter(file)[0]
     notes: list[str] = []
     for head, words in (("decode_head.", "the head"), ("auxiliary_head.", "the auxiliary head")):
         ours, theirs = ({n: v for n, v in state.items() if n.startswith(head)} for state in (expected, given))
@@ -169,5 +163,10 @@ def load_initial_segmenter(model: EncoderDecoder, source: str | Path) -> list[st
         elif others := [n for n in ours if ours[n].shape != theirs[n].shape]:
             given |= {name: ours[name] for name in others}
             notes.append(f"the classifier of {words}, of which the weights have others,")
-    load_strictly(model, given, where)
+    load_strictly(model, given, file.source)
     return notes
+
+
+def load(file: WeightFile) -> LoadedSegmenter:
+    """The segmenter of a file, on the CPU, and its metadata."""
+    return load_segmenter(file)

@@ -14,7 +14,7 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.seeding import capture_rng, restore_rng
-from convnext.train.ema import Ema
+from convnext.training.ema import Ema
 
 FORMAT = 1
 

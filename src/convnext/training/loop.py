@@ -16,11 +16,11 @@ from convnext.core import distributed
 from convnext.core.device import pick_dtype
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, RunLog, say
-from convnext.train.checkpoint import TrainState, save_checkpoint
-from convnext.train.config import LoopConfig, ScheduleConfig
-from convnext.train.optim import learning_rate, planned_steps, set_learning_rate
-from convnext.train.parallel import synchronized
-from convnext.train.task import Task
+from convnext.training.checkpoint import TrainState, save_checkpoint
+from convnext.training.config import LoopConfig, ScheduleConfig
+from convnext.training.optim import learning_rate, planned_steps, set_learning_rate
+from convnext.training.parallel import synchronized
+from convnext.training.task import Task
 
 
 @dataclass(frozen=True)

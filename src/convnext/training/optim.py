@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import nn
 
-from convnext.train.config import OptimConfig, ScheduleConfig
-from convnext.train.muon import Muon
+from convnext.training.config import OptimConfig, ScheduleConfig
+from convnext.training.muon import Muon
 
 
 class HasDepth(Protocol):

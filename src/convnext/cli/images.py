@@ -1,0 +1,94 @@
+"""Which images a command means: files, folders, standard input, the digits of a run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from convnext.core.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class InputImage(NamedTuple):
+    """An image that was found; it is read when its turn comes. `read` raises BadImage or OSError."""
+
+    name: str
+    read: Callable[[], Tensor]
+
+
+def find_images(paths: tuple[str, ...], model: str) -> Iterator[InputImage]:
+    """Every image that the arguments mean, in order; in a folder all but the hidden ones, as training takes them.
+
+    Raises UserError for a path that is not there.
+    """
+    from convnext.data.classification.scan import images_below
+
+    for path in paths:
+        if path == "-":
+            yield from _standard_input(model)
+        elif path == "digits" and not Path(path).exists():
+            from convnext.run import held_out
+
+            dataset = held_out(Path(model))
+            yield from (InputImage(dataset.name(i), partial(dataset.read, i)) for i in range(len(dataset)))
+        elif Path(path).is_dir():
+            closed: list[str] = []  # folders: named as what cannot be read, like a bad image, and the others go on
+            files = [*images_below(Path(path), closed=closed), *closed]
+            yield from (
+                InputImage(str(file), partial(_read, file)) for file in sorted(Path(path, name) for name in files)
+            )
+        elif Path(path).is_file():
+            yield InputImage(path, partial(_read, Path(path)))
+        else:
+            raise UserError(f"There is no file or folder {path}.")
+
+
+def _standard_input(model: str) -> Iterator[InputImage]:
+    """One image, or the paths of many, a line each: text without zero bytes is taken for paths."""
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise UserError("Standard input is empty: pipe an image or a list of paths into it.")
+    try:
+        lines = tuple(line for line in data.decode().splitlines() if line.strip()) if b"\0" not in data else ()
+    except UnicodeDecodeError:
+        lines = ()
+    if lines:
+        yield from find_images(tuple(line for line in lines if line != "-"), model)
+    else:
+        yield InputImage("-", lambda: _decode(data, "standard input"))
+
+
+def _read(path: Path) -> Tensor:
+    return _decode(path.read_bytes(), str(path))
+
+
+def _decode(data: bytes, name: str) -> Tensor:
+    from convnext.data.decode import decode
+    from convnext.tasks.classification.predict import MAX_PIXELS
+
+    return decode(data, name=name, max_pixels=MAX_PIXELS)
+
+
+def read_or_say(image: InputImage, bad: list[dict[str, str]]) -> Tensor | None:
+    """The image; where it cannot be read None, and the reason in `bad`."""
+    from convnext.data.decode import BadImage
+
+    try:
+        return image.read()
+    except BadImage as error:
+        bad.append({"name": image.name, "error": error.reason})
+    except OSError as error:
+        bad.append({"name": image.name, "error": error.strerror or str(error)})
+    return None
+
+
+def drawing_name(name: str, number: int) -> str:
+    """What the drawing of a image is called: its number, and the image's name as far as that is harmless."""
+    stem = re.sub(r"[^\w.-]+", "_", Path(name).stem) or "image"
+    return f"{number:04d}-{stem}.png"

@@ -1,0 +1,143 @@
+"""Which task a path, a file of weights or a run belongs to: every task is asked."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from convnext.core.errors import UserError, nearest
+from convnext.core.text import printable
+from convnext.data.recognise import Mine, Nearly
+from convnext.report.run_folder import RunFolder
+from convnext.tasks.spec import TaskSpec
+from convnext.tasks.table import TASKS
+from convnext.weights.locate import WeightFile, fetch, locate
+
+
+def recognise(data: str, options: Mapping[str, str], *, task: str = "") -> tuple[TaskSpec, str]:
+    """The task whose data a path holds, and what shows it.
+
+    options: settings that say how data is opened, as given (`TaskSpec.data_options`). task: the one that somebody asked
+    for. Raises UserError where no task, more than one, or another than the one that was asked for knows the data.
+    """
+    if task:
+        spec = task_named(task)
+        return spec, check_data(spec, data, options)
+    verdicts = {spec.name: spec.recognise(data, options) for spec in TASKS.values()}
+    mine = {name: verdict.reason for name, verdict in verdicts.items() if isinstance(verdict, Mine)}
+    if len(mine) == 1:
+        ((name, reason),) = mine.items()
+        return TASKS[name], reason
+    if mine:
+        found = "; ".join(f"{TASKS[name].texts.model}: {reason}" for name, reason in mine.items())
+        raise UserError(
+            f"{data} can be data for several tasks ({found}). Say which: --task {' or --task '.join(mine)}."
+        )
+    missing = [verdict.missing for verdict in verdicts.values() if isinstance(verdict, Nearly)]
+    raise UserError(_unknown(data, missing))
+
+
+def check_data(spec: TaskSpec, data: str, options: Mapping[str, str], *, asked: str = "") -> str:
+    """What shows that a path holds data of a task. Raises UserError, with what it holds instead, where it does not.
+
+    asked: what asked for the task, as "The recipe cifar10"; "" for --task.
+    """
+    verdict = spec.recognise(data, options)
+    if isinstance(verdict, Mine):
+        return verdict.reason
+    others = {
+        other.name: found.reason
+        for other in TASKS.values()
+        if other is not spec and isinstance(found := other.recognise(data, options), Mine)
+    }
+    asked = asked or f"--task {spec.name}"
+    if others:
+        name, reason = next(iter(others.items()))
+        raise UserError(
+            f"{data} looks like data for a {TASKS[name].texts.model} ({reason}), and {asked} trains a "
+            f"{spec.texts.model}, which needs {spec.texts.data}. Leave it out, and a recipe for the data is picked."
+        )
+    if isinstance(verdict, Nearly):
+        raise UserError(verdict.missing)
+    spec.open_data(data, options)  # says what is wrong with the path itself
+    raise UserError(f"{asked} trains a {spec.texts.model}. {_unknown(data, [], only=spec)}")
+
+
+def _unknown(data: str, missing: list[str], only: TaskSpec | None = None) -> str:
+    """What a path that no task knows holds, and what is accepted."""
+    path = Path(data)
+    if not path.exists():
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = f"There is no {path}.{nearest(path.name, beside)}"
+    elif missing:
+        what = " ".join(missing)
+    else:
+        what = f"{data} is no data set that is known here: it holds {_content(path)}."
+    specs = [only] if only else list(TASKS.values())
+    accepted = "".join(f"\n  for a {spec.texts.model}: {spec.texts.data}" for spec in specs)
+    return f"{what} Accepted are{accepted}"
+
+
+def _content(path: Path) -> str:
+    """What a path holds, in words: the first folders, and files by their endings."""
+    if path.is_file():
+        return f"a file ({path.suffix or 'without an ending'})"
+    entries = sorted(path.iterdir())
+    folders = [printable(entry.name) + "/" for entry in entries if entry.is_dir()]
+    endings = Counter(entry.suffix.lower() or "without an ending" for entry in entries if not entry.is_dir())
+    files = [f"{count} {printable(ending)} file{'s' if count > 1 else ''}" for ending, count in endings.most_common(3)]
+    return ", ".join([*folders[:4], *files]) or "nothing"
+
+
+def task_named(name: str) -> TaskSpec:
+    """The task of that name. Raises UserError with the nearest where there is none."""
+    if name not in TASKS:
+        raise UserError(f"There is no task '{name}'.{nearest(name, TASKS)}")
+    return TASKS[name]
+
+
+def find_weights(source: str | Path | WeightFile) -> tuple[TaskSpec, WeightFile]:
+    """The file that a path, a name or an address means, and whose task it is. Published names of every task count.
+
+    Raises UserError where it means none, with the nearest names.
+    """
+    file = find_file(source)
+    for spec in TASKS.values():
+        if file.row is not None and spec.published().get(file.row.name) is file.row:
+            return spec, file
+    if file.values is not None:
+        owner = next((spec for spec in TASKS.values() if spec.owns(file.values)), None)
+        if owner is None:
+            raise UserError(f"{file.file} says in no way known here which task its model is for.")
+        return owner, file
+    marked = (spec for spec in TASKS.values() if any(mark in file.state for mark in spec.marks))
+    return next(marked, next(spec for spec in TASKS.values() if not spec.marks)), file
+
+
+def find_file(source: str | Path | WeightFile) -> WeightFile:
+    """The file that a path, an address or the name of published weights of any task means."""
+    text = str(source)
+    if isinstance(source, WeightFile) or Path(source).exists():
+        return locate(source)
+    for spec in TASKS.values():
+        if text in spec.published():
+            return fetch(spec.published()[text])
+    for spec in TASKS.values():
+        if spec.name_pattern and re.fullmatch(spec.name_pattern, text):
+            raise UserError(
+                f"There are no published weights '{text}'.{nearest(text, spec.published())} `convnext weights list "
+                f"--{spec.texts.model}s` shows them all."
+            )
+    return locate(source)
+
+
+def task_of_run(run: RunFolder) -> TaskSpec:
+    """The task of a run: as its recipe says, or its evaluation, or the figures in its log; else a classifier's."""
+    for values in (run.recipe, run.evaluation):
+        named = TASKS.get(str((values or {}).get("task")))
+        if named is not None:
+            return named
+    claiming = (spec for spec in TASKS.values() if spec.marks and spec.claims(run))
+    return next(claiming, next(spec for spec in TASKS.values() if not spec.marks))

@@ -1,0 +1,28 @@
+"""What commands take for classifiers, besides what they take for every model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convnext.tasks.shared_options import BatchOptions
+from convnext.tasks.spec import PredictOptions
+
+
+@dataclass(frozen=True)
+class ClassificationEvaluateOptions(BatchOptions):
+    """Options of `convnext evaluate`."""
+
+
+@dataclass(frozen=True)
+class ClassificationPredictOptions(PredictOptions):
+    """Options of `convnext predict`."""
+
+    top: int = 5
+    """Classifiers: how many classes to name for each image."""
+
+    def problem(self) -> str:
+        """What cannot work, as a sentence; empty if nothing."""
+        return f"--top names at least 1 class, not {self.top}." if self.top < 1 else ""
+
+
+EVALUATE_OPTIONS, PREDICT_OPTIONS = ClassificationEvaluateOptions, ClassificationPredictOptions

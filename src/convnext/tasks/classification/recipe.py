@@ -1,0 +1,80 @@
+"""What a classifier's recipe and file of weights hold. No torch here: the command line reads these first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from convnext.data.classification.config import AugmentConfig
+from convnext.data.config import InputConfig, MixConfig
+from convnext.models.config import ModelConfig
+from convnext.recipes.limits import Limits, model_limits
+from convnext.recipes.recipe import Recipe
+
+TASK = "classify"
+
+
+@dataclass(frozen=True)
+class ClassificationRecipe(Recipe):
+    """How to train a classifier. The defaults are ConvNeXt's on ImageNet-1K (paper Table 5)."""
+
+    task: ClassVar[str] = TASK
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model."""
+    input: InputConfig = field(default_factory=InputConfig)
+    """What an image looks like when it reaches the model."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """What is done to each training image."""
+    mix: MixConfig = field(default_factory=MixConfig)
+    """What is done to each training batch."""
+
+
+@dataclass(frozen=True)
+class ClassificationMetadata:
+    """What a saved classifier knows about itself."""
+
+    task: ClassVar[str] = TASK
+
+    model: ModelConfig
+    input: InputConfig
+    classes: tuple[str, ...] = ()
+    """Names of the classes, for people."""
+    note: str = ""
+    class_dirs: tuple[str, ...] = ()
+    """Names of the classes' folders in the data set that the classes are of, where those differ (ImageNet's ids)."""
+    source: str = ""
+    """Published weights: their name or address, and licence."""
+
+
+LIMITS = Limits(
+    numbers={
+        **model_limits("model"),
+        "input.size": "[1, 4096]",
+        "input.crop_ratio": "(0, 1]",
+        "augment.padding": "[0, inf)",
+        "augment.flip": "[0, 1]",
+        "augment.randaugment_ops": "[0, inf)",
+        "augment.randaugment_magnitude": "[0, 10]",
+        "augment.randaugment_std": "[0, inf)",
+        "mix.mixup": "[0, inf)",
+        "mix.cutmix": "[0, inf)",
+        "mix.prob": "[0, 1]",
+        "mix.switch_prob": "[0, 1]",
+        "mix.erase": "[0, 1]",
+        "mix.smoothing": "[0, 1)",
+    },
+    lists={"augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"},
+    ascending=("augment.scale", "augment.ratio"),
+)
+
+
+def owns(values: Mapping[str, Any]) -> bool:
+    """Whether metadata of a file is a classifier's: as it says, or, in files of before, by having no heads."""
+    if "task" in values:
+        return values["task"] == TASK
+    return not (isinstance(values.get("model"), dict) and "backbone" in values["model"])
+
+
+RECIPE_TYPE, METADATA_TYPE = ClassificationRecipe, ClassificationMetadata

@@ -1,0 +1,102 @@
+"""What evaluations share: every image once over all ranks, the part to evaluate on, the same classes."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from convnext.core import distributed
+from convnext.core.errors import UserError
+from convnext.core.logs import Progress
+from convnext.data.batch import Loaded, Work
+from convnext.data.config import LoaderConfig
+from convnext.data.dataset import DataModule, Dataset
+from convnext.data.loader import BadImages, eval_batches, resolved_workers
+from convnext.data.splits import Record
+from convnext.recipes.recipe import Recipe
+
+B = TypeVar("B")
+D = TypeVar("D", bound=Dataset)
+
+
+def visit_all(
+    load: Callable[[Work], Loaded[B]],
+    visit: Callable[[B], int],
+    *,
+    num_images: int,
+    batch_size: int,
+    loader: LoaderConfig,
+    image_size: int,
+    bad: BadImages,
+) -> float:
+    """Every image once over all ranks, in order, with progress; returns images a second, reading included.
+
+    load: makes a batch in a worker process. visit: takes it, and returns how many images it has. image_size: pixels of
+    a side, about, by which the number of workers is decided.
+    """
+    world = distributed.world_size()
+    batches = eval_batches(
+        load,
+        num_images=num_images,
+        batch_size=batch_size,
+        bad=bad,
+        workers=resolved_workers(loader, size=image_size, world_size=world),
+        ranks=(distributed.rank(), world),
+    )
+    begun, seen = time.monotonic(), 0
+    with Progress("evaluating", num_images, unit="image") as progress:
+        for batch in batches:
+            seen += visit(batch)
+            progress.update(min(seen * world, num_images))
+    return seen * world / max(time.monotonic() - begun, 1e-9)
+
+
+def part_to_evaluate(
+    data: DataModule[D], loader: LoaderConfig, recipe: Recipe | None, saved: Record | None
+) -> tuple[D, bool | None]:
+    """The images to evaluate on, and whether they were held out (None: not known).
+
+    With the recipe and the saved split of a run: what it held out. Else: the data's validation part, or all.
+    """
+    if recipe is None:
+        return data.for_evaluation(loader), None
+    splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    return splits.val, splits.held_out
+
+
+def bad_images_of(dataset: Dataset) -> BadImages:
+    """The count of unreadable images of an evaluation."""
+    return BadImages(len(dataset), max_bad=LoaderConfig().max_bad)
+
+
+def skipped(bad: BadImages) -> list[dict[str, str]]:
+    """The images that could not be read, as evaluation.json lists them."""
+    return [{"name": name, "reason": reason} for name, reason in bad.found.items()]
+
+
+def check_same_classes(known: Sequence[str], given: Sequence[str], *, model: str, data: Any) -> None:
+    """Raises UserError where the data's classes are not the model's, in the same order; a model that does not know its
+    classes takes any. model: what it is called, as "detector"."""
+    if known and tuple(given) != tuple(known):
+        strange = [name for name in given if name not in known]
+        why = f"'{strange[0]}' is none of the {model}'s" if strange else "some are missing, or in another order"
+        raise UserError(
+            f"{data} has {len(given)} classes and the {model} {len(known)}: {why}. Evaluate on data with the classes "
+            "that it was trained on."
+        )
+
+
+def new_folder(path: Path) -> Path:
+    """An empty folder, in place of the one that may stand there."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    return path
+
+
+def spread(n: int, most: int) -> range:
+    """Which of n images are shown: `most` of them, spread over all."""
+    step = max(n // most, 1)
+    return range(0, n, step)[:most]

@@ -1,0 +1,46 @@
+"""The preprocessing of any model as a function of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from convnext.core.errors import UserError
+from convnext.recipes.recipe import Recipe
+from convnext.tasks.choose import find_weights
+from convnext.tasks.recipes import read_recipe, task_of
+from convnext.tasks.table import TASKS
+from convnext.weights.files import metadata_from
+
+
+def transform_for(model: Any, *, train: bool = False) -> Callable[[Any], Tensor]:
+    """As `convnext.transform_for`."""
+    if isinstance(model, Recipe):
+        metadata = task_of(model).metadata_type()(model.model, model.input)  # type: ignore[call-arg, attr-defined]
+        return task_of(model).transform_for(metadata, model if train else None)
+    recipe = None
+    if train:
+        folder = Path(model) if isinstance(model, (str, Path)) else None
+        if folder is None or not (folder / "recipe.json").is_file():
+            raise UserError(
+                "How training images are augmented stands in a recipe: give one, or a run's folder, for train=True."
+            )
+        recipe = read_recipe(folder / "recipe.json")
+    if isinstance(model, (str, Path)):
+        spec, file = find_weights(model)
+        if file.values is not None:  # no tensor has to be read for that
+            migrated = spec.recipe_type().migrated(dict(file.values))
+            metadata = metadata_from(migrated, spec.metadata_type(), file.file)
+        else:
+            metadata = spec.load(file)[1]
+        return spec.transform_for(metadata, recipe)
+    metadata = getattr(model, "metadata", model)
+    if getattr(metadata, "task", None) not in TASKS:
+        raise UserError(
+            f"{type(model).__name__} does not say how its images are prepared: give a predictor, what load_model "
+            "returned, metadata, a recipe, or a run's folder."
+        )
+    return TASKS[metadata.task].transform_for(metadata, recipe)
