@@ -43,8 +43,9 @@ test-oldest: $(READY)  ## Run the core tests with the oldest supported versions 
 	@test -x $(OLDEST)/bin/python || $(BIN)/uv venv --quiet --python $(OLDEST_PYTHON) $(OLDEST)
 	VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip sync --quiet --require-hashes requirements/oldest.txt
 	VIRTUAL_ENV=$(OLDEST) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@# torch 2.11's own compiler warns of itself; transformers is not in the lock.
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -q -m "not slow" tests/core tests/ops tests/models \
-		--ignore tests/models/test_parity_transformers.py
+		-W "ignore:<class 'torch.autograd:DeprecationWarning" --ignore tests/models/test_parity_transformers.py
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .
