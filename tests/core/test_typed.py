@@ -75,7 +75,7 @@ def test_real_configurations(config):
 
 
 def test_whole_recipe():
-    from convnext.recipes.table import find_recipe
+    from convnext.tasks.recipes import find_recipe
 
     recipe = find_recipe("demo")
     assert isinstance(recipe, ClassificationRecipe)

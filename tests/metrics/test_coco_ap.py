@@ -44,8 +44,8 @@ def truth_of(*objects, images=1, categories=CLASSES):
         }
         for number, (image, category, box, *crowd) in enumerate(objects)
     ]
-    pictures = [{"id": number, "height": 200, "width": 300} for number in range(images)]
-    return {"images": pictures, "annotations": annotations, "categories": categories}
+    listed = [{"id": number, "height": 200, "width": 300} for number in range(images)]
+    return {"images": listed, "annotations": annotations, "categories": categories}
 
 
 def found(score, box, image=0, category=2):
@@ -104,7 +104,7 @@ def test_an_overlap_of_062_counts_at_three_of_ten_thresholds(evaluator):
 
 
 @pytest.mark.parametrize(("score", "expected"), [(0.9, 0.5), (0.1, 1.0)])
-def test_a_false_alarm_costs_precision_where_it_is_surer_than_the_object(evaluator, score, expected):
+def test_a_false_positive_costs_precision_where_it_scores_higher_than_the_object(evaluator, score, expected):
     truth = truth_of((0, 2, [10, 10, 40, 40]))
     results = [found(0.5, [10, 10, 40, 40]), found(score, [150, 100, 40, 40])]
     figures = coco_figures(truth, results, kind="bbox", evaluator=evaluator)
@@ -118,7 +118,7 @@ def test_half_of_the_objects_are_half_of_the_recalls(evaluator):
     close([figures.AP, figures.AR100], [51 / 101, 0.5])  # recalls 0.00 .. 0.50
 
 
-def test_a_second_detection_of_an_object_is_a_false_alarm(evaluator):
+def test_a_second_detection_of_an_object_is_a_false_positive(evaluator):
     truth = truth_of((0, 2, [10, 10, 40, 40]), (0, 2, [100, 100, 40, 40]))
     results = [found(0.9, [10, 10, 40, 40]), found(0.8, [10, 10, 40, 40]), found(0.7, [100, 100, 40, 40])]
     figures = coco_figures(truth, results, kind="bbox", evaluator=evaluator)
@@ -137,9 +137,9 @@ def test_detections_within_a_crowd_do_not_count(evaluator):
     close([outside.AP], [1 / 3])
 
 
-def test_an_area_range_ignores_objects_and_alarms_of_other_sizes(evaluator):
+def test_an_area_range_ignores_objects_and_detections_of_other_sizes(evaluator):
     truth = truth_of((0, 2, [0, 0, 20, 20]), (0, 2, [50, 0, 50, 50]), (0, 2, [110, 0, 150, 150]))
-    results = [found(0.9, [0, 100, 20, 20]), found(0.8, [50, 0, 50, 50])]  # a small false alarm, the medium object
+    results = [found(0.9, [0, 100, 20, 20]), found(0.8, [50, 0, 50, 50])]  # a small false positive, the medium object
     figures = coco_figures(truth, results, kind="bbox", evaluator=evaluator)
     close([figures.APs, figures.APm, figures.APl, figures.ARs, figures.ARm, figures.ARl], [0, 1, 0, 0, 1, 0])
     close([figures.AP, figures.AR100], [34 * 0.5 / 101, 1 / 3])
@@ -269,17 +269,17 @@ def test_nothing_is_printed_and_nothing_changed(evaluator, kind, capfd):
 
 
 def test_the_area_of_a_mask_is_not_that_of_its_box(evaluator):
-    # a thin mask in a large box: 100 pixels, so that as a false alarm it is small
+    # a thin mask in a large box: 100 pixels, so that as a false positive it is small
     mask = torch.zeros(1, 200, 300, dtype=torch.bool)
     mask[0, 150, 100:200] = True
     box, score, label = torch.tensor([[100.0, 50, 300, 200]]), torch.tensor([0.9]), torch.tensor([1])
-    alarm = results_of(0, Detections(box, score, label, mask), [90, 2])
+    wrong = results_of(0, Detections(box, score, label, mask), [90, 2])
     truth = truth_of((0, 2, [0, 0, 100, 100]))
     truth["annotations"][0]["segmentation"] = [corners([0, 0, 100, 100])]
     seen = Detections(torch.tensor([[0.0, 0, 100, 100]]), torch.tensor([0.5]), label, torch.zeros_like(mask))
     assert seen.masks is not None
     seen.masks[0, :100, :100] = True
-    results = [*alarm, *results_of(0, seen, [90, 2])]
+    results = [*wrong, *results_of(0, seen, [90, 2])]
     figures = coco_figures(truth, results, kind="segm", evaluator=evaluator)
     close([figures.AP, figures.APl], [0.5, 1])
     assert coco_figures(truth, results, kind="bbox", evaluator=evaluator).APl == pytest.approx(0.5)

@@ -36,7 +36,7 @@ def test_nothing_counted_has_no_figures() -> None:
     assert (figures.mIoU, figures.mAcc, figures.aAcc) == (None, None, None)
 
 
-def test_counts_add_up_over_pictures() -> None:
+def test_counts_add_up_over_images() -> None:
     chance = torch.Generator().manual_seed(0)
     truth = torch.randint(0, 9, (2, 50, 60), generator=chance).byte()
     truth[0, :3] = IGNORE_INDEX

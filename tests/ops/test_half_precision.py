@@ -90,10 +90,10 @@ def test_gradients_near_float32(name, dtype):
 @pytest.mark.parametrize("dtype", ULP)
 def test_whole_model_with_large_activations(dtype):
     """An image a thousand times too bright through a model: the stem's norm takes it."""
-    from convnext.models.convnext import ConvNeXt, Size
+    from convnext.models.convnext import ConvNeXt, ConvNeXtConfig
 
     torch.manual_seed(0)
-    model = ConvNeXt(Size((1, 1, 1, 1), (8, 8, 16, 16), 0.0, use_grn=True, num_classes=5)).eval()
+    model = ConvNeXt(ConvNeXtConfig((1, 1, 1, 1), (8, 8, 16, 16), 0.0, use_grn=True, num_classes=5)).eval()
     x = 100 * torch.randn(2, 3, 64, 64)
     expected = model(x)
     given = model.to(dtype)(x.to(dtype))

@@ -1,4 +1,4 @@
-"""Regions of maps by hand, and masks into pictures and out of them. C channels, H W space, R regions."""
+"""Regions of maps by hand, and masks pasted into images and cropped from them. C channels, H W space, R regions."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_pooled_in_float32():
     assert pool_regions(maps, torch.tensor([[0.0, 0, 0, 200, 200]]), STRIDES, 2).dtype == torch.float32
 
 
-# Masks out of pictures
+# Masks cropped from images
 
 
 def rectangle(x0: int, y0: int, x1: int, y1: int, *, height: int = 20, width: int = 20) -> Tensor:
@@ -159,11 +159,11 @@ def test_crop_of_none():
     assert (cropped.shape, cropped.dtype) == ((0, 28, 28), torch.bool)
 
 
-# Masks into pictures
+# Masks pasted into images
 
 
 def test_a_full_mask_fills_its_box():
-    """Exactly the pixels of which the centre is within; box 1 reaches beyond the picture, 2 and 3 have no area."""
+    """Exactly the pixels whose centre is within; box 1 reaches beyond the image, 2 and 3 have no area."""
     boxes = torch.tensor(
         [[5.0, 7, 25, 12], [-10, 30, 20, 90], [5, 5, 5, 20], [5, 20, 9, 19], [3.4, 3.6, 8.4, 8.6], [60, 0, 70, 9]]
     )
@@ -174,7 +174,7 @@ def test_a_full_mask_fills_its_box():
         rectangle(0, 0, 0, 0, height=40, width=50),
         rectangle(0, 0, 0, 0, height=40, width=50),
         rectangle(3, 4, 8, 9, height=40, width=50),
-        rectangle(0, 0, 0, 0, height=40, width=50),  # to the right of the picture
+        rectangle(0, 0, 0, 0, height=40, width=50),  # to the right of the image
     ]
     assert pasted.dtype == torch.bool
     for given, wanted in zip(pasted, expected, strict=True):
@@ -200,7 +200,7 @@ def test_a_mask_in_four_parts():
 
 
 def whole(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
-    """The plain way: every pixel of the picture looks into the mask."""
+    """The plain way: every pixel of the image is looked up in the mask."""
     height, width = size
     x = ((torch.arange(width) + 0.5 - box[0]) / (box[2] - box[0])) * 2 - 1
     y = ((torch.arange(height) + 0.5 - box[1]) / (box[3] - box[1])) * 2 - 1
@@ -208,8 +208,8 @@ def whole(mask: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
     return F.grid_sample(mask[None, None], grid.unsqueeze(0), align_corners=False)[0, 0] >= 0.5
 
 
-def test_as_from_the_whole_picture():
-    """For boxes within the picture, partly or wholly beyond it, around all of it, and thinner than a pixel."""
+def test_as_from_the_whole_image():
+    """For boxes within the image, partly or wholly beyond it, around all of it, and thinner than a pixel."""
     torch.manual_seed(0)
     centre, side = torch.rand(200, 2) * 90 - 20, torch.rand(200, 2) ** 3 * 120 + 0.05
     boxes = torch.cat([centre - side / 2, centre + side / 2], dim=1)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from convnext.models.create import create_model
-from convnext.train.ema import Ema
-from convnext.train.parallel import parallelize
+from convnext.training.ema import Ema
+from convnext.training.parallel import parallelize
 
 
 def filled(value: float) -> nn.Linear:

@@ -12,9 +12,9 @@ from toy import Colours, make_loop
 
 from convnext.core.errors import UserError
 from convnext.core.logs import read_log
-from convnext.train.checkpoint import load_checkpoint, save_checkpoint
-from convnext.train.config import LoopConfig, ScheduleConfig
-from convnext.train.loop import Plan, make_plan
+from convnext.training.checkpoint import load_checkpoint, save_checkpoint
+from convnext.training.config import LoopConfig, ScheduleConfig
+from convnext.training.loop import Plan, make_plan
 
 
 def weights(loop: Any) -> dict[str, Tensor]:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from convnext.models.create import create_model
-from convnext.train.config import OptimConfig
-from convnext.train.muon import Muon, orthogonalized
-from convnext.train.optim import build_optimizer, parameter_groups
+from convnext.training.config import OptimConfig
+from convnext.training.muon import Muon, orthogonalized
+from convnext.training.optim import build_optimizer, parameter_groups
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from convnext.models.create import create_model
-from convnext.train.config import OptimConfig, ScheduleConfig
-from convnext.train.optim import build_optimizer, learning_rate, parameter_groups, planned_steps, set_learning_rate
+from convnext.training.config import OptimConfig, ScheduleConfig
+from convnext.training.optim import build_optimizer, learning_rate, parameter_groups, planned_steps, set_learning_rate
 
 IN1K = {"lr": 4e-3, "min_lr": 1e-6, "warmup_steps": 6240, "total_steps": 93600}
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from convnext.core.logs import RunLog
 from convnext.core.seeding import mix_seed, seed_everything
 from convnext.models.create import create_model
-from convnext.train.checkpoint import TrainState
-from convnext.train.config import LoopConfig, OptimConfig, ScheduleConfig
-from convnext.train.ema import Ema
-from convnext.train.loop import Loop, make_plan
-from convnext.train.optim import build_optimizer
-from convnext.train.parallel import parallelize
+from convnext.training.checkpoint import TrainState
+from convnext.training.config import LoopConfig, OptimConfig, ScheduleConfig
+from convnext.training.ema import Ema
+from convnext.training.loop import Loop, make_plan
+from convnext.training.optim import build_optimizer
+from convnext.training.parallel import parallelize
 
 
 class Colours:

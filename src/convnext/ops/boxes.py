@@ -1,4 +1,4 @@
-"""Boxes: the offsets between them, and which of them stand for which object.
+"""Boxes: offsets between them, and their assignment to objects.
 
 N boxes, G objects. Boxes are (x0, y0, x1, y1) in pixels, see `instances`.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_LARGEST = math.log(1000 / 16)  # of the logarithm by which a box grows or shrinks (mmdetection, DeltaXYWHBBoxCoder)
+_LARGEST = math.log(1000 / 16)  # limit of the logarithm of a box's growth (mmdetection, DeltaXYWHBBoxCoder)
 
 BACKGROUND, NEITHER = -1, -2
 
@@ -19,7 +19,8 @@ BACKGROUND, NEITHER = -1, -2
 def encode(boxes: Tensor, targets: Tensor, stds: Sequence[float]) -> Tensor:
     """The offsets from boxes (N, 4) to targets (N, 4): (N, 4), in units of `stds`.
 
-    Shift of the centre by width and height, logarithm of the ratios of width and height (arXiv 1311.2524, appendix C).
+    They are the shift of the centre divided by width and height, and the logarithms of the ratios of widths and
+    heights (arXiv 1311.2524, appendix C).
     """
     centre, side = _centre_side(boxes)
     target_centre, target_side = _centre_side(targets)
@@ -28,9 +29,9 @@ def encode(boxes: Tensor, targets: Tensor, stds: Sequence[float]) -> Tensor:
 
 
 def decode(boxes: Tensor, offsets: Tensor, stds: Sequence[float], *, size: tuple[int, int] | None = None) -> Tensor:
-    """The boxes that lie at `offsets` (..., 4) from `boxes` (..., 4): the inverse of `encode`, of the same shape.
+    """The boxes at `offsets` (..., 4) from `boxes` (..., 4), in the same shape: the inverse of `encode`.
 
-    Growth is limited to a factor of 62.5. size: (H, W) of an image within which the boxes are cut off.
+    Growth is limited to a factor of 62.5. size: (H, W) of an image, at whose borders the boxes are cut off.
     """
     offsets = offsets * offsets.new_tensor(stds)
     centre, side = _centre_side(boxes)
@@ -53,11 +54,12 @@ def _centre_side(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def assign(overlaps: Tensor, *, positive: float, negative: float, best_from: float | None) -> Tensor:
-    """Which object each box stands for: int64 (N,), the object's index, BACKGROUND or NEITHER.
+    """Assigns boxes to objects: int64 (N,), the index of the object, BACKGROUND or NEITHER.
 
-    overlaps: IoU of objects and boxes, (G, N). From `positive` on a box stands for the object that it overlaps most,
-    below `negative` for the background. best_from: the boxes that overlap an object most, if from this on, stand for it
-    in any case (of several objects the last); None: not so. As mmdetection's MaxIoUAssigner.
+    overlaps: IoU of objects and boxes, (G, N). A box whose highest IoU is at least `positive` is assigned to that
+    object; one below `negative`, to the background. best_from: the boxes with an object's highest IoU, if at least
+    this, are assigned to it in any case (with several such objects, to the last); None: they are not. As mmdetection's
+    MaxIoUAssigner.
     """
     objects, count = overlaps.shape
     if objects == 0 or count == 0:
@@ -76,10 +78,10 @@ def assign(overlaps: Tensor, *, positive: float, negative: float, best_from: flo
 
 
 def sample(assigned: Tensor, *, count: int, positive_share: float) -> tuple[Tensor, Tensor]:
-    """`count` of the boxes at random, or fewer: indices of those that stand for objects, and of background, ascending.
+    """Samples at most `count` boxes: the ascending indices of boxes with objects, and those of background boxes.
 
-    assigned: as `assign` gives it. At most positive_share * count are objects; background fills the rest. Drawn from
-    torch's global generator on the CPU.
+    assigned: the result of `assign`. At most positive_share * count boxes have objects; background fills the rest.
+    Draws from torch's global generator on the CPU.
     """
     positives = _some((assigned >= 0).nonzero().flatten(), int(count * positive_share))
     negatives = _some((assigned == BACKGROUND).nonzero().flatten(), count - len(positives))

@@ -1,4 +1,4 @@
-"""Depthwise convolution, and a faster gradient of its filters for training on a CPU.
+"""Depthwise convolution, with a faster gradient of its filters for training on a CPU.
 
 B batch, C channels, H W space, k kernel size.
 """
@@ -22,9 +22,9 @@ _SMALLEST_FILTER, _SMALLEST_SIDE, _LARGEST_MAP = 5, 4, 32_768
 
 
 class DepthwiseConv2d(Conv2d):
-    """`nn.Conv2d` with a filter of its own for each channel: (B, C, H, W) to (B, C, H', W').
+    """`nn.Conv2d` with one filter per channel: (B, C, H, W) to (B, C, H', W').
 
-    The same parameters and results. While it is trained on an x86 processor, filters get their gradient from
+    It has the same parameters and results. In training on an x86 processor, the gradient of the filters comes from
     `filter_gradient` where that is faster.
     """
 
@@ -41,7 +41,7 @@ class DepthwiseConv2d(Conv2d):
         if goes_through_float32(input, self.weight):
             return in_float32(self._differentiated, input, self.weight, self.bias)
         x, weight, bias = input, self.weight, self.bias
-        if torch.is_autocast_enabled("cpu"):  # as autocast does for a convolution, but seen by autograd from outside
+        if torch.is_autocast_enabled("cpu"):  # as autocast does for a convolution, but where autograd sees it
             dtype = torch.get_autocast_dtype("cpu")
             x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         return self._differentiated(x, weight, bias)
@@ -60,30 +60,30 @@ def _is_faster(x: Tensor, conv: nn.Conv2d) -> bool:
 def filter_gradient(
     x: Tensor, gradient: Tensor, kernel_size: int, *, stride: int, padding: int, dilation: int
 ) -> Tensor:
-    """The gradient (C, 1, k, k) of a depthwise convolution's filters: x (B, C, H, W), `gradient` that of the output.
+    """The gradient (C, 1, k, k) of a depthwise convolution's filters, from x (B, C, H, W) and the output's `gradient`.
 
-    Each image's channel is convolved with its own gradient as if that were a filter: a depthwise convolution over B * C
-    channels, in which stride and dilation change places. torch's kernel for it is several times as fast as the one for
-    the gradient of filters.
+    Each channel of each image is convolved with its own gradient as the filter: a depthwise convolution over B * C
+    channels, in which stride and dilation are exchanged. torch's kernel for it is several times as fast as its kernel
+    for the gradient of filters.
     """
     batch, channels = x.shape[:2]
     maps = x.contiguous().view(1, batch * channels, *x.shape[2:])
     filters = gradient.contiguous().view(batch * channels, 1, *gradient.shape[2:])
     found = F.conv2d(maps, filters, None, dilation, padding, stride, batch * channels)
-    # Where the stride leaves a rest, there is a place too many.
+    # If the stride does not divide the size, the result is too large by a row and a column.
     found = found[..., :kernel_size, :kernel_size].reshape(batch, channels, kernel_size, kernel_size)
     found = found.sum(0, dtype=torch.promote_types(x.dtype, torch.float32)).to(x.dtype).contiguous()
-    return found.unsqueeze(1)  # strides as the filters' own: DDP warns of others
+    return found.unsqueeze(1)  # the filters' own strides: DDP warns about others
 
 
 @torch.library.custom_op("convnext::depthwise_filter_gradient", mutates_args=())
 def _opaque_filter_gradient(
     x: Tensor, gradient: Tensor, kernel_size: int, *, stride: int, padding: int, dilation: int
 ) -> Tensor:
-    """`filter_gradient` as one operator, for a compiler to leave as it is.
+    """`filter_gradient` as one operator, which a compiler leaves as it is.
 
-    Inductor would hand channels_last operands to its convolution, as to every one on a processor: over B * C channels
-    that takes three times as long (ConvNeXt-T, 16 images).
+    Inductor would change the operands of its convolution to channels_last, as it does for all on a CPU: over B * C
+    channels that takes three times as long (ConvNeXt-T, 16 images).
     """
     return filter_gradient(x, gradient, kernel_size, stride=stride, padding=padding, dilation=dilation)
 
@@ -94,7 +94,7 @@ def _(x: Tensor, gradient: Tensor, kernel_size: int, *, stride: int, padding: in
 
 
 class _Depthwise(torch.autograd.Function):
-    """torch's convolution, with `filter_gradient` for its filters. Differentiable again, and under torch.func."""
+    """torch's convolution with `filter_gradient` for its filters. Supports double backward and torch.func."""
 
     generate_vmap_rule = True
 

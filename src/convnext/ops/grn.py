@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class GRN(nn.Module):
-    """GRN over (B, H, W, C): each channel is scaled by its L2 norm over space, relative to the mean over channels.
+    """GRN over (B, H, W, C): scales each channel by its L2 norm over space, relative to the mean over channels.
 
-    Sums of squares are float32 for half-precision activations: in fp16 they would overflow. `gamma` and `beta` start at
-    zero (the identity) and are never decayed.
+    Sums of squares of half-precision activations are float32: in float16 they would overflow. `gamma` and `beta` start
+    at zero (the identity) and get no weight decay.
     """
 
     def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
@@ -26,7 +26,7 @@ class GRN(nn.Module):
         wide = torch.promote_types(x.dtype, torch.float32)  # float64 stays float64
         energy = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True, dtype=wide)
         response = energy / (energy.mean(dim=-1, keepdim=True) + self.eps)
-        # gamma * (x * response) + beta + x, with one pass less over x.
+        # gamma * (x * response) + beta + x, in one pass less over x.
         scale = (1 + self.gamma.to(wide) * response).to(x.dtype)
         return torch.addcmul(self.beta.to(x.dtype), x, scale)
 

@@ -1,7 +1,7 @@
-"""Objects in an image: what is there, and what a detector found.
+"""Objects in an image: annotated ones and detected ones.
 
 N objects, H W space. Boxes are (x0, y0, x1, y1) in pixels: x to the right, y down, (0, 0) the upper left corner of the
-upper left pixel, x1 and y1 beyond the last pixel (COCO's x + width, y + height).
+upper left pixel, x1 and y1 just after the last pixel (COCO's x + width, y + height).
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from torch import Tensor
 
 
 class Instances(NamedTuple):
-    """The objects that are in an image."""
+    """The annotated objects of an image."""
 
     boxes: Tensor
     """float32 (N, 4)."""
     labels: Tensor
     """int64 (N,): class indices."""
     masks: Tensor | None = None
-    """bool (N, H, W): the pixels of each object; None where only boxes are known."""
+    """bool (N, H, W): the pixels of each object; None where there are only boxes."""
 
     def to(self, device: torch.device) -> Instances:
-        """The same on a device."""
+        """Moves the tensors to a device."""
         masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
         return Instances(self.boxes.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), masks)
 
 
 class Detections(NamedTuple):
-    """The objects that a detector found in an image, the surest first."""
+    """The objects that a detector found in an image, by descending score."""
 
     boxes: Tensor
-    """float32 (N, 4), in pixels of the picture as it was given, within it."""
+    """float32 (N, 4), in pixels of the original image and within it."""
     scores: Tensor
-    """float32 (N,): 0..1."""
+    """float32 (N,), in 0..1."""
     labels: Tensor
     """int64 (N,): class indices."""
     masks: Tensor | None = None
-    """bool (N, H, W), as large as the picture; None where the detector has no masks."""
+    """bool (N, H, W), of the image's size; None where the detector has no masks."""
 
 
 def above_score(detections: Detections, score: float) -> Detections:
-    """Those from a score on, on the CPU."""
+    """The detections whose score is at least `score`, on the CPU."""
     kept = (detections.scores >= score).nonzero().flatten()
     masks = None if detections.masks is None else detections.masks[kept].cpu()
     return Detections(detections.boxes[kept].cpu(), detections.scores[kept].cpu(), detections.labels[kept].cpu(), masks)

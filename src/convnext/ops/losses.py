@@ -7,26 +7,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE_INDEX = 255
-"""A pixel without a class: it teaches nothing and counts for nothing."""
+"""The value of a pixel without a class: losses and metrics ignore it."""
 MAX_CLASSES = 255
-"""Classes are bytes, and one of their values is taken."""
+"""Classes are bytes, and IGNORE_INDEX takes one of their values."""
 
 
 def pixel_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of logits (B, K, h, w), resized, against classes int64 (B, H, W), float32.
+    """Cross-entropy of logits (B, K, h, w), resized to the targets, and classes int64 (B, H, W), in float32.
 
-    The mean is over all pixels, to which those of class IGNORE_INDEX add nothing (mmsegmentation's default). weights:
-    float32 (K,), of each class's pixels; None: all alike.
+    The mean is over all pixels; those of IGNORE_INDEX count as 0 (mmsegmentation's default). weights: float32 (K,), one
+    for each class; None: all equal.
     """
     logits = F.interpolate(logits.float(), size=targets.shape[1:], mode="bilinear", align_corners=False)
     return F.cross_entropy(logits, targets, weights, ignore_index=IGNORE_INDEX, reduction="sum") / targets.numel()
 
 
 def class_weights(pixels: Tensor, power: float) -> Tensor:
-    """Weights of classes, float32 (K,), from how many pixels each has: its share of them to the power of -power, so
-    that the mean over all pixels is 1. A class without pixels has the weight of the rarest.
+    """Class weights, float32 (K,), from the number of pixels of each class: its share of them to the power of -power,
+    scaled so that the mean over all pixels is 1. A class without pixels gets the weight of the rarest one.
 
-    power 0 weighs all alike; 1 gives each class the same say in all.
+    power 0: all weights are equal; 1: each class has the same total weight.
     """
     shares = pixels.double() / pixels.sum().clamp_min(1)
     rarest = shares[shares > 0].min() if bool((shares > 0).any()) else shares.new_ones(())

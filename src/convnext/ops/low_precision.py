@@ -1,9 +1,9 @@
-"""Linear layers and convolutions whose bfloat16 is not slow on a processor that has no arithmetic for it.
+"""Linear layers and convolutions whose bfloat16 is not slow on processors without bfloat16 arithmetic.
 
-B batch, C channels, H W space. Where oneDNN has no bfloat16 kernels (x86 without AVX-512, for one), torch multiplies in
-plain loops and convolves group by group: ConvNeXt-T takes 13 times as long as in float32
-(docs/results/bench-avx2.md). There the layers here compute in float32 and round once, at the end; elsewhere they are
-torch's own. Same parameters, same types in and out; results are within bfloat16's own rounding.
+B batch, C channels, H W space. Where oneDNN has no bfloat16 kernels (x86 without AVX-512, for example), torch
+multiplies in plain loops and convolves group by group: ConvNeXt-T takes 13 times as long as in float32
+(docs/results/bench-avx2.md). There, these layers compute in float32 and round once, at the end; elsewhere they are
+torch's own. Parameters and types are the same; results are within the rounding of bfloat16.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# The operator is torch's own, though its name is private; it is there where torch was built with oneDNN.
+# torch's own operator, with a private name. It exists where torch was built with oneDNN.
 _NO_KERNELS = torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def goes_through_float32(x: Tensor, weight: Tensor) -> bool:
-    """Whether their product would be one of bfloat16 without kernels for it: by their types, or by autocast's."""
+    """Whether their product would be in bfloat16 without kernels for it, by their types or by autocast's."""
     if not _NO_KERNELS or x.device.type != "cpu":
         return False
     if torch.is_autocast_enabled("cpu"):
@@ -29,7 +29,7 @@ def goes_through_float32(x: Tensor, weight: Tensor) -> bool:
 
 
 def in_float32(product: Callable[..., Tensor], *operands: Tensor | None) -> Tensor:
-    """`product` of the operands in float32, its result in bfloat16. Gradients have each operand's own type."""
+    """Computes `product` of the operands in float32; returns bfloat16. Gradients have the operands' own types."""
     with torch.autocast("cpu", enabled=False):
         return product(*(None if operand is None else operand.float() for operand in operands)).bfloat16()
 
@@ -45,10 +45,10 @@ class Linear(nn.Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """`F.linear` whose gradients are products of float32 for a compiler too.
+    """`F.linear` whose gradients are computed in float32 when compiled, too.
 
-    One traces the backward pass under the forward pass's autocast, which would have torch's own formula multiply in
-    bfloat16: a step took seventeen times as long as without a compiler. (Convolutions' gradients it leaves alone.)
+    A compiler traces the backward pass under the forward pass's autocast, so torch's own formula would multiply in
+    bfloat16: a step took seventeen times as long as without a compiler. Gradients of convolutions are not affected.
     """
 
     generate_vmap_rule = True

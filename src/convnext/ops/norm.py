@@ -1,7 +1,7 @@
-"""Norms over channels, for both layouts that a ConvNet meets.
+"""Norms over channels, for both memory layouts of a ConvNet. B batch, C channels, H W space.
 
-B batch, C channels, H W space. Statistics are float32 whatever the activation's type: the official channels-first norm
-squares in half precision and overflows at activations above 256 (fp16's largest value is 65,504).
+Statistics are float32 whatever the activations' type: the official channels-first norm squares in half precision and
+overflows at activations above 256 (the largest float16 is 65,504).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 NormOf = Callable[[int], nn.Module]
-"""Makes a norm for that many channels."""
+"""Makes a norm for a number of channels."""
 
 
 class LayerNorm(nn.LayerNorm):
@@ -30,27 +30,27 @@ class LayerNorm2d(nn.LayerNorm):
         super().__init__(dim, eps=eps)
 
     def forward(self, input: Tensor) -> Tensor:
-        # A channels_last tensor is (B, H, W, C) in memory: both permutes are views and nothing is copied.
+        # A channels_last tensor is (B, H, W, C) in memory: both permutes are views, so nothing is copied.
         x = input.permute(0, 2, 3, 1)
         x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)
 
 
 def simple_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """weight * x / sqrt(var + eps) over the last dimension of (..., C), C >= 2: the shape and type of x.
+    """weight * x / sqrt(var + eps) over the last dimension of (..., C), C >= 2: in the shape and type of x.
 
-    The variance is about the mean, and over C - 1; the mean itself stays in x. So it is not RMSNorm, though timm's
-    models that have it are called `rms` (timm 1.0.31, layers/fast_norm.py, simple_norm).
+    The variance is around the mean and divided by C - 1, but the mean is not subtracted from x. So it is not RMSNorm,
+    although timm calls its models with it `rms` (timm 1.0.31, layers/fast_norm.py, simple_norm).
     """
     wide = torch.promote_types(x.dtype, torch.float32)  # float64 stays float64
     centred = x - x.mean(-1, keepdim=True, dtype=wide)
-    # The same as var(-1), whose kernel for the CPU takes ten times as long.
+    # The same as var(-1), whose CPU kernel takes ten times as long.
     variance = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).square() / (x.shape[-1] - 1)
     return (x * torch.rsqrt(variance + eps) * weight).to(x.dtype)
 
 
 class _SimpleNormWeight(nn.Module):
-    """What both layouts of the simple norm share: a weight and no bias."""
+    """The base of both layouts of the simple norm: a weight and no bias."""
 
     def __init__(self, dim: int, *, eps: float = 1e-6) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class SimpleNorm2d(_SimpleNormWeight):
     """`simple_norm` over the channels of (B, C, H, W); its output is channels_last, as LayerNorm2d's is."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # Of a channels_last tensor all three are views.
+        # For a channels_last tensor all three are views.
         x = x.permute(0, 2, 3, 1).contiguous()
         return simple_norm(x, self.weight, self.eps).permute(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""Regions of maps, and masks put back into pictures.
+"""Regions of feature maps, and masks pasted into images.
 
 B images, C channels, H W space, L levels, R regions, S side of a region's map. Regions are (image, x0, y0, x1, y1).
 """
@@ -12,33 +12,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_FINEST = 14  # strides of the finest level: regions up to twice this side are taken from it (56 pixels at stride 4)
+_FINEST = 14  # in strides of the finest level, which has regions of up to twice this side (56 pixels at stride 4)
 
 
 def regions(boxes: Sequence[Tensor]) -> Tensor:
-    """Boxes (N_i, 4) of each image as regions: (R, 5) with the image's number in front."""
+    """Turns the boxes (N_i, 4) of each image into regions (R, 5), with the image's index in front."""
     return torch.cat([F.pad(of_image, (1, 0), value=float(i)) for i, of_image in enumerate(boxes)])
 
 
 class Pooled(NamedTuple):
-    """The maps of regions, level by level: to bring them into the regions' order would copy them all."""
+    """The maps of regions, level by level: putting them in the regions' order would copy them all."""
 
     maps: Tensor
     """(R, C, S, S), float32."""
     order: Tensor
-    """int64 (R,): which region each is of."""
+    """int64 (R,): the index of each map's region."""
 
     def restored(self, x: Tensor) -> Tensor:
-        """What a head gives for the maps (R, ...), in the regions' order."""
+        """Puts a head's outputs for the maps (R, ...) in the regions' order."""
         return x[self.order.argsort()]
 
 
 def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int], size: int) -> Pooled:
-    """RoIAlign (arXiv 1703.06870, aligned, as many samples as pixels), each region from the level that suits its size.
+    """RoIAlign (arXiv 1703.06870; aligned, as many samples as pixels), of each region on the level for its size.
 
-    maps: (B, C, H_l, W_l) for each level, of `strides`. rois: (R, 5) in pixels of the image. To (R, C, size, size). The
-    level is floor(log2(side / 56)) at a finest stride of 4 (arXiv 1612.03144, equation 1; mmdetection's
-    SingleRoIExtractor).
+    maps: (B, C, H_l, W_l) for each level, with its stride in `strides`. rois: (R, 5) in pixels of the image. The result
+    is (R, C, size, size). The level is floor(log2(side / 56)) for a finest stride of 4 (arXiv 1612.03144, equation 1;
+    mmdetection's SingleRoIExtractor).
     """
     from torchvision.ops import roi_align
 
@@ -48,15 +48,15 @@ def pool_regions(maps: Sequence[Tensor], rois: Tensor, strides: Sequence[int], s
     for level, (of_level, stride) in enumerate(zip(maps, strides, strict=True)):
         chosen = (levels == level).nonzero().flatten()
         places.append(chosen)
-        # Also where no region is chosen: every map keeps its place in the graph.
+        # Also where no region is chosen: every map stays in the autograd graph.
         parts.append(roi_align(of_level.float(), rois[chosen], size, 1 / stride, -1, True))
     return Pooled(torch.cat(parts), torch.cat(places))
 
 
 def crop_masks(masks: Tensor, boxes: Tensor, which: Tensor, size: int) -> Tensor:
-    """The part of masks (N, H, W) within boxes (R, 4), resized: bool (R, size, size). which: int64 (R,), each box's.
+    """Crops masks (N, H, W) to boxes (R, 4) and resizes them: bool (R, size, size). which: int64 (R,), each box's mask.
 
-    As mmdetection's BitmapMasks.crop_and_resize: RoIAlign, and pixels that are at least half covered.
+    As mmdetection's BitmapMasks.crop_and_resize: RoIAlign, then pixels that are at least half covered.
     """
     from torchvision.ops import roi_align
 
@@ -67,10 +67,10 @@ def crop_masks(masks: Tensor, boxes: Tensor, which: Tensor, size: int) -> Tensor
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], *, threshold: float) -> Tensor:
-    """Probabilities (N, S, S) within boxes (N, 4) as masks of a picture of (H, W): bool (N, H, W).
+    """Pastes probabilities (N, S, S) within boxes (N, 4) into masks of an image of (H, W): bool (N, H, W).
 
-    Bilinear, at the centres of the picture's pixels; a box without area has no pixels. As mmdetection's
-    FCNMaskHead, but that only the pixels in and around a box are looked at.
+    Bilinear, at the centres of the image's pixels; a box without area has no pixels. As mmdetection's FCNMaskHead,
+    except that only the pixels in and around a box are computed.
     """
     height, width = size
     pasted = torch.zeros((len(masks), height, width), dtype=torch.bool, device=masks.device)
