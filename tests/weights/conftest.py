@@ -11,7 +11,8 @@ from torch import Tensor
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import Model, from_config
-from convnext.weights.files import ClassificationMetadata, save_model
+from convnext.tasks.classification.recipe import ClassificationMetadata
+from convnext.weights.files import save_model
 
 
 @pytest.fixture
