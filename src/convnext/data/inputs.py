@@ -30,6 +30,7 @@ MAX_PIXELS = 100_000_000
 _NUMPY = "an array (H, W, 3), (H, W, 4) or (H, W), uint8 in 0..255 or floating point in 0..1"
 _TORCH = "a tensor (3, H, W), (4, H, W), (1, H, W) or (H, W), uint8 in 0..255 or floating point in 0..1"
 _KINDS = "a path, an address (https://...), the bytes of a file, a Pillow image, a NumPy array or a tensor"
+_LONGEST = 300  # characters of a path in a message
 _SLACK = 1e-3  # beyond 0..1: rounding, in half precision too
 
 
@@ -111,6 +112,7 @@ def _is_url(text: str) -> bool:
 def _content(given: str | os.PathLike[str]) -> bytes:
     """The bytes of a file. Raises MissingImage, and WrongImage for a folder."""
     path, name = Path(given), printable(str(given))
+    name = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."  # somebody's base64
     if not str(given):
         raise MissingImage("An empty path was given as an image: give the path of a file.")
     try:

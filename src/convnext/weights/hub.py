@@ -113,8 +113,8 @@ def _find(repo: str, file: str, revision: str) -> Path | None:
     timeout = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or _TIMEOUT)
     try:
         # asked first, since it gives up at once where hf_hub_download goes on trying
-        told = hub.get_hf_file_metadata(hub.hf_hub_url(repo, file, revision=revision), timeout=timeout)
-        if told.commit_hash is None:
+        found = hub.get_hf_file_metadata(hub.hf_hub_url(repo, file, revision=revision), timeout=timeout)
+        if found.commit_hash is None:
             raise ConnectionError("what answers is no hub, but perhaps a network that wants a login")
         return Path(hub.hf_hub_download(repo, file, revision=revision, etag_timeout=timeout))
     except Exception as error:
