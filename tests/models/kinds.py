@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.models.baselines import Swin, SwinSize, ViT, ViTSize
-from convnext.models.convnext import ConvNeXt, Size
+from convnext.models.convnext import ConvNeXt, ConvNeXtConfig
 from convnext.models.create import Model
 from convnext.models.isotropic import IsotropicConvNeXt, IsotropicSize
 from convnext.models.resnet import Design, ResNet
@@ -19,13 +19,13 @@ from convnext.models.resnet import Design, ResNet
 # Depths and dims differ from stage to stage, so that one taken for another is noticed.
 DEPTHS, DIMS = (2, 1, 3, 1), (8, 12, 20, 16)
 
-V1 = Size(DEPTHS, DIMS, num_classes=7)
-V2 = Size(DEPTHS, DIMS, layer_scale_init_value=0.0, use_grn=True, num_classes=7)
-CLIP = Size(DEPTHS, DIMS, norm_eps=1e-5, head_hidden=24, num_classes=7)
-DINOV3 = Size(DEPTHS, DIMS, num_classes=0)
-OVERLAP = Size(DEPTHS, DIMS, stem="overlap_tiered", num_classes=7)
-ZEPTO = Size(DEPTHS, DIMS, stem="overlap_act", norm="simple", num_classes=7)
-NORM_FIRST = Size(DEPTHS, DIMS, head_norm_first=True, num_classes=7)
+V1 = ConvNeXtConfig(DEPTHS, DIMS, num_classes=7)
+V2 = ConvNeXtConfig(DEPTHS, DIMS, layer_scale_init_value=0.0, use_grn=True, num_classes=7)
+CLIP = ConvNeXtConfig(DEPTHS, DIMS, norm_eps=1e-5, head_hidden=24, num_classes=7)
+DINOV3 = ConvNeXtConfig(DEPTHS, DIMS, num_classes=0)
+OVERLAP = ConvNeXtConfig(DEPTHS, DIMS, stem="overlap_tiered", num_classes=7)
+ZEPTO = ConvNeXtConfig(DEPTHS, DIMS, stem="overlap_act", norm="simple", num_classes=7)
+NORM_FIRST = ConvNeXtConfig(DEPTHS, DIMS, head_norm_first=True, num_classes=7)
 ISOTROPIC = IsotropicSize(3, 16, num_classes=7)
 ISOTROPIC_SCALED = IsotropicSize(3, 16, layer_scale_init_value=1e-6, num_classes=7)
 RESNET = Design(DEPTHS, 8, num_classes=7)
@@ -48,8 +48,8 @@ NEARLY = Design(
 SWIN = SwinSize((2, 1, 3, 1), 32, num_classes=7)
 VIT = ViTSize(3, 32, 2, num_classes=7)
 
-AnySize = Size | IsotropicSize | Design | SwinSize | ViTSize
-_CLASSES = {Size: ConvNeXt, IsotropicSize: IsotropicConvNeXt, Design: ResNet, SwinSize: Swin, ViTSize: ViT}
+AnySize = ConvNeXtConfig | IsotropicSize | Design | SwinSize | ViTSize
+_CLASSES = {ConvNeXtConfig: ConvNeXt, IsotropicSize: IsotropicConvNeXt, Design: ResNet, SwinSize: Swin, ViTSize: ViT}
 
 
 def build(size: AnySize, **options) -> Model:

@@ -9,7 +9,7 @@ import torch
 from kinds import difference
 from torch import Tensor, nn
 
-from convnext.models.convnext import Size
+from convnext.models.convnext import ConvNeXtConfig
 
 TIMM = (
     (r"^downsample_layers\.0\.(\d)\.", r"stem.\1."),
@@ -26,7 +26,7 @@ TIMM = (
 )
 
 
-def timm_rules(size: Size) -> tuple[tuple[str, str], ...]:
+def timm_rules(size: ConvNeXtConfig) -> tuple[tuple[str, str], ...]:
     """A norm in front of pooling has another name there."""
     return ((r"^norm\.", "norm_pre."), *TIMM) if size.head_norm_first else TIMM
 

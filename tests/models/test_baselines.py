@@ -9,7 +9,7 @@ import torchvision
 from kinds import difference, image, randomise
 
 from convnext.models.create import count_macs, count_parameters, create_model
-from convnext.train.optim import is_decayed
+from convnext.training.optim import is_decayed
 
 
 def on_meta(name: str):

@@ -14,13 +14,13 @@ import torch
 from kinds import CLIP, DIMS, DINOV3, NORM_FIRST, OVERLAP, V1, V2, ZEPTO, build, image
 from test_contract import Scaled
 
-from convnext.models.convnext import ConvNeXt, Size
+from convnext.models.convnext import ConvNeXt, ConvNeXtConfig
 
 
 class Staged(Scaled):
     """What ConvNeXts of four stages promise beside."""
 
-    size: ClassVar[Size]
+    size: ClassVar[ConvNeXtConfig]
 
     @torch.no_grad()
     @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ class Staged(Scaled):
         with pytest.raises(ValueError, match="output_stride 8, 16 or 32, not 4, 64"):
             build(self.size, output_stride=64)
         with pytest.raises(ValueError, match="four stages"):
-            build(Size((1, 2, 3), (8, 8, 8)))
+            build(ConvNeXtConfig((1, 2, 3), (8, 8, 8)))
         with pytest.raises(ValueError, match="one of patch, overlap, overlap_tiered, overlap_act, not conv"):
             build(dataclasses.replace(self.size, stem="conv"))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"\[0, 1\)"):

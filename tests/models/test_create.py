@@ -10,7 +10,7 @@ import torch
 import convnext
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
-from convnext.models.create import MODEL_NAMES, count_macs, create_model, from_config
+from convnext.models.create import MODEL_NAMES, count_macs, create_model, from_config, match_names
 from convnext.models.isotropic import IsotropicConvNeXt
 
 
@@ -98,8 +98,25 @@ def test_every_setting_reaches_the_model():
         assert described(dataclasses.replace(base, **{field: value})) != described(base), field
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*", ["A_9", "a_10", "b", "b_1x"]),
+        ("a*", ["A_9", "a_10"]),
+        ("A_*", ["A_9", "a_10"]),
+        ("b", ["b"]),
+        (["b*", "*_9", "b"], ["A_9", "b", "b_1x"]),
+        ("?_1[0x]", ["a_10", "b_1x"]),
+        ("c", []),
+        ([], []),
+    ],
+)
+def test_match_names(pattern, expected):
+    assert match_names(pattern, ["b_1x", "a_10", "b", "A_9", "b"]) == expected
+
+
 def test_public_names():
-    assert convnext.list_models() == list(MODEL_NAMES)
+    assert set(convnext.list_models()) == set(MODEL_NAMES)
     assert all(hasattr(convnext, name) for name in convnext.__all__)
     assert convnext.create_model is create_model
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

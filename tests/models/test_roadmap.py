@@ -17,12 +17,13 @@ import torchvision
 from kinds import block_outputs, difference, image, randomise
 
 from convnext.core.errors import UserError
-from convnext.models.convnext import Block, ConvNeXt, Size
+from convnext.models.convnext import Block, ConvNeXt, ConvNeXtConfig
 from convnext.models.create import count_macs, count_parameters, create_model, roadmap_step
 from convnext.models.resnet import CONFIGS, Design, ResidualBlock, ResNet
 from convnext.models.roadmap import ARRIVAL, MODEL_NAMES, REGIMES, STEPS, name_of, split
 from convnext.roadmap.costs import PUBLISHED, SHIFTED, rows
-from convnext.tasks.classification.weights import load_model, model_of
+from convnext.tasks.classification.weights import load_model
+from convnext.weights.backbone import backbone_config
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("roadmap.json").read_text())
 SHARED = Path(os.environ.get("CONVNEXT_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -123,7 +124,7 @@ def test_each_step_changes_one_thing(regime):
     assert changes.pop("stage_ratio") == ({"depths", "width"} if regime == "resnet200" else {"depths"})
     assert [changed for changed in changes.values() if len(changed) != 1] == []
     arrival = roadmap_step(name_of(regime, ARRIVAL))
-    assert isinstance(arrival, Size)
+    assert isinstance(arrival, ConvNeXtConfig)
     assert (arrival.depths, arrival.dims, arrival.kernel_size) == (before.depths, before.dims, before.kernel_size)
 
 
@@ -219,7 +220,7 @@ def test_other_resnets_are_torchvisions(tmp_path, name):
     ours, metadata = load_model(file)
     assert (metadata.model.name, metadata.model.num_classes) == (name, 7)
     assert difference(ours(image(1)), theirs(image(1))) < 1e-5
-    assert model_of(file) == metadata.model
+    assert backbone_config(file) == metadata.model
 
 
 def test_gradients_are_torchvisions(tmp_path):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -28,6 +31,22 @@ MODEL_NAMES: tuple[str, ...] = (
     *baselines.VIT_CONFIGS,
     *roadmap.MODEL_NAMES,
 )
+
+
+def match_names(pattern: str | list[str], names: Iterable[str]) -> list[str]:
+    """The names that match a pattern, or any of several: wildcards as in a shell (`*`, `?`, `[ab]`), in any case.
+
+    Each name once, in natural order (vit_9 before vit_16), as timm's `list_models` has it. Empty where none matches.
+    """
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    matching = {name for name in names if any(fnmatchcase(name.lower(), one.lower()) for one in patterns)}
+    return sorted(matching, key=_natural)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """What names are sorted by: their digits as numbers."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def create_model(

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.models.config import ModelConfig
-from convnext.models.fuse_network import fuse_network
+from convnext.models.fuse import fuse
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SEGMENTERS, SegmenterConfig, segmenter_config
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.models.segmentation.linear_head import LinearHead
 from convnext.models.segmentation.mlp_head import MLPHead
 from convnext.ops.losses import IGNORE_INDEX, class_weights, pixel_cross_entropy
-from convnext.train.config import OptimConfig
-from convnext.train.optim import parameter_groups
+from convnext.training.config import OptimConfig
+from convnext.training.optim import parameter_groups
 
 K = 4
 V1 = ModelConfig("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
@@ -27,8 +27,8 @@ V2 = ModelConfig("convnextv2_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
 BACKBONES = {"v1": V1, "v2": V2, "resnet": ModelConfig("resnet50")}
 HEADS = {
     "upernet": {"head": "upernet", "width": 16, "auxiliary_width": 8},
-    "light": {"head": "light", "width": 16, "auxiliary_width": 0},
-    "light with auxiliary": {"head": "light", "width": 16, "auxiliary_width": 8},
+    "mlp": {"head": "mlp", "width": 16, "auxiliary_width": 0},
+    "mlp with auxiliary": {"head": "mlp", "width": 16, "auxiliary_width": 8},
     "linear": {"head": "linear", "auxiliary_width": 0},
     "linear, frozen": {"head": "linear", "auxiliary_width": 0, "frozen": True},
 }
@@ -122,13 +122,13 @@ def test_another_of_its_kind_takes_its_weights(head: str) -> None:
 def test_folding_changes_nothing_but_rounding(backbone: str, head: str) -> None:
     model = randomised(build(backbone, head)).eval()
     before = copy.deepcopy(model.state_dict())
-    folded = fuse_network(model)  # type: ignore[type-var]
+    folded = fuse(model)  # type: ignore[type-var]
     with torch.no_grad():
         expected, found = model(given()[0]), folded(given()[0])
     assert float((found - expected).abs().max() / expected.abs().max()) < 2e-5
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     norms = [name for name, m in folded.named_modules() if isinstance(m, nn.BatchNorm2d) and name.endswith(".bn")]
-    assert norms == (["decode_head.bn"] if head.startswith("light") else [])
+    assert norms == (["decode_head.bn"] if head.startswith("mlp") else [])
 
 
 @every
@@ -205,9 +205,9 @@ def test_the_official_stage_wise_decay(size: str, deepest: int) -> None:
 
 
 def test_names_of_segmenters() -> None:
-    assert set(SEGMENTERS) == {"upernet", "light", "linear"}
+    assert set(SEGMENTERS) == {"upernet", "mlp", "linear"}
     assert segmenter_config("linear_convnext_tiny", num_classes=3).frozen
-    with pytest.raises(ValueError, match="upernet, light, linear"):
+    with pytest.raises(ValueError, match="upernet, mlp, linear"):
         segmenter_config("deeplab_convnext_tiny", num_classes=3)
 
 

@@ -22,7 +22,7 @@ K = 5
 def network() -> Any:
     torch.manual_seed(0)
     backbone = ModelConfig("convnext_atto", depths=(1, 1, 1, 1), dims=(4, 8, 8, 8))
-    model = build_segmenter(SegmenterConfig(backbone, num_classes=K, head="light", width=8, auxiliary_width=0))
+    model = build_segmenter(SegmenterConfig(backbone, num_classes=K, head="mlp", width=8, auxiliary_width=0))
     for value in (*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())):
         value.data.uniform_(0.5, 1.5) if value.ndim == 1 else value.data.normal_(0, 0.5)
     return model.eval()
