@@ -17,9 +17,10 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from convnext.data.config import LoaderConfig
 from convnext.data.detection.coco import CocoDataset
 from convnext.data.detection.config import DetectionInputConfig
-from convnext.data.detection.open import open_coco_for_evaluation
+from convnext.data.detection.open import DetectionData
 from convnext.models.config import ModelConfig
 from convnext.models.detection.config import DetectorConfig, RoIConfig, RPNConfig
 from convnext.ops.instances import Detections, Instances
@@ -103,7 +104,7 @@ def rewrite(file: Path, **parts: Any) -> None:
 
 def validation(folder: Path) -> CocoDataset:
     """The part to validate on, or all."""
-    return open_coco_for_evaluation(folder, max_pixels=LIMIT, skip_bad=False)
+    return DetectionData(folder).for_evaluation(LoaderConfig(max_pixels=LIMIT))
 
 
 class Knowing(nn.Module):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from convnext.core.logs import read_log
-from convnext.recipes.recipe import ClassificationRecipe
 from convnext.run import train
+from convnext.tasks.classification.recipe import ClassificationRecipe
 from convnext.tasks.classification.small_recipes import demo
-from convnext.train.config import LoopConfig, ScheduleConfig
+from convnext.training.config import LoopConfig, ScheduleConfig
 
 CURVE = Path(__file__).with_name("curve.json")
 

@@ -75,11 +75,11 @@ def test_imports_go_down_or_stay_in_the_room(path: Path) -> None:
 
 
 def test_an_upward_import_would_be_found() -> None:
-    assert complaints("data.folder", "from convnext.train.loop import Loop") == ["data.folder imports train.loop"]
+    assert complaints("data.folder", "from convnext.training.loop import Loop") == ["data.folder imports train.loop"]
     assert complaints("data.folder", "def f():\n    import convnext.models.create") == [
         "data.folder imports models.create"
     ]
-    assert complaints("train.loop", "from convnext.train.ema import Ema\nfrom convnext.core import logs") == []
+    assert complaints("train.loop", "from convnext.training.ema import Ema\nfrom convnext.core import logs") == []
 
 
 def test_no_circles() -> None:

@@ -20,7 +20,7 @@ from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import segmenter_config
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.models.tta import TTA
-from convnext.tasks.segmentation.evaluation import segment
+from convnext.tasks.segmentation.evaluate import segment
 
 K = 150
 CONFIGS = [(128, 160), (97, 131)]

@@ -15,7 +15,7 @@ from convnext.bench.segmentation import SegmentationJob, config_of, load_common,
 from convnext.cli.main import main
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
-from convnext.models.segmentation.config import SegmenterConfig, light
+from convnext.models.segmentation.config import SegmenterConfig, mlp
 
 SIZE = (64, 96)
 ATTO = ModelConfig("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), layer_scale_init_value=1.0)
@@ -69,7 +69,7 @@ def test_a_step_trains_everything_and_changes_nothing(contestant, scratch: Path)
 
 def test_what_transformers_does_not_have_is_refused() -> None:
     with pytest.raises(UserError, match="UPerNet on ConvNeXt V1 alone"):
-        segmentation.measure(replace(ASKED, config=light(ATTO, num_classes=5)))
+        segmentation.measure(replace(ASKED, config=mlp(ATTO, num_classes=5)))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,9 @@ from convnext.cli.main import main
 from convnext.core.logs import read_log
 from convnext.data.config import InputConfig
 from convnext.models.create import from_config
-from convnext.weights.files import ClassificationMetadata, read_detection_metadata, save_model
+from convnext.tasks.choose import read_metadata
+from convnext.tasks.classification.recipe import ClassificationMetadata
+from convnext.weights.files import save_model
 from painted import MODEL_NAMES, OPTIONS, SMALL, paint, painted, rewrite
 
 Convnext = Callable[..., Any]  # of conftest: status, out, err
@@ -104,7 +106,7 @@ def test_from_annotations_to_a_report(trained: SimpleNamespace, run: Path, data:
     recipe = json.loads((run / "recipe.json").read_text())
     assert (recipe["task"], recipe["data"], recipe["model"]["width"]) == ("detect", str(data), 8)
     assert json.loads((run / "split.json").read_text())["kind"] == "given"
-    metadata = read_detection_metadata(run / "best.safetensors")
+    metadata = read_metadata(run / "best.safetensors")
     assert (metadata.classes, metadata.category_ids, metadata.model.num_classes) == (MODEL_NAMES, (3, 7), 2)
     events = read_log(run / "log.jsonl")
     assert (events[0]["event"], events[-1]["event"]) == ("start", "end")

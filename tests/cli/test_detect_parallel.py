@@ -15,7 +15,7 @@ from convnext.core import distributed
 from convnext.core.logs import read_log
 from convnext.data.config import LoaderConfig
 from convnext.data.loader import BadImages
-from convnext.tasks.detection.evaluation import Evaluation, evaluate
+from convnext.tasks.detection.evaluate import Evaluation, evaluate
 from convnext.tasks.detection.weights import load_detector
 from painted import INPUT, OPTIONS, Knowing, painted, validation
 

@@ -22,8 +22,10 @@ from convnext.core.logs import read_log
 from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
+from convnext.tasks.choose import read_metadata
+from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.segmentation.predict import Segmenter
-from convnext.weights.files import ClassificationMetadata, read_segmentation_metadata, save_model
+from convnext.weights.files import save_model
 from labelmaps import labelled, save, scene
 
 Convnext = Callable[..., Any]  # of conftest: status, out, err
@@ -91,7 +93,7 @@ def test_from_label_maps_to_a_report(trained: SimpleNamespace, run: Path, data: 
     }
     recipe = json.loads((run / "recipe.json").read_text())
     assert (recipe["task"], recipe["data"]) == ("segment", str(data))
-    metadata = read_segmentation_metadata(run / "best.safetensors")
+    metadata = read_metadata(run / "best.safetensors")
     assert (metadata.classes, metadata.values, len(metadata.colours)) == (("sky", "ground", "box"), (0, 1, 2), 3)
     figures = json.loads((run / "evaluation.json").read_text())
     assert figures["task"] == "segment"
@@ -111,7 +113,7 @@ def test_a_resumed_run_is_the_same_run(place: Path, data: Path) -> None:
     settings = ["--data", str(data), "--schedule.epochs", "4", *OPTIONS, "--model.dropout", "0.3"]
     whole = quietly("train", "small/segmenter", "--out", place / "whole", *settings)
     assert whole.status == 0, whole.err
-    from convnext.train import loop
+    from convnext.training import loop
 
     saved = loop.save_checkpoint
 
@@ -160,7 +162,7 @@ def test_predict_draws_and_writes_a_label_map(convnext: Convnext, run: Path, pic
         assert (map_.mode, map_.size) == ("P", (64, 48))
         values = np.array(map_)
         drawn = {tuple(colour) for colour in np.array(map_.convert("RGB")).reshape(-1, 3).tolist()}
-        assert drawn <= set(read_segmentation_metadata(run / "best.safetensors").colours)
+        assert drawn <= set(read_metadata(run / "best.safetensors").colours)
     truth = scene(100)[1]
     assert float((values == truth).mean()) > 0.6
     with Image.open(result["picture"]) as drawing:

@@ -14,8 +14,8 @@ from convnext.core import distributed
 from convnext.core.logs import read_log
 from convnext.data.config import LoaderConfig
 from convnext.data.loader import BadImages
-from convnext.data.segmentation.open import open_label_maps_for_evaluation
-from convnext.tasks.segmentation.evaluation import Evaluation, evaluate
+from convnext.data.segmentation.open import SegmentationData
+from convnext.tasks.segmentation.evaluate import Evaluation, evaluate
 from convnext.tasks.segmentation.weights import load_segmenter
 from labelmaps import labelled
 
@@ -36,7 +36,7 @@ def free_port() -> str:
 
 def evaluation(folder: Path) -> Evaluation:
     """On three pictures, which two processes cannot share alike."""
-    source = open_label_maps_for_evaluation(folder / "data", labels="", max_pixels=10**6, skip_bad=False)
+    source = SegmentationData(folder / "data").for_evaluation(LoaderConfig())
     loaded = load_segmenter(folder / "run")
     loader, bad = LoaderConfig(workers=0), BadImages(3, max_bad=0)
     return evaluate(loaded.model, source, input=loaded.metadata.input, loader=loader, device=CPU, bad=bad)

@@ -8,12 +8,11 @@ import pytest
 
 from convnext.core.errors import UserError
 from convnext.models.segmentation.config import SegmenterConfig
-from convnext.recipes.limits import check_limits
-from convnext.recipes.recipe import SegmentationRecipe
-from convnext.recipes.table import RECIPES, find_recipe
+from convnext.tasks.recipes import all_recipes, check_recipe, find_recipe
+from convnext.tasks.segmentation.recipe import SegmentationRecipe
 from convnext.tasks.segmentation.recipes import PUBLISHED, fine_tuned, head_for
-from convnext.train.loop import make_plan
-from convnext.train.optim import learning_rate
+from convnext.training.loop import make_plan
+from convnext.training.optim import learning_rate
 
 ADE20K = 20_210  # training pictures
 
@@ -56,7 +55,7 @@ def test_what_is_common(name: str) -> None:
     assert head == ("upernet", 512, 256, 0.1)
     augment = recipe.augment
     assert (augment.scale, augment.most, augment.flip, augment.distort) == ((0.5, 2.0), 0.75, 0.5, True)
-    check_limits(recipe)
+    check_recipe(recipe)
 
 
 def test_the_schedule_of_160k_steps() -> None:
@@ -86,12 +85,12 @@ def test_the_schedule_of_160k_steps() -> None:
 
 
 def test_other_heads_and_the_small_one() -> None:
-    assert found("ade20k/light_convnext_tiny").model.head == "light"
+    assert found("ade20k/light_convnext_tiny").model.head == "mlp"
     linear = found("ade20k/linear_convnext_tiny")
     assert (linear.model.head, linear.model.frozen, linear.schedule.steps) == ("linear", True, 40_000)
     for name in ("ade20k/light_convnext_tiny", "ade20k/linear_convnext_tiny", "small/segmenter"):
-        check_limits(found(name))
-        assert name in RECIPES
+        check_recipe(found(name))
+        assert name in all_recipes()
 
 
 @pytest.mark.parametrize("accelerator", [True, False])
@@ -99,15 +98,15 @@ def test_other_heads_and_the_small_one() -> None:
 def test_fine_tuning_fits_its_data(accelerator: bool, images: int) -> None:
     model = replace(SegmenterConfig(), num_classes=150)
     recipe = fine_tuned("x", model, images=images, accelerator=accelerator)
-    check_limits(recipe)
+    check_recipe(recipe)
     assert recipe.model.num_classes == 0
     assert 100 <= recipe.schedule.steps <= 40_000
     assert recipe.schedule.warmup_steps <= recipe.schedule.steps // 10
-    assert head_for(model.backbone, accelerator=accelerator).head == ("upernet" if accelerator else "light")
+    assert head_for(model.backbone, accelerator=accelerator).head == ("upernet" if accelerator else "mlp")
 
 
 def test_windows_that_leave_pixels_out_are_refused() -> None:
     recipe = found(PUBLISHED[0])
     with pytest.raises(UserError, match="at most --input"):
-        check_limits(replace(recipe, input=replace(recipe.input, stride=600)))
-    check_limits(replace(recipe, input=replace(recipe.input, window=0, stride=600)))
+        check_recipe(replace(recipe, input=replace(recipe.input, stride=600)))
+    check_recipe(replace(recipe, input=replace(recipe.input, window=0, stride=600)))

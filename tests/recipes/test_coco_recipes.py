@@ -9,11 +9,10 @@ import pytest
 
 from convnext.models.config import ModelConfig
 from convnext.models.detection.config import RoIConfig, RPNConfig, mask_rcnn
-from convnext.recipes.limits import check_limits
-from convnext.recipes.recipe import DetectionRecipe
-from convnext.recipes.table import RECIPES, find_recipe
+from convnext.tasks.detection.recipe import DetectionRecipe
 from convnext.tasks.detection.recipes import PUBLISHED, fine_tuned, small_mask_rcnn
-from convnext.train.loop import make_plan
+from convnext.tasks.recipes import all_recipes, check_recipe, find_recipe
+from convnext.training.loop import make_plan
 
 TRAIN2017 = 117_266  # pictures with objects that can be used
 
@@ -63,7 +62,7 @@ def test_what_is_common(name: str) -> None:
     assert (recipe.augment.long, recipe.augment.flip, recipe.augment.crop) == (1333, 0.5, 0.5)
     assert (recipe.augment.crop_shorts, recipe.augment.crop_sides) == ((400, 500, 600), (384, 600))
     assert (recipe.augment.drop_empty, recipe.augment.min_side) == (True, 32)
-    check_limits(recipe)
+    check_recipe(recipe)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -132,12 +131,12 @@ def test_the_heads_of_a_cascade(name: str) -> None:
 
 def test_all_seven_are_there_in_two_lengths() -> None:
     assert sorted(PUBLISHED) == sorted(f"coco/{row[0]}{end}" for row in TABLE for end in ("", "_1x"))
-    assert set(PUBLISHED) == {name for name in RECIPES if name.startswith("coco/")}
+    assert set(PUBLISHED) == {name for name in all_recipes() if name.startswith("coco/")}
 
 
 def test_the_small_one_stands_alone() -> None:
     recipe = small_mask_rcnn()
-    check_limits(recipe)
+    check_recipe(recipe)
     assert (recipe.init, recipe.augment.drop_empty) == ("", False)
     assert recipe.optim.clip_grad > 0
     assert recipe.model.backbone.layer_scale_init_value == 0.0  # random weights need their blocks from the first step
@@ -148,7 +147,7 @@ def test_fine_tuning_keeps_the_detector_and_fits_the_number_of_pictures(accelera
     model = replace(mask_rcnn(ModelConfig("convnext_tiny"), num_classes=80), width=128)
     recipes = [fine_tuned("w.pth", model, images=n, accelerator=accelerator) for n in (10, 500, 5_000, 100_000)]
     for recipe in recipes:
-        check_limits(recipe)
+        check_recipe(recipe)
         assert recipe.model == replace(
             model, num_classes=0, backbone=replace(model.backbone, drop_path_rate=0.1)
         )  # classes are the data's

@@ -9,9 +9,10 @@ import pytest
 
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
-from convnext.recipes.limits import LIMITS, PAIRS, check_limits, lies_in, numbers, setting
-from convnext.recipes.recipe import ClassificationRecipe, DetectionRecipe
-from convnext.recipes.table import RECIPES, find_recipe
+from convnext.recipes.limits import TRAINING, TRAINING_LISTS, lies_in, numbers, setting
+from convnext.tasks.classification.recipe import ClassificationRecipe
+from convnext.tasks.recipes import all_recipes, check_recipe, find_recipe
+from convnext.tasks.table import TASKS
 
 
 def changed(name: str, value: Any) -> ClassificationRecipe:
@@ -21,22 +22,21 @@ def changed(name: str, value: Any) -> ClassificationRecipe:
     return from_dict(ClassificationRecipe, values)
 
 
-def test_every_number_has_limits() -> None:
-    unset = {"model.layer_scale_init_value", "model.kernel_size"}  # None
-    optional = {*unset, "model.stem_stride", "model.output_stride"}  # named strides
-    assert set(numbers(find_recipe("demo"))) - optional == set(LIMITS[ClassificationRecipe]) - optional
+UNLIMITED = ("stem_stride", "output_stride", "layer_scale_init_value", "kernel_size")  # named strides; None
 
 
-def test_every_number_of_a_detector_has_limits() -> None:
-    recipe = find_recipe("small/mask_rcnn")
-    unset = {"model.backbone.stem_stride", "model.backbone.output_stride"}  # named strides
-    optional = {"model.backbone.layer_scale_init_value", "model.backbone.kernel_size", *unset}
-    assert set(numbers(recipe)) - optional == set(LIMITS[DetectionRecipe]) - optional
+@pytest.mark.parametrize("spec", TASKS.values(), ids=TASKS)
+def test_every_number_of_a_recipe_has_limits(spec: Any) -> None:
+    recipe = next(iter(spec.recipes().values()))()
+    limited = {*TRAINING, *spec.limits().numbers}
+    both = (set(numbers(recipe)), limited)
+    without, expected = ({n for n in names if not n.endswith(UNLIMITED)} for names in both)
+    assert without == expected
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", all_recipes())
 def test_every_recipe_is_within_them(name: str) -> None:
-    check_limits(find_recipe(name))
+    check_recipe(find_recipe(name))
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_every_recipe_is_within_them(name: str) -> None:
 )
 def test_what_cannot_work_is_refused(name: str, value: Any) -> None:
     with pytest.raises(UserError, match="--" + name.replace("_", "-").replace(".", r"\.")):
-        check_limits(changed(name, value))
+        check_recipe(changed(name, value))
 
 
 def test_a_warm_up_has_one_length() -> None:
     recipe = find_recipe("coco/mask_rcnn_convnext_tiny")
-    check_limits(recipe)
+    check_recipe(recipe)
     both = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, warmup_epochs=1.0))
     with pytest.raises(UserError, match=r"--schedule\.warmup-epochs 1 or --schedule\.warmup-steps 500"):
-        check_limits(both)
+        check_recipe(both)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_intervals(value: float, limits: str, inside: bool) -> None:
 
 def test_the_standard_deviation_of_colours_is_positive() -> None:
     with pytest.raises(UserError, match=r"input\.std"):
-        check_limits(changed("input.std", [0.2, 0.0, 0.2]))
+        check_recipe(changed("input.std", [0.2, 0.0, 0.2]))
 
 
-def test_names_stand_for_settings() -> None:
-    recipe = find_recipe("demo")
-    for kind, example in ((ClassificationRecipe, recipe), (DetectionRecipe, find_recipe("small/mask_rcnn"))):
-        for name in {**LIMITS[kind], **PAIRS[kind]}:
-            setting(example, name)
-    assert setting(dataclasses.replace(recipe), "optim.lr") == recipe.optim.lr
+@pytest.mark.parametrize("spec", TASKS.values(), ids=TASKS)
+def test_names_stand_for_settings(spec: Any) -> None:
+    recipe, limits = next(iter(spec.recipes().values()))(), spec.limits()
+    for name in (*TRAINING, *TRAINING_LISTS, *limits.numbers, *limits.lists, *limits.ascending, *limits.positive):
+        setting(recipe, name)
+    assert setting(recipe, "optim.lr") == recipe.optim.lr

@@ -12,16 +12,18 @@ from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
 from convnext.models.config import ModelConfig
 from convnext.models.create import MODEL_NAMES
-from convnext.recipes.recipe import ClassificationRecipe, DetectionRecipe, SegmentationRecipe, read_recipe, save_recipe
-from convnext.recipes.table import RECIPES, describe, find_recipe
 from convnext.tasks.classification.choose import Facts, choose, warnings
-from convnext.tasks.detection.setup import warnings
-from convnext.tasks.segmentation.setup import warnings as segmentation_alarms
-from convnext.train.config import EmaConfig, LoopConfig, ScheduleConfig
-from convnext.train.loop import make_plan
+from convnext.tasks.classification.recipe import ClassificationRecipe
+from convnext.tasks.detection.recipe import DetectionRecipe
+from convnext.tasks.detection.setup import warnings as detection_warnings
+from convnext.tasks.recipes import all_recipes, describe_recipe, find_recipe, read_recipe, save_recipe
+from convnext.tasks.segmentation.recipe import SegmentationRecipe
+from convnext.tasks.segmentation.setup import warnings as segmentation_warnings
+from convnext.training.config import EmaConfig, LoopConfig, ScheduleConfig
+from convnext.training.loop import make_plan
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", all_recipes())
 class TestEveryRecipe:
     """The contract of a recipe."""
 
@@ -37,7 +39,7 @@ class TestEveryRecipe:
         assert read_recipe(tmp_path / "recipe.json") == recipe
 
     def test_its_docstring_says_command_and_what_to_expect(self, name: str) -> None:
-        text = describe(name)
+        text = describe_recipe(name)
         assert "convnext train" in text
         assert "Expect" in text or name.startswith("imagenet22k/")  # the paper gives no 22K accuracy
 
@@ -47,10 +49,10 @@ class TestEveryRecipe:
         plan = make_plan(num_images=images, loop=recipe.loop, schedule=recipe.schedule, world_size=1)
         recipe = dataclasses.replace(recipe, init="given")
         if isinstance(recipe, DetectionRecipe):
-            assert warnings(recipe, images, plan) == []
+            assert detection_warnings(recipe, images, plan) == []
             return
         if isinstance(recipe, SegmentationRecipe):
-            assert segmentation_alarms(recipe, images, plan) == []
+            assert segmentation_warnings(recipe, images, plan) == []
             return
         found = warnings(
             recipe,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from convnext.report.page import write_report
+from convnext.run import write_report
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 

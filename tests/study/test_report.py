@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from convnext.core.errors import UserError
-from convnext.report.page import write_report
+from convnext.run import write_report
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>'
 VOID = {"meta", "img", "br", "link", "input"}

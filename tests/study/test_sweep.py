@@ -89,11 +89,11 @@ def test_a_run_that_fails_and_one_that_goes_on(tmp_path):
 
 
 def _split():
-    from convnext.data.classification.open import open_classification
+    from convnext.data.classification.open import ClassificationData
 
     recipe = SMALL.recipe("sep_ds", 0)
     options = {"val_fraction": recipe.loader.val_fraction, "seed": 0, "max_pixels": recipe.loader.max_pixels}
-    return open_classification("digits", **options).split
+    return ClassificationData("digits", **options).split
 
 
 def test_a_folder_keeps_its_plan(tmp_path):

@@ -14,8 +14,9 @@ from convnext.data.config import InputConfig, LoaderConfig, MixConfig
 from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages
 from convnext.models.create import create_model
-from convnext.tasks.classification.evaluation import evaluate
-from convnext.tasks.classification.task import ClassificationTask, soft_cross_entropy
+from convnext.ops.losses import soft_cross_entropy
+from convnext.tasks.classification.evaluate import evaluate
+from convnext.tasks.classification.task import ClassificationTask
 
 
 class Shades:

@@ -14,7 +14,7 @@ from convnext.core.errors import UserError
 from convnext.data.config import LoaderConfig
 from convnext.data.detection.coco import CocoDataset
 from convnext.data.detection.config import DetectionAugmentConfig
-from convnext.data.detection.open import open_coco
+from convnext.data.detection.open import DetectionData
 from convnext.data.detection.transforms import DetectionBatch, image_batch
 from convnext.data.loader import BadImages
 from convnext.metrics.coco_ap import Kind, coco_figures, results_of
@@ -22,7 +22,7 @@ from convnext.models.detection.build import build_detector
 from convnext.models.detection.rcnn import RCNN
 from convnext.models.tta import NO_TTA, TTA
 from convnext.ops.instances import Detections
-from convnext.tasks.detection.evaluation import Evaluation, detect, evaluate, flat
+from convnext.tasks.detection.evaluate import Evaluation, detect, evaluate, log_figures
 from convnext.tasks.detection.task import DetectionTask
 from painted import INPUT, LIMIT, NAMES, SMALL, Knowing, paint, painted, validation
 
@@ -59,7 +59,7 @@ def detector(*, masks: bool = True) -> RCNN:
 
 
 def make_task(data: Path, *, seed: int = 0) -> DetectionTask:
-    opened = open_coco(data, val_fraction=0.1, seed=0, max_pixels=LIMIT, skip_bad=False)
+    opened = DetectionData(data).splits(LoaderConfig(max_pixels=LIMIT), seed=0)
     return DetectionTask(
         train=opened.train,
         val=opened.val,
@@ -106,7 +106,7 @@ def run_evaluation(model: Any, source: CocoDataset, bad: BadImages | None = None
 def look(model: RCNN, pictures: list[Tensor], views: TTA = NO_TTA) -> list[Detections]:
     with torch.inference_mode():
         batch = image_batch(pictures, INPUT if views.single else None)
-        return detect(model, batch, input=INPUT, device=CPU, views=views)
+        return detect(model, batch, input=INPUT, device=CPU, tta=views)
 
 
 def assert_alike(one: Detections, two: Detections, *, masks: float = 0.995) -> None:
@@ -206,7 +206,7 @@ def test_figures_are_those_of_cocos_own_code(source: CocoDataset) -> None:
         assert [entry.name for entry in figures.per_class] == list(NAMES)
     assert 0 < found.box.AP < 1  # type: ignore[operator]
     assert found.mask.AP != found.box.AP  # type: ignore[union-attr]
-    assert flat(found)["box_AP75"] == found.box.AP75
+    assert log_figures(found)["box_AP75"] == found.box.AP75
     perfect = run_evaluation(Knowing(source), source)
     assert perfect.mask is not None
     assert perfect.mask.AP == 1.0
@@ -216,7 +216,7 @@ def test_figures_are_those_of_cocos_own_code(source: CocoDataset) -> None:
 def test_without_masks_there_are_boxes_figures_alone(source: CocoDataset, tmp_path: Path) -> None:
     found = run_evaluation(Knowing(source, masks=False), source)
     assert found.mask is None
-    assert set(flat(found)) == {"box_AP", "box_AP50", "box_AP75"}
+    assert set(log_figures(found)) == {"box_AP", "box_AP50", "box_AP75"}
     assert not any("segmentation" in entry for entry in found.results)
     paint(tmp_path, "val", range(8, 12), masks=False)
     of_data = run_evaluation(Knowing(source, masks=True), validation(tmp_path))
@@ -292,7 +292,7 @@ def test_a_mirrored_picture_gives_mirrored_objects(model: RCNN, source: CocoData
 
 
 def test_several_views_in_an_evaluation(source: CocoDataset, model: RCNN) -> None:
-    once, often = run_evaluation(model, source), run_evaluation(model, source, views=TTA((0.5, 1.0), flip=True))
+    once, often = run_evaluation(model, source), run_evaluation(model, source, tta=TTA((0.5, 1.0), flip=True))
     assert {entry["image_id"] for entry in often.results} == {18, 19, 20, 21}
     assert [e["score"] for e in often.results] != [e["score"] for e in once.results]
     assert often.mask is not None

@@ -18,8 +18,8 @@ from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.tasks.classification.export import save_as
+from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.classification.weights import load_model
-from convnext.weights.files import ClassificationMetadata
 
 DEPTHS, DIMS = (1, 2, 1, 1), (8, 12, 16, 20)
 IMAGE = InputConfig(96, "crop", 0.9, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

@@ -19,8 +19,8 @@ from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.tasks.classification.export import save_as, state_in
+from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.classification.weights import load_model
-from convnext.weights.files import ClassificationMetadata
 
 CASES, PARTS = 5000, 10
 SMALL = ModelConfig("convnext_tiny", num_classes=3, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))

@@ -14,9 +14,10 @@ from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
 from convnext.models.detection.build import build_detector
 from convnext.models.detection.config import DetectorConfig, RoIConfig
+from convnext.tasks.choose import find_weights
+from convnext.tasks.detection.recipe import DetectionMetadata
 from convnext.tasks.detection.weights import load_detector
-from convnext.weights.files import DetectionMetadata, save_model
-from convnext.weights.kinds import kind_of
+from convnext.weights.files import save_model
 from painted import INPUT, SMALL
 
 CASES = 100  # of each kind
@@ -50,7 +51,7 @@ def test_a_pickle_with_code_is_refused_and_nothing_runs(place: str, tmp_path: Pa
     else:
         content[place] = evil  # type: ignore[assignment]
     torch.save(content, path)
-    for read in (load_detector, kind_of):
+    for read in (load_detector, find_weights):
         with pytest.raises(UserError, match=r"mask_rcnn\.pth was refused.*Nothing in it was run"):
             read(path)
     assert not mark.exists()

@@ -15,11 +15,12 @@ from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.tasks.classification.export import save_as, state_in
-from convnext.tasks.classification.weights import load_initial, load_model, model_of
+from convnext.tasks.classification.recipe import ClassificationMetadata
+from convnext.tasks.classification.weights import load_initial, load_model
 from convnext.weights import hub
 from convnext.weights import locate as published
+from convnext.weights.backbone import backbone_config
 from convnext.weights.catalog import find
-from convnext.weights.files import ClassificationMetadata
 from convnext.weights.imagenet import imagenet_classes
 from convnext.weights.locate import locate
 
@@ -180,14 +181,14 @@ def test_a_source_that_is_none(source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_model(source)
     with pytest.raises(UserError, match=message):
-        model_of(source)
+        backbone_config(source)
 
 
 def test_fine_tuning_starts_from_any_layout(atto: nn.Module, tmp_path: Path) -> None:
     """`train --init`: the architecture is recognised, the classifier stays fresh."""
     path = tmp_path / "theirs.pth"
     torch.save(state_in("torchvision", atto.state_dict(), ATTO), path)
-    assert model_of(path) == ATTO
+    assert backbone_config(path) == ATTO
     torch.manual_seed(1)
     model = from_config(ModelConfig("convnext_atto", num_classes=4))
     head = model.head.weight.detach().clone()
@@ -202,14 +203,14 @@ def test_a_layer_scale_that_the_architecture_lacks_or_has(tmp_path: Path) -> Non
     for name, scale in (("convnextv2_atto", 1e-6), ("convnext_atto", 0.0)):
         config = ModelConfig(name, num_classes=2, layer_scale_init_value=scale)
         torch.save(from_config(config).state_dict(), tmp_path / "file.pth")
-        assert model_of(tmp_path / "file.pth") == config
+        assert backbone_config(tmp_path / "file.pth") == config
 
 
 def test_stem_inputs_and_kernels_are_recognised(tmp_path: Path) -> None:
     for changes in ({"stem_stride": 2, "in_chans": 1}, {"stem_stride": 1}, {"kernel_size": 3}, {"in_chans": 12}):
         config = ModelConfig("convnext_pico", num_classes=2, **changes)
         torch.save(from_config(config).state_dict(), tmp_path / "file.pth")
-        assert model_of(tmp_path / "file.pth") == config
+        assert backbone_config(tmp_path / "file.pth") == config
 
 
 def test_half_precision_files_become_float32(atto: nn.Module, tmp_path: Path) -> None:

@@ -24,12 +24,14 @@ from convnext.models.detection.config import (
     detector_config,
 )
 from convnext.models.detection.rcnn import RCNN
+from convnext.tasks.choose import find_weights, read_metadata
+from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.classification.weights import load_model
-from convnext.tasks.detection.published import coco_categories, published_detectors
+from convnext.tasks.detection.published import coco_categories, published
+from convnext.tasks.detection.recipe import DetectionMetadata
 from convnext.tasks.detection.weights import detector_of, load_detector, load_initial_detector, recognise_detector
-from convnext.weights import kinds
-from convnext.weights.files import ClassificationMetadata, DetectionMetadata, read_any_metadata, save_model
-from convnext.weights.kinds import kind_of
+from convnext.weights import locate as locating
+from convnext.weights.files import save_model
 from painted import INPUT, SMALL
 
 CARD = DetectionMetadata(SMALL, INPUT, ("box", "Größe"), (3, 7), note='{"box_AP": 0.5}')
@@ -117,7 +119,7 @@ def test_a_file_of_ours_comes_back_whole(ours: Path) -> None:
     model = made(SMALL)
     for source in (ours, str(ours), ours.parent):
         loaded = load_detector(source)
-        assert loaded.metadata == read_any_metadata(ours) == CARD
+        assert loaded.metadata == read_metadata(ours) == CARD
         assert equal(weights(loaded.model), weights(model))
         assert not loaded.model.training
     assert all(torch.equal(one, two) for one, two in zip(answers(loaded.model), answers(model), strict=True))
@@ -163,7 +165,7 @@ ROWS = [
 
 def test_the_published_rows() -> None:
     """Table 3 of the paper."""
-    rows = list(published_detectors().values())
+    rows = list(published().values())
     assert [(row.name, row.box_ap, row.mask_ap) for row in rows] == ROWS
     assert len({row.location for row in rows}) == 7
     for row in rows:
@@ -172,12 +174,12 @@ def test_the_published_rows() -> None:
         assert Path(row.location).name.startswith(f"{kind}_convnext_{size.removesuffix('_22k')}")
         assert (row.pretrained_on == "ImageNet-22K") == ("22k" in row.location) == ("22k" in row.name)
         assert row.config == detector_config(f"{kind}_convnext_{size.removesuffix('_22k')}", num_classes=80)
-        assert kind_of(row.name) == "detector"
+        assert find_weights(row.name)[0].name == "detect"
         assert detector_of_name(row.name) == row.config
 
 
 def detector_of_name(name: str) -> DetectorConfig:
-    return published_detectors()[name].config
+    return published()[name].config
 
 
 def test_cocos_categories() -> None:
@@ -191,7 +193,7 @@ def test_cocos_categories() -> None:
 
 
 def test_a_published_name_downloads_and_says_where_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = published_detectors()["mask_rcnn_convnext_tiny.fb_coco"]
+    row = published()["mask_rcnn_convnext_tiny.fb_coco"]
     with torch.device("meta"):
         shapes = build_detector(row.config).state_dict()
     state = {name: torch.zeros(()).expand(value.shape) for name, value in shapes.items()}
@@ -201,7 +203,7 @@ def test_a_published_name_downloads_and_says_where_it_is_from(tmp_path: Path, mo
         asked.append(url)
         return path
 
-    monkeypatch.setattr(kinds, "download", download)
+    monkeypatch.setattr(locating, "download", download)
     loaded = load_detector(row.name)
     assert asked == [row.location]
     assert loaded.metadata.source == "mask_rcnn_convnext_tiny.fb_coco (MIT)"
@@ -218,13 +220,13 @@ def test_detectors_and_classifiers_are_told_apart(
     ours: Path, classifier: Path, mask_file: Path, tmp_path: Path
 ) -> None:
     torch.save({"model": from_config(replace(ATTO, num_classes=3)).state_dict()}, tmp_path / "c.pth")
-    assert all(kind_of(source) == "detector" for source in (ours, ours.parent, mask_file))
-    assert all(kind_of(source) == "classifier" for source in (classifier, classifier.parent, tmp_path / "c.pth"))
+    assert all(find_weights(source)[0].name == "detect" for source in (ours, ours.parent, mask_file))
+    assert all(find_weights(source)[0].name == "classify" for source in (classifier, classifier.parent, tmp_path / "c.pth"))
     assert detector_of(ours) == SMALL
     assert detector_of(classifier) is None
     for nothing in ("no/run", "mask_rcnn_convnext_tinny.fb_coco", tmp_path):
         with pytest.raises(UserError):
-            kind_of(nothing)
+            find_weights(nothing)
 
 
 def test_the_wrong_kind_is_refused_in_words(ours: Path, classifier: Path, mask_file: Path, tmp_path: Path) -> None:

@@ -17,9 +17,12 @@ from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
-from convnext.tasks.detection.export import save_dense
+from convnext.tasks.choose import find_weights, read_metadata
+from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.detection.weights import load_detector
-from convnext.tasks.segmentation.published import published_segmenters
+from convnext.tasks.segmentation.export import save_as as save_dense
+from convnext.tasks.segmentation.published import published
+from convnext.tasks.segmentation.recipe import SegmentationMetadata
 from convnext.tasks.segmentation.weights import (
     load_initial_segmenter,
     load_segmenter,
@@ -27,14 +30,7 @@ from convnext.tasks.segmentation.weights import (
     segmenter_of,
     with_official_names,
 )
-from convnext.weights.files import (
-    ClassificationMetadata,
-    SegmentationMetadata,
-    read_metadata,
-    read_segmentation_metadata,
-    save_model,
-)
-from convnext.weights.kinds import kind_of
+from convnext.weights.files import save_model
 from convnext.weights.layouts import MMPRETRAIN, translate
 
 KEYS = Path(__file__).parents[3] / "shared" / "facts" / "keys_upernet_t.json"
@@ -42,7 +38,7 @@ TINY = ModelConfig("convnext_atto", layer_scale_init_value=1.0)
 CONFIGS = {
     "upernet": SegmenterConfig(TINY, 5, width=16, auxiliary_width=8),
     "no auxiliary": SegmenterConfig(TINY, 5, width=16, auxiliary_width=0),
-    "light": SegmenterConfig(TINY, 5, head="light", width=16, auxiliary_width=0),
+    "mlp": SegmenterConfig(TINY, 5, head="mlp", width=16, auxiliary_width=0),
     "linear": SegmenterConfig(TINY, 5, head="linear", auxiliary_width=0),
 }
 
@@ -67,7 +63,7 @@ def test_a_file_of_ours(name: str, tmp_path: Path) -> None:
         config, SegmentationInputConfig(short=64), ("a", "b", "c", "d", "e"), ((1, 2, 3),) * 5, (0, 1, 2, 3, 7)
     )
     save_dense(file, weights(config), metadata, layout="convnext")
-    assert kind_of(file) == "segmenter"
+    assert find_weights(file)[0].name == "segment"
     loaded = load_segmenter(file)
     assert loaded.metadata == metadata
     assert not loaded.model.training
@@ -128,7 +124,7 @@ def test_transformers_reads_and_is_read(tmp_path: Path) -> None:
 
 
 def test_the_catalogue() -> None:
-    rows = published_segmenters()
+    rows = published()
     assert len(rows) == 6
     for row in rows.values():
         assert row.licence
@@ -137,7 +133,7 @@ def test_the_catalogue() -> None:
         assert row.input.window == row.crop
         assert row.crop == (640 if "22k" in row.name else 512)
         assert row.miou < row.miou_views
-        assert kind_of(row.name) == "segmenter"
+        assert find_weights(row.name)[0].name == "segment"
 
 
 def test_every_tensor_of_the_official_file_is_accounted_for() -> None:
@@ -154,7 +150,7 @@ def test_every_tensor_of_the_official_file_is_accounted_for() -> None:
 
 
 def test_every_published_model_is_recognised_from_names_and_shapes() -> None:
-    for row in published_segmenters().values():
+    for row in published().values():
         with torch.device("meta"):
             state = build_segmenter(row.config).state_dict()
         found = recognise_segmenter(state, "x")
@@ -197,18 +193,18 @@ def test_names_of_another_sort_are_refused() -> None:
 def test_a_folder_may_have_the_name_of_another_sort(tmp_path: Path) -> None:
     folder = tmp_path / "mask_rcnn_convnext_tiny"
     folder.mkdir()
-    config = CONFIGS["light"]
+    config = CONFIGS["mlp"]
     save_dense(
         folder / "best.safetensors",
         weights(config),
         SegmentationMetadata(config, SegmentationInputConfig()),
         layout="convnext",
     )
-    assert kind_of(folder) == "segmenter"
+    assert find_weights(folder)[0].name == "segment"
 
 
 def test_cards_are_not_mistaken(tmp_path: Path) -> None:
-    config = CONFIGS["light"]
+    config = CONFIGS["mlp"]
     save_dense(
         tmp_path / "s.safetensors",
         weights(config),
@@ -226,7 +222,7 @@ def test_cards_are_not_mistaken(tmp_path: Path) -> None:
         read_metadata(tmp_path / "s.safetensors")
     with pytest.raises(UserError, match="holds a classifier, not a segmenter"):
         read_segmentation_metadata(tmp_path / "c.safetensors")
-    assert kind_of(tmp_path / "c.safetensors") == "classifier"
+    assert find_weights(tmp_path / "c.safetensors")[0].name == "classify"
 
 
 def test_weights_to_start_from(tmp_path: Path) -> None:
@@ -246,7 +242,7 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
     assert torch.equal(
         more.state_dict()["decode_head.bottleneck.conv.weight"], state["decode_head.bottleneck.conv.weight"]
     )
-    other = build_segmenter(CONFIGS["light"])
+    other = build_segmenter(CONFIGS["mlp"])
     notes = load_initial_segmenter(other, file)
     assert notes == ["the head, which is another one there,"]
     assert torch.equal(other.state_dict()["backbone.norm1.weight"], state["backbone.norm1.weight"])

@@ -28,7 +28,7 @@ from convnext.models.fuse import fuse
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
-from convnext.tasks.detection.export import segmenter_in_transformers, transformers_segmenter_config
+from convnext.tasks.segmentation.export import segmenter_in_transformers, transformers_segmenter_config
 
 CONTESTANTS: tuple[Contestant, ...] = (OURS, "transformers")
 TITLE = "UPerNet beside transformers'"

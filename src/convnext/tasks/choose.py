@@ -13,6 +13,7 @@ from convnext.data.recognise import Mine, Nearly
 from convnext.report.run_folder import RunFolder
 from convnext.tasks.spec import TaskSpec
 from convnext.tasks.table import TASKS
+from convnext.weights.files import Metadata, metadata_from
 from convnext.weights.locate import WeightFile, fetch, locate
 
 
@@ -141,3 +142,14 @@ def task_of_run(run: RunFolder) -> TaskSpec:
             return named
     claiming = (spec for spec in TASKS.values() if spec.marks and spec.claims(run))
     return next(claiming, next(spec for spec in TASKS.values() if not spec.marks))
+
+
+def read_metadata(source: str | Path | WeightFile) -> Metadata:
+    """The metadata of a file that was saved here; no tensor is read. Raises UserError for a file of others."""
+    file = locate(source)
+    if file.values is None:
+        raise UserError(
+            f"{file.file} does not say which model it holds; `convnext train` writes files that do."
+        )
+    spec = find_weights(file)[0]
+    return metadata_from(spec.recipe_type().migrated(dict(file.values)), spec.metadata_type(), file.file)

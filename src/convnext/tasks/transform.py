@@ -10,10 +10,9 @@ from torch import Tensor
 
 from convnext.core.errors import UserError
 from convnext.recipes.recipe import Recipe
-from convnext.tasks.choose import find_weights
+from convnext.tasks.choose import find_weights, read_metadata
 from convnext.tasks.recipes import read_recipe, task_of
 from convnext.tasks.table import TASKS
-from convnext.weights.files import metadata_from
 
 
 def transform_for(model: Any, *, train: bool = False) -> Callable[[Any], Tensor]:
@@ -31,11 +30,7 @@ def transform_for(model: Any, *, train: bool = False) -> Callable[[Any], Tensor]
         recipe = read_recipe(folder / "recipe.json")
     if isinstance(model, (str, Path)):
         spec, file = find_weights(model)
-        if file.values is not None:  # no tensor has to be read for that
-            migrated = spec.recipe_type().migrated(dict(file.values))
-            metadata = metadata_from(migrated, spec.metadata_type(), file.file)
-        else:
-            metadata = spec.load(file)[1]
+        metadata = spec.load(file)[1] if file.values is None else read_metadata(file)
         return spec.transform_for(metadata, recipe)
     metadata = getattr(model, "metadata", model)
     if getattr(metadata, "task", None) not in TASKS:
