@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from PIL import Image, ImageDraw
 
 from convnext.cli.main import main
-
-TINY = [
-    *("--model.depths", "1", "1", "1", "1", "--model.dims", "8", "8", "16", "16"),
-    *("--input.size", "32", "--loader.workers", "0", "--loop.global-batch", "16"),
-]
-"""Settings that make any recipe train in a second."""
-
-
-class Answer(NamedTuple):
-    status: int
-    out: str
-    err: str
+from shapes import Answer, draw
 
 
 @pytest.fixture
@@ -37,14 +24,6 @@ def convnext(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(status, captured.out, captured.err)
 
     return run
-
-
-def draw(path: Path, shape: str, number: int) -> None:
-    image = Image.new("RGB", (60 + number % 7, 50 + number % 5), (20, 20, 20 + 3 * number))
-    box = (8 + number % 9, 8, 40 + number % 9, 40)
-    pen = ImageDraw.Draw(image)
-    (pen.ellipse if shape == "circle" else pen.rectangle)(box, fill=(220, 200, 40))
-    image.save(path)
 
 
 @pytest.fixture

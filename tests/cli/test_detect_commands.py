@@ -24,7 +24,7 @@ from convnext.models.create import from_config
 from convnext.tasks.choose import read_metadata
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.weights.files import save_model
-from painted import MODEL_NAMES, OPTIONS, SMALL, paint, painted, rewrite
+from painted import NAMES, OPTIONS, SMALL, paint, painted, rewrite
 
 Convnext = Callable[..., Any]  # of conftest: status, out, err
 RESTING = [
@@ -96,8 +96,8 @@ def assert_refused(answer: Any, *says: str) -> None:
 def test_from_annotations_to_a_report(trained: SimpleNamespace, run: Path, data: Path) -> None:
     assert "Found 8 images, 10 objects of 2 classes (boxes and masks) to train on, 4 images in 'val'" in trained.err
     assert "Mask R-CNN on convnext_atto, 0.1 million parameters" in trained.err
-    assert "Training from random weights on 8 pictures" in trained.err
-    assert "on 4 held-out pictures" in trained.err
+    assert "Training from random weights on 8 images" in trained.err
+    assert "on 4 held-out images" in trained.err
     assert f"report: {run / 'report.html'}" in trained.out
     assert {path.name for path in run.iterdir()} >= {
         *("recipe.json", "split.json", "log.jsonl", "last.pt", "best.safetensors"),
@@ -107,7 +107,7 @@ def test_from_annotations_to_a_report(trained: SimpleNamespace, run: Path, data:
     assert (recipe["task"], recipe["data"], recipe["model"]["width"]) == ("detect", str(data), 8)
     assert json.loads((run / "split.json").read_text())["kind"] == "given"
     metadata = read_metadata(run / "best.safetensors")
-    assert (metadata.classes, metadata.category_ids, metadata.model.num_classes) == (MODEL_NAMES, (3, 7), 2)
+    assert (metadata.classes, metadata.category_ids, metadata.model.num_classes) == (NAMES, (3, 7), 2)
     events = read_log(run / "log.jsonl")
     assert (events[0]["event"], events[-1]["event"]) == ("start", "end")
     steps = [event for event in events if event["event"] == "step"]
@@ -130,7 +130,7 @@ def test_a_saved_recipe_runs_again_and_gives_the_same_weights(convnext: Convnext
 def test_a_detector_is_picked_for_annotated_pictures(convnext: Convnext, data: Path, tmp_path: Path) -> None:
     answer = convnext("train", "--data", data, "--out", tmp_path / "run", *OPTIONS, "--schedule.epochs", "1")
     assert answer.status == 0, answer.err
-    assert f"recipe picked for {data}:" in answer.err
+    assert f"recipe picked for {data}, as data for a detector (annotations/instances_train.json" in answer.err
     assert "- a small Mask R-CNN from random weights; with --init a trained detector learns from fewer" in answer.err
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["name"] == "small/mask_rcnn"
 
@@ -140,7 +140,7 @@ def test_a_classifier_becomes_the_backbone(convnext: Convnext, data: Path, class
     answer = convnext("train", "--data", data, "--init", classifier, "--out", tmp_path / "run", *settings)
     assert answer.status == 0, answer.err
     assert "- fine-tuning at" in answer.err
-    assert "- everything behind the backbone starts fresh" in answer.err
+    assert "- everything behind the backbone is newly initialised" in answer.err
     assert "from random weights" not in answer.err
     given, found = load_file(classifier), load_file(tmp_path / "run" / "best.safetensors")
     taken = [name for name in given if not name.startswith(("norm.", "head."))]
@@ -157,7 +157,9 @@ def test_a_detector_of_other_classes_begins_with_fresh_outputs(
         rewrite(file, categories=[{"id": n, "name": name} for n, name in ((3, "box"), (7, "disc"), (9, "star"))])
     answer = convnext("train", "--data", tmp_path / "three", "--init", run, "--out", tmp_path / "run", *RESTING)
     assert answer.status == 0, answer.err
-    assert "every output that depends on the classes, of which the weights have others, starts fresh" in answer.err
+    assert (
+        "every output that depends on the classes, of which the weights have others, is newly initialised" in answer.err
+    )
     given, found = (load_file(folder / "best.safetensors") for folder in (run, tmp_path / "run"))
     assert set(given) == set(found)
     fresh = {name for name in given if given[name].shape != found[name].shape}
@@ -173,7 +175,7 @@ def test_boxes_alone_are_learned_where_there_are_no_outlines(convnext: Convnext,
         paint(tmp_path / "boxes", name, numbers, masks=False)
     answer = convnext("train", "--data", tmp_path / "boxes", "--init", run, "--out", tmp_path / "run", *RESTING)
     assert answer.status == 0, answer.err
-    assert "the data has no polygons: boxes alone are learned" in answer.err
+    assert "the data has no masks: only boxes are learned" in answer.err
     assert "Faster R-CNN on convnext_atto" in answer.err
     assert not any("mask_head" in name for name in load_file(tmp_path / "run" / "best.safetensors"))
     figures = json.loads(convnext("evaluate", tmp_path / "run", "--json").out)
@@ -237,8 +239,8 @@ def test_evaluate_what_the_run_held_out(convnext: Convnext, run: Path, data: Pat
     written = json.loads((run / "evaluation.json").read_text())
     assert (written["box"], written["mask"]) == (figures["box"], figures["mask"])
     text = convnext("evaluate", run).out
-    assert f"data   {data}: 4 pictures, 6 objects" in text
-    assert all(word in text for word in ("AP50", "AR100", "mask", "box AP", "disc", "pictures/s"))
+    assert f"{data}: 4 images, 6 objects" in text
+    assert all(word in text for word in ("AP50", "AR100", "mask", "box AP", "disc", "images/s"))
     on_data = json.loads(convnext("evaluate", run, "--data", data, "--batch", "3", "--json").out)
     assert (on_data["n"], on_data["held_out"]) == (4, None)
 
@@ -276,7 +278,7 @@ def test_a_picture_that_cannot_be_read_is_left_out(convnext: Convnext, run: Path
     (cut / "images" / "val" / "10.png").write_bytes(b"\x89PNG\r\n cut short")
     answer = convnext("evaluate", run, "--data", cut)
     assert answer.status == 0
-    assert "skipped 1 unreadable pictures, e.g. 10.png" in answer.out
+    assert "1 unreadable images, e.g. 10.png" in answer.out
 
 
 # Predicting
@@ -297,7 +299,7 @@ def test_predict_says_draws_and_writes(
         with Image.open(drawing) as picture:
             assert picture.width >= 96
     nothing = convnext("predict", pictures / "08.png", "--model", run, "--score", "1").out
-    assert "nothing from 1 on" in nothing
+    assert "nothing from a score of 1 on" in nothing
 
     results, one = tmp_path / "new" / "r.json", pictures / "08.png"
     answer = convnext(
@@ -309,7 +311,7 @@ def test_predict_says_draws_and_writes(
     assert first["picture"] == str(tmp_path / "drawn" / "0000-08.png")
     assert Path(second["picture"]).is_file()
     for entry in first["objects"]:
-        assert entry["label"] == MODEL_NAMES[entry["index"]]
+        assert entry["label"] == NAMES[entry["index"]]
         assert 0.3 <= entry["score"] <= 1
         x0, y0, x1, y1 = entry["box"]
         assert 0 <= x0 <= x1 <= 96
@@ -348,15 +350,15 @@ def test_a_classifiers_command_on_a_detector_and_the_other_way(
     out = ("--out", tmp_path / "run")
     for argv, says in (
         (("evaluate", classifier, "--data", photos, "--flip"), "is for detectors"),
-        (("evaluate", classifier, "--data", data), "is annotated for a detector"),
-        (("evaluate", run, "--data", photos), "holds no annotations"),
+        (("evaluate", classifier, "--data", data), "looks like data for a detector"),
+        (("evaluate", run, "--data", photos), "looks like data for a classifier"),
         (("predict", one, "--model", classifier, "--flip"), "is for detectors"),
         (("predict", one, "--model", classifier, "--results", tmp_path / "r.json"), "is for detectors"),
         (("predict", "digits", "--model", run), "is the run of a detector"),
         (("train", "--data", photos, "--init", run, *out), "holds a detector, not a classifier"),
         (("train", "demo", "--init", run, *out), "does not fit the model"),
-        (("train", "cifar10", "--data", data, *out), "is annotated for a detector"),
-        (("train", "small/mask_rcnn", "--data", photos, *out), "holds no annotations"),
+        (("train", "cifar10", "--data", data, *out), "looks like data for a detector"),
+        (("train", "small/mask_rcnn", "--data", photos, *out), "looks like data for a classifier"),
     ):
         assert_refused(convnext(*argv), says)
     assert list(tmp_path.iterdir()) == []
@@ -370,7 +372,7 @@ def test_a_classifiers_command_on_a_detector_and_the_other_way(
         (["evaluate", "RUN", "--scales"], "not none"),
         (["evaluate", "RUN", "--batch", "-1"], "--batch is 0 or more"),
         (["evaluate", "RUN", "--results", "."], "is a folder; --results takes a file"),
-        (["evaluate", "RUN", "--results", "file/r.json"], "There can be no file/r.json"),
+        (["evaluate", "RUN", "--results", "file/r.json"], "file/r.json cannot be written"),
         (["evaluate", "RUN", "--data", "nowhere"], "There is no nowhere"),
         (["evaluate", "mask_rcnn_convnext_tinny.fb_coco"], "'mask_rcnn_convnext_tiny.fb_coco'"),
         (["evaluate", "mask_rcnn_convnext_tiny"], "'mask_rcnn_convnext_tiny.fb_coco'"),

@@ -83,10 +83,10 @@ def assert_refused(answer: Any, *says: str) -> None:
 
 
 def test_from_label_maps_to_a_report(trained: SimpleNamespace, run: Path, data: Path) -> None:
-    assert "Found 8 pictures, 3 classes (rarest: " in trained.err
-    assert "a light head on convnext_atto" in trained.err
-    assert "Training from random weights on 8 pictures" in trained.err
-    assert "on 3 held-out pictures" in trained.err
+    assert "Found 8 images, 3 classes (rarest: " in trained.err
+    assert "an all-MLP head on convnext_atto" in trained.err
+    assert "Training from random weights on 8 images" in trained.err
+    assert "on 3 held-out images" in trained.err
     assert {path.name for path in run.iterdir()} >= {
         *("recipe.json", "split.json", "log.jsonl", "last.pt", "best.safetensors"),
         *("evaluation.json", "pictures", "report.html"),
@@ -167,7 +167,7 @@ def test_predict_draws_and_writes_a_label_map(convnext: Convnext, run: Path, pic
     assert float((values == truth).mean()) > 0.6
     with Image.open(result["picture"]) as drawing:
         assert drawing.width >= 600
-    assert np.array_equal(Segmenter(run)(picture).numpy(), values)
+    assert np.array_equal(Segmenter(run)(picture).labels.numpy(), values)
     parts = convnext("predict", picture, "--model", run, "--pictures", tmp_path / "b", "--megabytes", "1", "--json")
     with Image.open(json.loads(parts.out)[0]["labels"]) as again:
         assert np.array_equal(np.array(again), values)
@@ -206,7 +206,7 @@ def test_fine_tuning_to_other_classes(place: Path, run: Path, tmp_path: Path) ->
     small = ["--loader.workers", "0", "--augment.crop", "32", "--input.short", "48", "--input.window", "0"]
     answer = quietly("train", "--data", data, "--init", run, "--out", out, *resting, *small)
     assert answer.status == 0, answer.err
-    assert "the classifier of the head, of which the weights have others, starts fresh" in answer.err
+    assert "the classifier of the head, of which the weights have others, is newly initialised" in answer.err
     before, after = load_file(run / "best.safetensors"), load_file(out / "best.safetensors")
     kept = [n for n in before if n in after and before[n].shape == after[n].shape and "running" not in n]
     assert all(torch.equal(before[n], after[n]) for n in kept if n.startswith("backbone."))
@@ -226,7 +226,7 @@ def test_linear_probing_of_a_classifiers_features(run: Path, data: Path, tmp_pat
         *("--augment.crop", "32", "--loader.workers", "0", "--loop.precision", "float32"),
     )
     assert answer.status == 0, answer.err
-    assert "everything behind the backbone starts fresh" in answer.err
+    assert "everything behind the backbone is newly initialised" in answer.err
     after = load_file(tmp_path / "probe" / "best.safetensors")
     assert torch.equal(after["backbone.stages.0.0.dwconv.weight"], weights["stages.0.0.dwconv.weight"])
     assert all(name.startswith(("backbone.", "decode_head.")) for name in after)
@@ -239,7 +239,7 @@ def test_one_training_picture_is_enough_for_a_step(tmp_path: Path) -> None:
         *("--model.head", "upernet"),
     )
     assert answer.status == 0, answer.err
-    assert "a step takes 4 parts of pictures" in answer.err
+    assert "a step takes 4 crops of images" in answer.err
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(convnext: Convnext, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_what_cannot_be_is_refused(convnext: Convnext, run: Path, data: Path, pi
         shutil.copytree(data / "images" / "val", photos / name)
     for command, says in [
         (("evaluate", run, "--data", other), "'tree' is none of the segmenter's"),
-        (("evaluate", run, "--data", photos), "holds no label maps"),
+        (("evaluate", run, "--data", photos), "looks like data for a classifier"),
         (("evaluate", run, "--results", tmp_path / "r.json"), "--results is for detectors"),
         (("evaluate", run, "--short", "5"), "--short is 32 to 8192 pixels"),
         (("evaluate", run, "--window", "5"), "--window is 32 to 8192 pixels"),
@@ -274,7 +274,7 @@ def test_what_cannot_be_is_refused(convnext: Convnext, run: Path, data: Path, pi
         (("predict", picture, "--model", run, "--score", "0.3"), "--score is for detectors"),
         (("predict", picture, "--model", run, "--top", "3"), "--top is for classifiers"),
         (("predict", picture, "--model", run, "--megabytes", "0"), "--megabytes is 1 or more"),
-        (("train", "small/segmenter", "--data", photos), "holds no label maps"),
+        (("train", "small/segmenter", "--data", photos), "looks like data for a classifier"),
         (("train", "small/segmenter", "--data", tmp_path / "none"), "is not there"),
         (("train", "small/segmenter", "--data", data, "--model.num-classes", "7"), "The data has 3 classes"),
         (("train", "small/segmenter", "--data", data, "--augment.crop", "3"), "--augment.crop lies in 32 to 8192"),
@@ -283,7 +283,7 @@ def test_what_cannot_be_is_refused(convnext: Convnext, run: Path, data: Path, pi
                 *("train", "small/segmenter", "--data", data, "--out", tmp_path / "x", *OPTIONS),
                 *("--model.head", "upernet", "--loop.micro-batch", "1"),
             ),
-            "UPerNet's batch norms need two pictures",
+            "UPerNet's batch norms need two images",
         ),
     ]:
         assert_refused(convnext(*command), says)
@@ -297,7 +297,7 @@ def test_weights_are_listed_inspected_and_converted(convnext: Convnext, run: Pat
     rows = json.loads(convnext("weights", "list", "--segmenters", "--json").out)
     assert [row["miou"] for row in rows] == [46.0, 48.7, 49.1, 52.6, 53.2, 53.6]
     inspected = convnext("weights", "inspect", run).out
-    assert "segmenter on convnext_atto, light head" in inspected
+    assert "segmenter on convnext_atto, mlp head" in inspected
     assert convnext("weights", "convert", run, tmp_path / "x.pth", "--layout", "official").status == 0
     official = torch.load(tmp_path / "x.pth", weights_only=True)
     assert official["meta"]["CLASSES"] == ["sky", "ground", "box"]
@@ -305,7 +305,7 @@ def test_weights_are_listed_inspected_and_converted(convnext: Convnext, run: Pat
     assert_refused(
         convnext("weights", "convert", run, tmp_path / "y", "--layout", "transformers"), "UPerNet on ConvNeXt V1"
     )
-    assert_refused(convnext("weights", "convert", run, tmp_path / "y", "--layout", "timm"), "has no such segmenters")
+    assert_refused(convnext("weights", "convert", run, tmp_path / "y", "--layout", "timm"), "has no such models")
     assert_refused(
         convnext("predict", tmp_path, "--model", "upernet_convnext_tny.fb_ade20k"), "upernet_convnext_tiny.fb_ade20k"
     )

@@ -59,8 +59,8 @@ def test_list(convnext: Convnext) -> None:
 def test_inspect(convnext: Convnext, tabby: Path) -> None:
     answer = convnext("weights", "inspect", V2)
     assert answer.status == 0
-    assert "model     convnextv2_atto" in answer.out
-    assert "classes   1000: tench, goldfish" in answer.out
+    assert "model    convnextv2_atto" in answer.out
+    assert "classes  1000: tench, goldfish" in answer.out
     assert "not for commercial use" in answer.out
     facts = json.loads(convnext("weights", "inspect", tabby, "--json").out)
     assert facts["parameters"] == 3708400

@@ -85,10 +85,10 @@ def test_the_schedule_of_160k_steps() -> None:
 
 
 def test_other_heads_and_the_small_one() -> None:
-    assert found("ade20k/light_convnext_tiny").model.head == "mlp"
+    assert found("ade20k/mlp_convnext_tiny").model.head == "mlp"
     linear = found("ade20k/linear_convnext_tiny")
     assert (linear.model.head, linear.model.frozen, linear.schedule.steps) == ("linear", True, 40_000)
-    for name in ("ade20k/light_convnext_tiny", "ade20k/linear_convnext_tiny", "small/segmenter"):
+    for name in ("ade20k/mlp_convnext_tiny", "ade20k/linear_convnext_tiny", "small/segmenter"):
         check_recipe(found(name))
         assert name in all_recipes()
 

@@ -92,8 +92,7 @@ def _split():
     from convnext.data.classification.open import ClassificationData
 
     recipe = SMALL.recipe("sep_ds", 0)
-    options = {"val_fraction": recipe.loader.val_fraction, "seed": 0, "max_pixels": recipe.loader.max_pixels}
-    return ClassificationData("digits", **options).split
+    return ClassificationData("digits").splits(recipe.loader, seed=0).record
 
 
 def test_a_folder_keeps_its_plan(tmp_path):

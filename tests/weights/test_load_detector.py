@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,15 @@ from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.classification.weights import load_model
 from convnext.tasks.detection.published import coco_categories, published
 from convnext.tasks.detection.recipe import DetectionMetadata
-from convnext.tasks.detection.weights import detector_of, load_detector, load_initial_detector, recognise_detector
+from convnext.tasks.detection.spec import DETECTION
+from convnext.tasks.detection.weights import (
+    describe_detector,
+    find_detector_file,
+    holds_detector,
+    load_detector,
+    load_initial_detector,
+    recognise_detector,
+)
 from convnext.weights import locate as locating
 from convnext.weights.files import save_model
 from painted import INPUT, SMALL
@@ -54,6 +63,10 @@ KINDS = {
     ),
 }
 """Detectors whose settings can be told from their weights."""
+
+
+def config_of(source: str | Path) -> DetectorConfig:
+    return describe_detector(find_detector_file(source))[0].model
 
 
 def made(config: DetectorConfig, *, seed: int = 0) -> RCNN:
@@ -132,7 +145,7 @@ def test_a_file_in_the_official_layout_is_recognised(
     model, config = made(KINDS[kind]), KINDS[kind]
     path = official_file(tmp_path / "epoch_36.pth", weights(model))
     loaded = load_detector(path)
-    assert loaded.metadata.model == config == detector_of(path)
+    assert loaded.metadata.model == config == config_of(path)
     assert loaded.metadata.input == DetectionInputConfig()
     assert equal(weights(loaded.model), weights(model))
     assert all(torch.equal(one, two) for one, two in zip(answers(loaded.model), answers(model), strict=True))
@@ -174,7 +187,7 @@ def test_the_published_rows() -> None:
         assert Path(row.location).name.startswith(f"{kind}_convnext_{size.removesuffix('_22k')}")
         assert (row.pretrained_on == "ImageNet-22K") == ("22k" in row.location) == ("22k" in row.name)
         assert row.config == detector_config(f"{kind}_convnext_{size.removesuffix('_22k')}", num_classes=80)
-        assert find_weights(row.name)[0].name == "detect"
+        assert re.fullmatch(DETECTION.name_pattern, row.name)
         assert detector_of_name(row.name) == row.config
 
 
@@ -208,7 +221,7 @@ def test_a_published_name_downloads_and_says_where_it_is_from(tmp_path: Path, mo
     assert asked == [row.location]
     assert loaded.metadata.source == "mask_rcnn_convnext_tiny.fb_coco (MIT)"
     assert (loaded.metadata.classes, loaded.metadata.category_ids) == coco_categories()
-    assert detector_of(row.name) == row.config
+    assert config_of(row.name) == row.config
     with pytest.raises(UserError, match=r"does not fit the model: unexpected roi_head\.bbox_head\."):
         load_detector("cascade_mask_rcnn_convnext_tiny.fb_coco")  # another file than the name says
 
@@ -221,18 +234,19 @@ def test_detectors_and_classifiers_are_told_apart(
 ) -> None:
     torch.save({"model": from_config(replace(ATTO, num_classes=3)).state_dict()}, tmp_path / "c.pth")
     assert all(find_weights(source)[0].name == "detect" for source in (ours, ours.parent, mask_file))
-    assert all(find_weights(source)[0].name == "classify" for source in (classifier, classifier.parent, tmp_path / "c.pth"))
-    assert detector_of(ours) == SMALL
-    assert detector_of(classifier) is None
+    others = (classifier, classifier.parent, tmp_path / "c.pth")
+    assert all(find_weights(source)[0].name == "classify" for source in others)
+    assert config_of(ours) == SMALL
+    assert not holds_detector(find_detector_file(classifier))
     for nothing in ("no/run", "mask_rcnn_convnext_tinny.fb_coco", tmp_path):
         with pytest.raises(UserError):
             find_weights(nothing)
 
 
 def test_the_wrong_kind_is_refused_in_words(ours: Path, classifier: Path, mask_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"best\.safetensors holds a detector, not a classifier"):
+    with pytest.raises(UserError, match=r"best\.safetensors holds no classifier: `convnext\.load` loads"):
         load_model(ours)
-    with pytest.raises(UserError, match=r"model\.safetensors holds a classifier, not a detector"):
+    with pytest.raises(UserError, match=r"model\.safetensors holds no detector: `convnext\.load` loads"):
         load_detector(classifier)
     torch.save({"model": from_config(replace(ATTO, num_classes=3)).state_dict()}, tmp_path / "c.pth")
     with pytest.raises(UserError, match=r"c\.pth holds no Mask R-CNN or Cascade Mask R-CNN"):

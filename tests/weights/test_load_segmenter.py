@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +18,20 @@ from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
-from convnext.tasks.choose import find_weights, read_metadata
+from convnext.tasks.choose import find_weights
 from convnext.tasks.classification.recipe import ClassificationMetadata
+from convnext.tasks.classification.weights import load_model
 from convnext.tasks.detection.weights import load_detector
 from convnext.tasks.segmentation.export import save_as as save_dense
 from convnext.tasks.segmentation.published import published
 from convnext.tasks.segmentation.recipe import SegmentationMetadata
+from convnext.tasks.segmentation.spec import SEGMENTATION
 from convnext.tasks.segmentation.weights import (
+    describe_segmenter,
+    find_segmenter_file,
     load_initial_segmenter,
     load_segmenter,
     recognise_segmenter,
-    segmenter_of,
     with_official_names,
 )
 from convnext.weights.files import save_model
@@ -68,7 +72,7 @@ def test_a_file_of_ours(name: str, tmp_path: Path) -> None:
     assert loaded.metadata == metadata
     assert not loaded.model.training
     assert_same(loaded.model, weights(config))
-    assert segmenter_of(file) == config
+    assert describe_segmenter(find_segmenter_file(file))[1].model == config
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -133,7 +137,11 @@ def test_the_catalogue() -> None:
         assert row.input.window == row.crop
         assert row.crop == (640 if "22k" in row.name else 512)
         assert row.miou < row.miou_views
-        assert find_weights(row.name)[0].name == "segment"
+        assert find_segmenter_name(row.name)
+
+
+def find_segmenter_name(name: str) -> bool:
+    return re.fullmatch(SEGMENTATION.name_pattern, name) is not None
 
 
 def test_every_tensor_of_the_official_file_is_accounted_for() -> None:
@@ -184,9 +192,9 @@ def test_names_that_are_not_there() -> None:
 
 
 def test_names_of_another_sort_are_refused() -> None:
-    with pytest.raises(UserError, match=r"is a published detector: `convnext.load_detector` loads it"):
+    with pytest.raises(UserError, match=r"`convnext\.load` knows those of every task"):
         load_segmenter("mask_rcnn_convnext_tiny.fb_coco")
-    with pytest.raises(UserError, match="is a published segmenter"):
+    with pytest.raises(UserError, match=r"`convnext\.load` knows those of every task"):
         load_detector("upernet_convnext_tiny.fb_ade20k")
 
 
@@ -218,10 +226,10 @@ def test_cards_are_not_mistaken(tmp_path: Path) -> None:
         ClassificationMetadata(model_config := ModelConfig("convnext_atto", 2), InputConfig()),
     )
     assert model_config.num_classes == 2
-    with pytest.raises(UserError, match="holds a segmenter, not a classifier"):
-        read_metadata(tmp_path / "s.safetensors")
-    with pytest.raises(UserError, match="holds a classifier, not a segmenter"):
-        read_segmentation_metadata(tmp_path / "c.safetensors")
+    with pytest.raises(UserError, match=r"s\.safetensors holds no classifier: `convnext\.load`"):
+        load_model(tmp_path / "s.safetensors")
+    with pytest.raises(UserError, match=r"c\.safetensors holds no segmenter: `convnext\.load`"):
+        load_segmenter(tmp_path / "c.safetensors")
     assert find_weights(tmp_path / "c.safetensors")[0].name == "classify"
 
 

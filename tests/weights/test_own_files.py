@@ -184,7 +184,7 @@ def test_file_without_digest(tmp_path, state, metadata):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "message"),
+    ("stored", "message"),
     [
         (None, "does not say which model it holds; `convnext train` writes files that do"),
         ({"format": "pt"}, "does not say which model it holds"),
@@ -194,9 +194,9 @@ def test_file_without_digest(tmp_path, state, metadata):
         ({KEY: '{"model": {"depths": [1, "x"]}, "input": {}}'}, r"known here: 'model.depths\[1\]' takes int"),
     ],
 )
-def test_no_card(tmp_path, state, metadata, message):
+def test_no_card(tmp_path, state, stored, message):
     path = tmp_path / "other.safetensors"
-    save_file(state, path, metadata=metadata)
+    save_file(state, path, metadata=stored)
     with pytest.raises(UserError, match=rf"other\.safetensors .*{message}"):
         read_metadata(path)
     with pytest.raises(UserError, match=r"other\.safetensors"):

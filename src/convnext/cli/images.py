@@ -70,7 +70,7 @@ def _read(path: Path) -> Tensor:
 
 def _decode(data: bytes, name: str) -> Tensor:
     from convnext.data.decode import decode
-    from convnext.tasks.classification.predict import MAX_PIXELS
+    from convnext.data.inputs import MAX_PIXELS
 
     return decode(data, name=name, max_pixels=MAX_PIXELS)
 

@@ -148,8 +148,6 @@ def read_metadata(source: str | Path | WeightFile) -> Metadata:
     """The metadata of a file that was saved here; no tensor is read. Raises UserError for a file of others."""
     file = locate(source)
     if file.values is None:
-        raise UserError(
-            f"{file.file} does not say which model it holds; `convnext train` writes files that do."
-        )
+        raise UserError(f"{file.file} does not say which model it holds; `convnext train` writes files that do.")
     spec = find_weights(file)[0]
     return metadata_from(spec.recipe_type().migrated(dict(file.values)), spec.metadata_type(), file.file)

@@ -103,7 +103,10 @@ def find(name: str) -> Checkpoint:
     if of_model:
         raise UserError(f"{name} is an architecture. Its published weights: {', '.join(of_model)}.")
     hint = nearest(name, rows)
-    raise UserError(f"There are no published weights '{name}'.{hint} `convnext weights list` shows them all.")
+    raise UserError(
+        f"There are no published weights '{name}'.{hint} `convnext weights list` shows them all; "
+        "`convnext.load` knows those of every task."
+    )
 
 
 def at_location(location: str) -> Checkpoint | None:

@@ -53,7 +53,7 @@ def load_detector(source: str | Path | WeightFile, *, device: str = "cpu") -> Lo
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
     """
-    file = locate_among(source, published(), pattern=DETECTION.name_pattern, kind="detector")
+    file = find_detector_file(source)
     metadata, notes = describe_detector(file)
     for note in notes:
         say(f"- {note}")
@@ -61,6 +61,11 @@ def load_detector(source: str | Path | WeightFile, *, device: str = "cpu") -> Lo
         model = build_detector(metadata.model)
     load_strictly(model, file.state, file.source)
     return LoadedDetector(model.to(pick_device(device)).eval(), metadata)
+
+
+def find_detector_file(source: str | Path | WeightFile) -> WeightFile:
+    """The file that a path, an address or the name of a published detector (or classifier) means."""
+    return locate_among(source, published(), pattern=DETECTION.name_pattern, kind=DETECTION.texts.model)
 
 
 def describe_detector(file: WeightFile) -> tuple[DetectionMetadata, list[str]]:
@@ -128,13 +133,14 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
-def load_initial_detector(model: RCNN, file: WeightFile) -> list[str]:
+def load_initial_detector(model: RCNN, source: str | Path | WeightFile) -> list[str]:
     """Loads weights to start from, and returns in words what stays newly initialised.
 
-    file: a detector's, whose outputs start anew where it has other classes, and whose mask heads are left off where the
-    model has none (or start anew where they are not in it); or a classifier's, whose layers become the backbone. Raises
+    source: a detector, whose outputs start anew where it has other classes, and whose mask heads are left off where the
+    model has none (or start anew where they are not in it); or a classifier, whose layers become the backbone. Raises
     UserError where anything else does not fit.
     """
+    file = find_detector_file(source)
     if holds_detector(file):
         return _load_initial_heads(model, dict(file.state), file.source)
     return load_backbone(model.backbone, file)

@@ -51,7 +51,7 @@ def load_segmenter(source: str | Path | WeightFile, *, device: str = "cpu") -> L
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor.
     """
-    file = locate_among(source, published(), pattern=SEGMENTATION.name_pattern, kind="segmenter")
+    file = find_segmenter_file(source)
     state, metadata, notes = describe_segmenter(file)
     for note in notes:
         say(f"- {note}")
@@ -59,6 +59,11 @@ def load_segmenter(source: str | Path | WeightFile, *, device: str = "cpu") -> L
         model = build_segmenter(metadata.model)
     load_strictly(model, state, file.source)
     return LoadedSegmenter(model.to(pick_device(device)).eval(), metadata)
+
+
+def find_segmenter_file(source: str | Path | WeightFile) -> WeightFile:
+    """The file that a path, an address or the name of a published segmenter (or classifier) means."""
+    return locate_among(source, published(), pattern=SEGMENTATION.name_pattern, kind=SEGMENTATION.texts.model)
 
 
 def describe_segmenter(file: WeightFile) -> tuple[dict[str, Tensor], SegmentationMetadata, list[str]]:
@@ -142,13 +147,14 @@ def recognise_segmenter(state: Mapping[str, Tensor], where: str) -> SegmenterCon
     )
 
 
-def load_initial_segmenter(model: EncoderDecoder, file: WeightFile) -> list[str]:
+def load_initial_segmenter(model: EncoderDecoder, source: str | Path | WeightFile) -> list[str]:
     """Loads weights to start from, and returns in words what stays newly initialised.
 
-    file: a segmenter's, whose classifiers start anew where it has other classes, and whose heads do where they are of
-    another kind; or a classifier's, whose layers become the backbone. Raises UserError where
+    source: a segmenter, whose classifiers start anew where it has other classes, and whose heads do where they are of
+    another kind; or a classifier, whose layers become the backbone. Raises UserError where
     anything else does not fit.
     """
+    file = find_segmenter_file(source)
     if not holds_segmenter(file):
         return load_backbone(model.backbone, file)
     expected, given = model.state_dict(), describe_segmenter(file)[0]
