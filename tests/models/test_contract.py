@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from contract_timm import TimmInterface
 from kinds import (
     INVERTED,
     ISOTROPIC,
@@ -39,7 +40,7 @@ from convnext.models.create import Model
 from convnext.models.layers import DropPath
 
 
-class Contract:
+class Contract(TimmInterface):
     """Inherited by one class for each kind of model, which says `size`."""
 
     size: ClassVar[AnySize]
@@ -95,7 +96,7 @@ class Contract:
     def test_other_channels(self, channels):
         model = self.make(in_chans=channels)
         assert model(image(2, channels)).shape == (2, self.outputs())
-        with pytest.raises(RuntimeError, match="channels"):
+        with pytest.raises(ValueError, match=f"built for {channels} channels; build it with in_chans=3"):
             model(image(2, 3))
 
     @torch.no_grad()
@@ -103,11 +104,11 @@ class Contract:
         model = self.make(num_classes=0)
         x = image()
         assert not [name for name in model.state_dict() if name.startswith("head")]
-        assert torch.equal(model(x), model.forward_features(x))
+        assert torch.equal(model(x), model.forward_head(model.forward_features(x), pre_logits=True))
         assert model(x).shape == (2, model.num_features)
         other = self.make(num_classes=11)
         other.load_state_dict({**other.state_dict(), **model.state_dict()})
-        assert torch.equal(other.forward_features(x), model(x))
+        assert torch.equal(other.forward_head(other.forward_features(x), pre_logits=True), model(x))
         assert torch.equal(other.head(model(x)), other(x))
         assert other(x).shape == (2, 11)
 
@@ -298,10 +299,6 @@ class Contract:
                 name for name in ids if name.startswith(("norm.", "pre_logits.", "head.", "encoder.ln."))
             }
 
-    def as_map(self, output: Tensor) -> Tensor:
-        """What a block gives, as a map (B, C, H, W)."""
-        return output
-
     def test_blocks_are_listed_in_order(self):
         model = self.make()
         outputs = block_outputs(model, image())
@@ -358,12 +355,15 @@ class TestSwin(Contract):
     size = SWIN
     rounding = (math.floor, math.ceil)
 
-    def as_map(self, output: Tensor) -> Tensor:
+    def as_map(self, output: Tensor, height: int = 4) -> Tensor:
         return output.permute(0, 3, 1, 2)
 
 
 class TestViT(Contract):
     size = VIT
 
-    def as_map(self, output: Tensor) -> Tensor:
-        return output[:, 1:].transpose(1, 2).reshape(2, 32, 4, 4)
+    def as_map(self, output: Tensor, height: int = 4) -> Tensor:
+        return output[:, 1:].transpose(1, 2).reshape(2, 32, height, -1)
+
+    def feature_shape(self, dim: int, height: int, width: int) -> tuple[int, ...]:
+        return 2, 1 + height * width, dim

@@ -82,7 +82,7 @@ class Staged(Scaled):
         last = model.forward_maps(x)[-1]
         assert patches.shape == (2, 6, last.shape[1])
         assert torch.equal(patches[:, 4], model.norm(last[:, :, 1, 1]))  # row by row: 1 * 3 + 1
-        assert torch.equal(model.pre_logits(pooled), model.forward_features(x))
+        assert torch.equal(model.pre_logits(pooled), model.forward_head(model.forward_features(x), pre_logits=True))
 
 
 class TestV1(Staged):

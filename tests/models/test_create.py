@@ -11,6 +11,7 @@ import convnext
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
 from convnext.models.create import MODEL_NAMES, count_macs, create_model, from_config, match_names
+from convnext.models.features import FeatureMaps
 from convnext.models.isotropic import IsotropicConvNeXt
 
 
@@ -113,6 +114,44 @@ def test_every_setting_reaches_the_model():
 )
 def test_match_names(pattern, expected):
     assert match_names(pattern, ["b_1x", "a_10", "b", "A_9", "b"]) == expected
+
+
+def test_features_only():
+    torch.manual_seed(0)
+    whole = create_model("convnext_atto", depths=(1, 1, 1, 1), num_classes=3)
+    torch.manual_seed(0)
+    maps = create_model("convnext_atto", depths=(1, 1, 1, 1), features_only=True, out_indices=(1, -1))
+    assert isinstance(maps, FeatureMaps)
+    assert maps.feature_info.channels() == maps.channels == [80, 320]
+    assert maps.feature_info.reduction() == maps.strides == [8, 32]
+    assert maps.feature_info.module_name() == ["stages.1", "stages.3"]
+    assert set(maps.state_dict()) <= set(whole.state_dict())  # the same names, so that the same weights fit
+    maps.load_state_dict({name: whole.state_dict()[name] for name in maps.state_dict()})
+    x = torch.randn(1, 3, 64, 96)
+    for given, expected in zip(maps(x), whole.forward_intermediates(x, (1, 3))[1], strict=True):
+        assert torch.equal(given, expected)
+
+
+@torch.no_grad()
+def test_features_of_shallow_stages_take_smaller_images():
+    maps = create_model("convnext_atto", features_only=True, out_indices=(0, 1))
+    assert maps(torch.zeros(1, 3, 8, 8))[1].shape == (1, 80, 1, 1)
+    with pytest.raises(ValueError, match="at least 8 x 8"):
+        maps(torch.zeros(1, 3, 7, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "indices", "message"),
+    [
+        ("vit_small", (0,), "has no stages: take `forward_intermediates`"),
+        ("convnext_atto", (), "stages are ascending"),
+        ("convnext_atto", (1, 4), r"out_indices=\(1, 4\)"),
+        ("convnext_atto", (1, 1), "ascending"),
+    ],
+)
+def test_features_that_do_not_exist(name, indices, message):
+    with torch.device("meta"), pytest.raises(UserError, match=message):
+        create_model(name, features_only=True, out_indices=indices)
 
 
 def test_public_names():

@@ -23,10 +23,11 @@ from kinds import (
 from torch import nn
 
 from convnext.core.errors import UserError
+from convnext.models.backbone import build_backbone
 from convnext.models.baselines import Swin
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import ConvNeXt
-from convnext.models.features import FeatureMaps, build_maps
+from convnext.models.features import FeatureMaps
 from convnext.models.layers import DropPath
 from convnext.models.resnet import ResNet
 from convnext.ops.norm import LayerNorm2d, SimpleNorm2d
@@ -255,17 +256,17 @@ def test_odd_sizes_of_other_kinds(kind):
         (ModelConfig("swin_tiny"), [96, 192, 384, 768], LayerNorm2d),
     ],
 )
-def test_build_maps(config, dims, norm):
+def test_build_backbone(config, dims, norm):
     """Four maps and no classifier, whatever the configuration's classes; ResNet's maps alone have no norm."""
     with torch.device("meta"):
-        backbone = build_maps(config)
+        backbone = build_backbone(config)
     assert (backbone.channels, backbone.strides) == (dims, [4, 8, 16, 32])
     assert [type(backbone.get_submodule(f"norm{i}")) for i in range(4)] == [norm] * 4
     assert not [name for name in backbone.state_dict() if name.startswith(("head", "norm."))]
 
 
-def test_build_maps_keeps_settings():
-    backbone = build_maps(
+def test_build_backbone_keeps_settings():
+    backbone = build_backbone(
         ModelConfig("convnext_atto", in_chans=4, drop_path_rate=0.3, layer_scale_init_value=0.5, output_stride=16)
     )
     assert backbone.strides == [4, 8, 16, 16]
@@ -278,5 +279,8 @@ def test_build_maps_keeps_settings():
 
 @pytest.mark.parametrize("name", ["vit_small", "convnext_isotropic_small"])
 def test_no_four_maps(name):
-    with torch.device("meta"), pytest.raises(UserError, match=f"{name} has no four maps; detectors take a ConvNeXt"):
-        build_maps(ModelConfig(name))
+    with (
+        torch.device("meta"),
+        pytest.raises(UserError, match=f"{name} has no four maps; detectors and segmenters take a ConvNeXt"),
+    ):
+        build_backbone(ModelConfig(name))

@@ -132,9 +132,18 @@ def test_features(name, shape):
     assert isinstance(ours, ConvNeXt)
     ours, theirs, x = ours.double(), theirs.double(), image(2, 3, *shape).double()
     expected: Any = theirs.forward_features(x)
-    assert difference(ours.forward_features(x), theirs.forward_head(expected, pre_logits=True)) < 1e-12
-    tokens = ours.forward_tokens(x)[1] if ours.size.head_norm_first else ours.forward_maps(x)[-1].flatten(2).mT
-    assert difference(tokens, expected.flatten(2).mT) < 1e-12
+    given = ours.forward_features(x)
+    assert difference(given, expected) < 1e-12
+    assert difference(ours.forward_head(given, pre_logits=True), theirs.forward_head(expected, pre_logits=True)) < 1e-12
+    if ours.size.head_norm_first:
+        assert difference(ours.forward_tokens(x)[1], expected.flatten(2).mT) < 1e-12
+    assert [dict(info) for info in ours.feature_info] == [dict(info) for info in theirs.feature_info]
+    for indices in (None, 2, [1, 3]):
+        last, maps = ours.forward_intermediates(x, indices)
+        their_last, their_maps = theirs.forward_intermediates(x, indices)
+        assert difference(last, their_last) < 1e-12
+        for one, other in zip(maps, their_maps, strict=True):
+            assert difference(one, other) < 1e-12
 
 
 def test_drop_path_rates():

@@ -17,8 +17,9 @@ import torchvision
 from kinds import block_outputs, difference, image, randomise
 
 from convnext.core.errors import UserError
+from convnext.models.config import ModelConfig
 from convnext.models.convnext import Block, ConvNeXt, ConvNeXtConfig
-from convnext.models.create import count_macs, count_parameters, create_model, roadmap_step
+from convnext.models.create import count_macs, count_parameters, create_model, from_config, roadmap_step
 from convnext.models.resnet import CONFIGS, Design, ResidualBlock, ResNet
 from convnext.models.roadmap import ARRIVAL, MODEL_NAMES, REGIMES, STEPS, name_of, split
 from convnext.roadmap.costs import PUBLISHED, SHIFTED, rows
@@ -259,7 +260,6 @@ def test_unknown_names_their_neighbours(regime, step, words):
     ("name", "settings", "words"),
     [
         ("roadmap_resnet50_k7", {"depths": (1, 1, 1, 1)}, "leave depths unset"),
-        ("roadmap_resnet50_k7", {"layer_scale_init_value": 0.1}, "leave layer_scale_init_value unset"),
         ("roadmap_resnet50_sep_ds", {"output_stride": 16}, "leave output_stride unset"),
         ("resnet50", {"dims": (1, 1, 1, 1), "output_stride": 8}, "leave output_stride and dims unset"),
         ("resnet50", {"depths": (1, 1)}, "four stages"),
@@ -272,6 +272,8 @@ def test_unknown_names_their_neighbours(regime, step, words):
 def test_settings_that_a_model_does_not_have(name, settings, words):
     with pytest.raises(UserError, match=words):
         create_model(name, **settings)
+    with pytest.raises(UserError, match="leave layer_scale_init_value unset"):
+        from_config(ModelConfig("roadmap_resnet50_k7", layer_scale_init_value=0.1))
 
 
 def test_a_resnet_of_unknown_depths(tmp_path):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from convnext.core.logs import RunLog
 from convnext.core.seeding import mix_seed, seed_everything
-from convnext.models.create import create_model
+from convnext.models.config import ModelConfig
+from convnext.models.create import from_config
 from convnext.training.checkpoint import TrainState
 from convnext.training.config import LoopConfig, OptimConfig, ScheduleConfig
 from convnext.training.ema import Ema
@@ -67,13 +68,15 @@ def make_loop(
 ) -> Loop:
     """A loop over the toy task with everything on that has a state: drop path, average, scaler."""
     seed_everything(1)
-    model = create_model(
-        "convnext_atto",
-        depths=(1, 1, 1, 1),
-        dims=(8, 8, 16, 16),
-        num_classes=3,
-        drop_path_rate=drop_path_rate,
-        layer_scale_init_value=0.1,
+    model = from_config(
+        ModelConfig(
+            "convnext_atto",
+            depths=(1, 1, 1, 1),
+            dims=(8, 8, 16, 16),
+            num_classes=3,
+            drop_path_rate=drop_path_rate,
+            layer_scale_init_value=0.1,
+        )
     )
     config = LoopConfig(global_batch=16, micro_batch=micro_batch, precision=precision, device="cpu", log_steps=1)
     task = task or Colours()

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convnext.models.check_input import check_images
+from convnext.models.classifier import FeatureInfo, ImageClassifier, stage_info
 from convnext.models.layers import (
     INIT_STD,
     DepthPlan,
@@ -61,7 +63,7 @@ VIT_CONFIGS = {  # arXiv 2012.12877, Table 1 (S, B); 2010.11929, Table 1 (B, L)
 }
 
 
-class Swin(nn.Module):
+class Swin(ImageClassifier):
     """Swin: patches, four stages of windowed attention, norm, mean pooling, a linear classifier.
 
     Args:
@@ -84,7 +86,7 @@ class Swin(nn.Module):
         super().__init__()
         from torchvision.models.swin_transformer import SwinTransformer
 
-        self.size = size
+        self.size, self.in_chans = size, in_chans
         self.depths, self.dims = size.depths, tuple(size.width * 2**i for i in range(len(size.depths)))
         self.strides = [4 * 2**i for i in range(len(size.depths))]
         self.num_classes = size.num_classes if num_classes is None else num_classes
@@ -118,16 +120,33 @@ class Swin(nn.Module):
 
         Not normalised; odd sizes round up after the first.
         """
+        check_images(x, self.in_chans, self.min_side())
         return run_swin(x, self.features)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Normalised, pooled features: (B, in_chans, H, W) to (B, num_features)."""
-        last = self.forward_maps(x)[-1].permute(0, 2, 3, 1)  # (B, H, W, C), for the norm over channels
-        return mean_pool(self.norm(last).permute(0, 3, 1, 2))
+        """The last map, normalised: (B, in_chans, H, W) to (B, num_features, H / 32, W / 32)."""
+        return self._normed(self.forward_maps(x)[-1])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K), or features (B, num_features) where there is no classifier."""
-        return self.head(self.forward_features(x))
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gives to logits (B, K); with `pre_logits` to pooled features (B, num_features)."""
+        x = mean_pool(x)
+        return x if pre_logits else self.head(x)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, H, W, C), for the norm over channels
+
+    def _intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps = self.forward_maps(x)
+        return self._normed(maps[-1]), maps
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels, stride and name of each stage's map; the module's own output is (B, H, W, C)."""
+        return stage_info(self.dims, self.strides, [f"features.{2 * i + 1}" for i in range(len(self.dims))])
+
+    def min_side(self, stage: int = -1) -> int:
+        """The smallest side of an image, in pixels: a patch; later layers round up."""
+        return self.strides[0]
 
     @property
     def depth_plan(self) -> DepthPlan:
@@ -152,7 +171,7 @@ def run_swin(x: Tensor, features: nn.Sequential) -> list[Tensor]:
     return maps
 
 
-class ViT(nn.Module):
+class ViT(ImageClassifier):
     """ViT: 16x16 patches with learned positions and a class token, blocks of attention, norm, a linear classifier.
 
     Positions are learned for images of 224 pixels and interpolated for others (arXiv 2010.11929, section 3.2). Args as
@@ -171,7 +190,7 @@ class ViT(nn.Module):
         super().__init__()
         from torchvision.models.vision_transformer import VisionTransformer
 
-        self.size = size
+        self.size, self.in_chans = size, in_chans
         self.depths, self.dims, self.strides = (size.depth,), (size.dim,), [PATCH]
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.num_features = size.dim
@@ -199,12 +218,13 @@ class ViT(nn.Module):
         """Every block, first to last: the units of compilation and activation checkpointing."""
         return list(self.encoder.layers)  # type: ignore[arg-type]
 
-    def _tokens(self, x: Tensor) -> Tensor:
+    def _embedded(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to the class token and, row by row, those of the patches: (B, 1 + N, C)."""
+        check_images(x, self.in_chans, self.min_side())
         x = self.conv_proj(x)
         tokens = x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, N, C)
         tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)
-        return self.encoder.layers(tokens + self._positions(x.shape[2], x.shape[3]))
+        return tokens + self._positions(x.shape[2], x.shape[3])
 
     def _positions(self, height: int, width: int) -> Tensor:
         """The positions of that many patches, (1, 1 + height * width, C)."""
@@ -217,20 +237,42 @@ class ViT(nn.Module):
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
         """The one map there is, without the class token: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
-        height, width = x.shape[2] // PATCH, x.shape[3] // PATCH
-        tokens = self._tokens(x)[:, 1:]
-        return [tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)]  # (B, N, C) -> (B, C, H, W): a view
+        return [_unflattened(self.encoder.layers(self._embedded(x)), x)]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The normalised class token: (B, in_chans, H, W) to (B, num_features)."""
-        return self.encoder.ln(self._tokens(x)[:, 0])
+        """The normalised tokens, the class token first: (B, in_chans, H, W) to (B, 1 + N, num_features)."""
+        return self.encoder.ln(self.encoder.layers(self._embedded(x)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K), or features (B, num_features) where there is no classifier."""
-        return self.head(self.forward_features(x))
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gives to logits (B, K); with `pre_logits` to the class token (B, num_features)."""
+        x = x[:, 0]
+        return x if pre_logits else self.head(x)
+
+    def _intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        tokens, maps = self._embedded(x), []
+        for block in self.block_list():
+            tokens = block(tokens)
+            maps.append(_unflattened(tokens, x))
+        return self.encoder.ln(tokens), maps
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels, stride and name of each block's map; the module's own output is tokens (B, 1 + N, C)."""
+        names = [f"encoder.layers.encoder_layer_{j}" for j in range(self.size.depth)]
+        return stage_info([self.size.dim] * len(names), [PATCH] * len(names), names)
+
+    def min_side(self, stage: int = -1) -> int:
+        """The smallest side of an image, in pixels: one patch."""
+        return PATCH
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
         """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
         stem = ("conv_proj.", "class_token", "encoder.pos_embedding")
         blocks = [f"encoder.layers.encoder_layer_{j}." for j in range(self.size.depth)]
         return depths_by_name(self, depth_groups(stem, [((), blocks)], blocks_per_group=blocks_per_group))
+
+
+def _unflattened(tokens: Tensor, x: Tensor) -> Tensor:
+    """The tokens (B, 1 + N, C) of images x as a map (B, C, H / 16, W / 16), without the class token."""
+    height, width = x.shape[2] // PATCH, x.shape[3] // PATCH
+    return tokens[:, 1:].unflatten(1, (height, width)).permute(0, 3, 1, 2)  # (B, N, C) -> (B, C, H, W): a view

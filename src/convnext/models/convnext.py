@@ -17,6 +17,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from convnext.models.check_input import check_images
+from convnext.models.classifier import FeatureInfo, ImageClassifier, stage_info
 from convnext.models.layers import (
     INIT_STD,
     DepthPlan,
@@ -150,7 +152,7 @@ class Block(nn.Module):
         return shortcut + self.drop_path(x)
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(ImageClassifier):
     """ConvNeXt V1 or V2: a stem, four stages of blocks, mean pooling, norm and a linear classifier.
 
     Args:
@@ -188,7 +190,7 @@ class ConvNeXt(nn.Module):
             raise ValueError(
                 f"stem_stride is 1, 2 or 4 and output_stride 8, 16 or 32, not {stem_stride}, {output_stride}."
             )
-        self.size = size
+        self.size, self.in_chans = size, in_chans
         self.depths, self.dims = size.depths, size.dims
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.head_init_scale = head_init_scale
@@ -240,28 +242,50 @@ class ConvNeXt(nn.Module):
 
         Odd sizes round down, in overlapping stems up.
         """
+        check_images(x, self.in_chans, self.min_side())
         return run_stages(x, self.downsample_layers, self.stages)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last map: (B, in_chans, H, W) to (B, dims[-1], H / strides[-1], W / strides[-1]).
+
+        Not normalised, but where the norm comes before pooling (`head_norm_first`).
+        """
+        return self._norm_first(self.forward_maps(x)[-1])
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gives to logits (B, K); with `pre_logits` to pooled features (B, num_features)."""
+        x = self.pre_logits(self._pool(x))
+        return x if pre_logits else self.head(x)
 
     def forward_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """DINOv3's outputs: the pooled features (B, C) and the normalised last map as tokens (B, H * W, C)."""
         x = self.forward_maps(x)[-1]
         patches = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, C, H, W) -> (B, H * W, C): a view of channels_last memory
-        return self._pool(x), self.norm(patches)
+        return self._pool(self._norm_first(x)), self.norm(patches)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Pooled, normalised features: (B, in_chans, H, W) to (B, num_features)."""
-        x = self.forward_maps(x)[-1]
-        return self.pre_logits(self._pool(x))
+    def _norm_first(self, x: Tensor) -> Tensor:
+        """The last map (B, C, H, W), normalised where the norm comes before pooling."""
+        if not self.size.head_norm_first:
+            return x
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, H, W, C), a view, for the norm over channels
 
     def _pool(self, x: Tensor) -> Tensor:
-        """The norm of the last map's mean, or the mean of its norm: (B, C, H, W) to (B, C)."""
-        if self.size.head_norm_first:
-            return self.norm(x.permute(0, 2, 3, 1)).mean((1, 2))  # (B, H, W, C), a view, for the norm over channels
-        return self.norm(mean_pool(x))
+        """The mean over space, normalised where the norm comes after pooling: (B, C, H, W) to (B, C)."""
+        return mean_pool(x) if self.size.head_norm_first else self.norm(mean_pool(x))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K), or features (B, num_features) where there is no classifier."""
-        return self.head(self.forward_features(x))
+    def _intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps = self.forward_maps(x)
+        return self._norm_first(maps[-1]), maps
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels, stride and name of each stage's map."""
+        return stage_info(self.dims, self.strides, [f"stages.{i}" for i in range(4)])
+
+    def min_side(self, stage: int = -1) -> int:
+        """The smallest side of an image, in pixels, that leaves one of the stage's map: sizes round down, in an
+        overlapping stem up."""
+        return self.strides[stage] - (0 if self.size.stem == "patch" else self.strides[0] - 1)
 
     @property
     def depth_plan(self) -> DepthPlan:

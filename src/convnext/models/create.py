@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Literal, overload
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from convnext.models import baselines, convnext, isotropic, resnet, roadmap
 from convnext.models.baselines import Swin, ViT
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import ConvNeXt, ConvNeXtConfig
+from convnext.models.features import FeatureMaps, Staged
 from convnext.models.isotropic import IsotropicConvNeXt
 from convnext.models.layers import INIT_STD
 from convnext.models.resnet import Design, ResNet
@@ -49,39 +51,83 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
+@overload
 def create_model(
     name: str,
     *,
     num_classes: int | None = None,
     in_chans: int = 3,
     drop_path_rate: float = 0.0,
-    layer_scale_init_value: float | None = None,
-    head_init_scale: float = 1.0,
     stem_stride: int = 4,
     output_stride: int = 32,
     depths: tuple[int, ...] | None = None,
     dims: tuple[int, ...] | None = None,
-) -> Model:
-    """Builds the model `name` (one of `MODEL_NAMES`) with fresh weights, in float32 on the current default device.
+    features_only: Literal[False] = False,
+    out_indices: Sequence[int] = (0, 1, 2, 3),
+) -> Model: ...
+@overload
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    drop_path_rate: float = 0.0,
+    stem_stride: int = 4,
+    output_stride: int = 32,
+    depths: tuple[int, ...] | None = None,
+    dims: tuple[int, ...] | None = None,
+    features_only: Literal[True],
+    out_indices: Sequence[int] = (0, 1, 2, 3),
+) -> FeatureMaps: ...
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    drop_path_rate: float = 0.0,
+    stem_stride: int = 4,
+    output_stride: int = 32,
+    depths: tuple[int, ...] | None = None,
+    dims: tuple[int, ...] | None = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] = (0, 1, 2, 3),
+) -> Model | FeatureMaps:
+    """Builds the model `name` (one of `MODEL_NAMES`), newly initialised, in float32 on the current default device.
 
-    Args are those of `ConvNeXt`; `depths` and `dims` replace the named model's. num_classes: None for as many as the
-    model was published with. `from_config` has every setting.
+    Args:
+        name: as `list_models` gives them.
+        num_classes: outputs; 0 gives features; None: as many as the model was published with.
+        in_chans, drop_path_rate, stem_stride, output_stride: as for `ConvNeXt`.
+        depths, dims: replace the named model's blocks and channels of each stage.
+        features_only: a `FeatureMaps` in place of the classifier: four maps, as they leave their stages.
+        out_indices: which of them, 0 to 3 or -4 to -1, ascending; for `features_only`.
+
+    `from_config` has every setting (layer scale, the initial weights).
 
     Raises:
-        UserError: for an unknown name (the nearest are offered) or a setting that the model does not have.
+        UserError: for an unknown name (the nearest are offered), a setting that the model does not have, or maps that
+            it does not have.
     """
     config = ModelConfig(
         name,
         in_chans=in_chans,
         drop_path_rate=drop_path_rate,
-        layer_scale_init_value=layer_scale_init_value,
-        head_init_scale=head_init_scale,
         stem_stride=stem_stride,
         output_stride=output_stride,
         depths=depths,
         dims=dims,
     )
-    return _build(config, num_classes)
+    if not features_only:
+        return _build(config, num_classes)
+    model = _build(config, 0)
+    if not isinstance(model, Staged):
+        raise UserError(
+            f"{name} has no stages: take `forward_intermediates` of the whole model in place of features_only."
+        )
+    try:
+        return FeatureMaps(model, stages=[i + 4 if i < 0 else i for i in out_indices], norm=False)
+    except ValueError as error:
+        raise UserError(f"out_indices={tuple(out_indices)}: {error}") from None
 
 
 def from_config(config: ModelConfig) -> Model:

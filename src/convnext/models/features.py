@@ -8,22 +8,19 @@ layers keep torchvision's names beside such norms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
-from convnext.core.errors import UserError
 from convnext.models.baselines import Swin, run_swin
-from convnext.models.config import ModelConfig
+from convnext.models.check_input import check_images
+from convnext.models.classifier import FeatureInfo
 from convnext.models.convnext import ConvNeXt, run_stages
-from convnext.models.create import from_config
 from convnext.models.layers import depth_groups, depths_by_name
 from convnext.models.resnet import ResNet
 from convnext.ops.norm import NORMS_2D, LayerNorm2d
 
 Staged = ConvNeXt | ResNet | Swin
-_BIAS_STD = 0.1
+"""Models of four stages."""
 
 
 class FeatureMaps(nn.Module):
@@ -35,7 +32,8 @@ class FeatureMaps(nn.Module):
         norm: a new norm of the model's kind (LayerNorm, but for zepto's) on each returned map, as the official dense
             tasks have it for ConvNeXt and Swin; False: maps as they are, as they have it for ResNet.
 
-    `channels` and `strides` describe the returned maps, which is all that a head needs to know.
+    `channels` and `strides` describe the returned maps, which is all that a head needs to know; `feature_info` says the
+    same as timm's feature extractors do.
 
     Raises:
         ValueError: for stages that are not ascending numbers of 0..3.
@@ -54,12 +52,15 @@ class FeatureMaps(nn.Module):
             self.downsample_layers, self.stages = model.downsample_layers[:depth], model.stages[:depth]
         self.channels = [model.dims[i] for i in stages]
         self.strides = [model.strides[i] for i in stages]
+        self.feature_info = FeatureInfo(model.feature_info[i] for i in stages)
+        self.in_chans, self.min_side = model.in_chans, model.min_side(depth - 1)
         self._depth_plan = model.depth_plan
         for i in stages:
             self.add_module(f"norm{i}", _norm(model, model.dims[i]) if norm else nn.Identity())
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, in_chans, H, W) to one map (B, channels[k], H / strides[k], W / strides[k]) for each wanted stage."""
+        check_images(x, self.in_chans, self.min_side)
         maps = run_swin(x, self.features) if self.is_swin else run_stages(x, self.downsample_layers, self.stages)
         return [self.get_submodule(f"norm{i}")(maps[i]) for i in self.wanted]
 
@@ -81,29 +82,3 @@ def _norm(model: Staged, dim: int) -> nn.Module:
     if isinstance(model, ConvNeXt):
         return NORMS_2D[model.size.norm](dim, eps=model.size.norm_eps)
     return LayerNorm2d(dim, eps=1e-5)  # torch's, as in Swin's own layers
-
-
-def build_maps(config: ModelConfig) -> FeatureMaps:
-    """The backbone that a `ModelConfig` names, with fresh weights: four maps, normalised but for ResNet's.
-
-    Raises UserError as `create_model` does, and for models without four maps.
-    """
-    model = from_config(replace(config, num_classes=0))
-    if not isinstance(model, Staged):
-        raise UserError(f"{config.name} has no four maps; detectors take a ConvNeXt, a ResNet or a Swin.")
-    if not isinstance(model, ResNet):
-        _colour_padding(model)
-    return FeatureMaps(model, norm=not isinstance(model, ResNet))
-
-
-@torch.no_grad()
-def _colour_padding(model: ConvNeXt | Swin) -> None:
-    """Lets the stem's biases begin at random.
-
-    Pictures of a batch are padded with zeros. Where every bias is zero too, nothing but zeros reaches the norms there,
-    whose gradient is then 1 / sqrt(eps), a thousand, at each of them in turn: it overflows before the stem.
-    """
-    stem = model.features[0] if isinstance(model, Swin) else model.downsample_layers[0]
-    for layer in stem.modules():
-        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-            nn.init.normal_(layer.bias, std=_BIAS_STD)

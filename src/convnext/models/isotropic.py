@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from convnext.models.check_input import check_images
+from convnext.models.classifier import FeatureInfo, ImageClassifier, stage_info
 from convnext.models.convnext import Block
 from convnext.models.layers import INIT_STD, depth_groups, depths_by_name, drop_path_rates, init_model, mean_pool
 from convnext.ops.low_precision import Conv2d
@@ -36,7 +38,7 @@ CONFIGS = {
 }
 
 
-class IsotropicConvNeXt(nn.Module):
+class IsotropicConvNeXt(ImageClassifier):
     """Isotropic ConvNeXt: (B, in_chans, H, W) to logits (B, K), or to features (B, dim) where num_classes is 0.
 
     Args:
@@ -59,7 +61,7 @@ class IsotropicConvNeXt(nn.Module):
         head_init_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.in_chans = size, in_chans
         self.depths, self.dims = (size.depth,), (size.dim,)
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.num_features = size.dim
@@ -81,19 +83,42 @@ class IsotropicConvNeXt(nn.Module):
         """Every block, first to last: the units of compilation and activation checkpointing."""
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def forward_maps(self, x: Tensor) -> list[Tensor]:
-        """The one map there is: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
+    def _patches(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) to (B, dim, H / 16, W / 16), channels_last."""
+        check_images(x, self.in_chans, self.min_side())
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         # A one-channel image has no layout of its own to hand on; without a norm, the stem has none either.
-        return [self.blocks(x.contiguous(memory_format=torch.channels_last))]
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def forward_maps(self, x: Tensor) -> list[Tensor]:
+        """The one map there is: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
+        return [self.blocks(self._patches(x))]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Pooled, normalised features: (B, in_chans, H, W) to (B, dim)."""
-        return self.norm(mean_pool(self.forward_maps(x)[-1]))
+        """The map after the last block, not normalised: (B, in_chans, H, W) to (B, dim, H / 16, W / 16)."""
+        return self.blocks(self._patches(x))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K), or features (B, dim) where there is no classifier."""
-        return self.head(self.forward_features(x))
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gives to logits (B, K); with `pre_logits` to pooled features (B, dim)."""
+        x = self.norm(mean_pool(x))
+        return x if pre_logits else self.head(x)
+
+    def _intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x, maps = self._patches(x), []
+        for block in self.blocks:
+            x = block(x)
+            maps.append(x)
+        return x, maps
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels, stride and name of each block's map."""
+        count = self.size.depth
+        return stage_info([self.size.dim] * count, [PATCH] * count, [f"blocks.{j}" for j in range(count)])
+
+    def min_side(self, stage: int = -1) -> int:
+        """The smallest side of an image, in pixels: one patch."""
+        return PATCH
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
         """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""

@@ -13,6 +13,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from convnext.models.check_input import check_images
+from convnext.models.classifier import FeatureInfo, ImageClassifier, stage_info
 from convnext.models.convnext import run_stages
 from convnext.models.layers import (
     INIT_STD,
@@ -112,7 +114,7 @@ class ResidualBlock(nn.Module):
         return self.act(self.shortcut(x) + self.drop_path(self.body(x)))
 
 
-class ResNet(nn.Module):
+class ResNet(ImageClassifier):
     """A stem, four stages of blocks of which the first shrinks the map, mean pooling and a linear classifier.
 
     Args:
@@ -145,7 +147,7 @@ class ResNet(nn.Module):
                 "A ResNet has four stages, odd filters and a stem stride of 1, 2 or 4, not "
                 f"{design.depths}, {design.kernel_size}, {stem_stride}."
             )
-        self.design = design
+        self.design, self.in_chans = design, in_chans
         self.depths, self.dims = design.depths, design.dims
         self.strides = [stem_stride * 2**i for i in range(4)]
         self.num_classes = design.num_classes if num_classes is None else num_classes
@@ -181,15 +183,30 @@ class ResNet(nn.Module):
 
         Odd sizes round up, but for the patches of a patchify stem.
         """
+        check_images(x, self.in_chans, self.min_side())
         return run_stages(x, self.downsample_layers, self.stages)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Pooled features: (B, in_chans, H, W) to (B, num_features)."""
-        return mean_pool(self.forward_maps(x)[-1])
+        """The last map: (B, in_chans, H, W) to (B, dims[-1], H / strides[-1], W / strides[-1])."""
+        return self.forward_maps(x)[-1]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K), or features (B, num_features) where there is no classifier."""
-        return self.head(self.forward_features(x))
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What `forward_features` gives to logits (B, K); with `pre_logits` to pooled features (B, num_features)."""
+        x = mean_pool(x)
+        return x if pre_logits else self.head(x)
+
+    def _intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        maps = self.forward_maps(x)
+        return maps[-1], maps
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Channels, stride and name of each stage's map."""
+        return stage_info(self.dims, self.strides, [f"stages.{i}" for i in range(4)])
+
+    def min_side(self, stage: int = -1) -> int:
+        """The smallest side of an image, in pixels: a patch; a stem that overlaps and the stages round up."""
+        return self.strides[0] if self.design.patchify else 1
 
     @property
     def depth_plan(self) -> DepthPlan:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from convnext.models.backbone import build_backbone
 from convnext.models.baselines import Swin, SwinSize
 from convnext.models.config import ModelConfig
 from convnext.models.detection.config import KINDS
 from convnext.models.detection.rcnn import RCNN
-from convnext.models.features import FeatureMaps, build_maps
+from convnext.models.features import FeatureMaps
 from convnext.models.resnet import Design, ResNet
 from convnext.ops.instances import Detections, Instances
 
@@ -28,7 +29,7 @@ SHAPE = (64, 96)
 
 
 def convnext(name: str, scale: float | None = 1.0) -> FeatureMaps:
-    return build_maps(ModelConfig(name, depths=DEPTHS, dims=DIMS, layer_scale_init_value=scale))
+    return build_backbone(ModelConfig(name, depths=DEPTHS, dims=DIMS, layer_scale_init_value=scale))
 
 
 BACKBONES = {

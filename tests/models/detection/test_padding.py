@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from convnext.models import features
+from convnext.models import backbone as backbone_module
 from convnext.models.config import ModelConfig, dense_backbone
 from convnext.models.detection.build import build_detector
 from convnext.models.detection.config import mask_rcnn
@@ -57,7 +57,7 @@ def test_the_gradient_of_a_padded_batch_is_of_usual_size(backbone: ModelConfig) 
 def test_it_would_not_be_without_the_stems_random_biases(
     backbone: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test above can fail: it is about `_colour_padding`, nothing else."""
-    monkeypatch.setattr(features, "_colour_padding", lambda model: None)
+    """The test above can fail: it is about `_randomise_stem_bias`, nothing else."""
+    monkeypatch.setattr(backbone_module, "_randomise_stem_bias", lambda model: None)
     norm = gradient_norm(backbone)
     assert not norm < 1e5

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from convnext.models.backbone import build_backbone
 from convnext.models.config import ModelConfig
-from convnext.models.features import build_maps
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.models.segmentation.upernet import FCNHead, UPerHead, init_segmentation_head
 from convnext.ops.losses import IGNORE_INDEX, pixel_cross_entropy
@@ -17,7 +17,7 @@ from convnext.ops.losses import IGNORE_INDEX, pixel_cross_entropy
 
 def make(name: str = "convnext_atto") -> EncoderDecoder:
     torch.manual_seed(0)
-    backbone = build_maps(ModelConfig(name, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)))
+    backbone = build_backbone(ModelConfig(name, depths=(1, 1, 1, 1), dims=(8, 16, 32, 64)))
     heads = UPerHead(backbone.channels, 5, width=16), FCNHead(backbone.channels[-2], 5, width=8)
     return EncoderDecoder(backbone, *heads, num_classes=5)
 

@@ -6,11 +6,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.core.errors import UserError
+from convnext.models.backbone import build_backbone
 from convnext.models.detection.box_head import POOLED as BOX_SIDE
 from convnext.models.detection.config import DetectorConfig
 from convnext.models.detection.mask_head import POOLED as MASK_SIDE
 from convnext.models.detection.rcnn import RCNN
-from convnext.models.features import build_maps
 from convnext.models.network import on_meta
 
 
@@ -21,7 +21,7 @@ def build_detector(config: DetectorConfig) -> RCNN:
     """
     if config.num_classes < 1:
         raise UserError("A detector finds at least one kind of object: num_classes is 1 or more.")
-    backbone = build_maps(config.backbone)
+    backbone = build_backbone(config.backbone)
     try:
         return RCNN(
             backbone,

@@ -117,7 +117,12 @@ def cascade_mask_rcnn(backbone: ModelConfig, *, num_classes: int = 0) -> Detecto
     return DetectorConfig(backbone, num_classes=num_classes, rpn=CASCADE_RPN, roi=CASCADE_ROI)
 
 
-KINDS = {"mask_rcnn": mask_rcnn, "cascade_mask_rcnn": cascade_mask_rcnn}
+def faster_rcnn(backbone: ModelConfig, *, num_classes: int = 0) -> DetectorConfig:
+    """Faster R-CNN: Mask R-CNN without masks."""
+    return DetectorConfig(backbone, num_classes=num_classes, masks=False)
+
+
+KINDS = {"mask_rcnn": mask_rcnn, "cascade_mask_rcnn": cascade_mask_rcnn, "faster_rcnn": faster_rcnn}
 """Name of a detector -> its configuration around a backbone."""
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.core.errors import UserError
-from convnext.models.features import build_maps
+from convnext.models.backbone import build_backbone
 from convnext.models.network import on_meta
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
@@ -23,7 +23,7 @@ def build_segmenter(config: SegmenterConfig) -> EncoderDecoder:
     """
     if not 2 <= config.num_classes <= MAX_CLASSES:
         raise UserError(f"A segmenter tells 2 to {MAX_CLASSES} classes apart, not {config.num_classes}.")
-    backbone = build_maps(config.backbone)
+    backbone = build_backbone(config.backbone)
     channels, classes = backbone.channels, config.num_classes
     if config.head == "upernet":
         head = UPerHead(channels, classes, width=config.width, dropout=config.dropout)

@@ -53,8 +53,8 @@ class EncoderDecoder(Network):
     def forward(self, images: Tensor, targets: Tensor | None = None, weights: Tensor | None = None) -> Any:
         """Losses by name (scalars, to be summed) where `targets` are given, else logits (B, K, H, W), float32.
 
-        images: (B, 3, H, W), normalised. targets: int64 (B, H, W), `ops.pixels.IGNORE_INDEX` where a pixel has no class.
-        weights: float32 (K,), of each class's pixels in the losses; None: all alike.
+        images: (B, 3, H, W), normalised. targets: int64 (B, H, W), `ops.losses.IGNORE_INDEX` where a pixel has no
+        class. weights: float32 (K,), of each class's pixels in the losses; None: all alike.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps = self.backbone(images)
