@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from convnext.models.config import dense_backbone
 from convnext.models.detection.rcnn import RCNN
-from convnext.models.features import build_maps
+from convnext.models.backbone import build_backbone
 from convnext.ops.boxes import clip
 from convnext.ops.instances import Instances
 
@@ -68,7 +68,7 @@ def stand_in(module: Path | None) -> None:
 
 def our_maps(name: str) -> nn.Module:
     """Our backbone, under the name by which mmdetection builds it."""
-    return build_maps(dense_backbone(name))
+    return build_backbone(dense_backbone(name))
 
 
 def unsynchronised(node: Any) -> None:
