@@ -119,7 +119,7 @@ def split(name: str) -> tuple[str, str]:
 
 
 def design_fields(name: str) -> dict[str, Any]:
-    """The fields of the `Design` of one of `MODEL_NAMES`: all changes up to its step; of the last, up to the one before."""
+    """The fields of the `Design` of one of `MODEL_NAMES`: all changes up to its step (for the last: before it)."""
     regime, last = split(name)
     fields: dict[str, Any] = {}
     for step in STEPS:

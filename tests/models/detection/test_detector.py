@@ -15,7 +15,7 @@ import torch
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig, dense_backbone
 from convnext.models.create import count_parameters
-from convnext.models.detection.build import build_detector, count_detector_macs
+from convnext.models.detection.build import build_detector, count_detector_macs, create_detector
 from convnext.models.detection.config import (
     CASCADE_ROI,
     CASCADE_RPN,
@@ -143,21 +143,21 @@ def small(*, masks: bool = True, kind: str = "mask_rcnn") -> RCNN:
 def test_cost_of_heads_by_hand():
     """Each proposal costs the linear layers of the box head, each drawn object the mask head's convolutions."""
     detector = small()
-    base = count_detector_macs(detector, (64, 96), proposals=0, drawn=0)
+    base = count_detector_macs(detector, (64, 96), proposals=0, masks=0)
     box = 16 * 49 * 32 + 32 * 32 + 32 * 4 + 32 * 12
     mask = 14 * 14 * 4 * 9 * 16 * 16 + 28 * 28 * (16 * 16 + 16 * 3)
-    assert count_detector_macs(detector, (64, 96), proposals=7, drawn=0) - base == 7 * box
-    assert count_detector_macs(detector, (64, 96), proposals=0, drawn=5) - base == 5 * mask
-    assert count_detector_macs(small(masks=False), (64, 96), proposals=7, drawn=5) - base == 7 * box
+    assert count_detector_macs(detector, (64, 96), proposals=7, masks=0) - base == 7 * box
+    assert count_detector_macs(detector, (64, 96), proposals=0, masks=5) - base == 5 * mask
+    assert count_detector_macs(small(masks=False), (64, 96), proposals=7, masks=5) - base == 7 * box
     cascade = small(kind="cascade_mask_rcnn")
-    base = count_detector_macs(cascade, (64, 96), proposals=0, drawn=0)
-    assert count_detector_macs(cascade, (64, 96), proposals=0, drawn=5) - base == 3 * 5 * mask
+    base = count_detector_macs(cascade, (64, 96), proposals=0, masks=0)
+    assert count_detector_macs(cascade, (64, 96), proposals=0, masks=5) - base == 3 * 5 * mask
 
 
 def test_counting_leaves_the_detector_alone():
     detector = small(kind="cascade_mask_rcnn").train()
     before = copy.deepcopy(detector.state_dict())
-    count_detector_macs(detector, (64, 64), proposals=2, drawn=2)
+    count_detector_macs(detector, (64, 64), proposals=2, masks=2)
     assert all(module.training for module in detector.modules())
     assert {value.device.type for value in detector.state_dict().values()} == {"cpu"}
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
@@ -260,3 +260,41 @@ def test_names_that_are_no_detector_s(name):
 def test_errors(config, message):
     with torch.device("meta"), pytest.raises(UserError, match=message):
         build_detector(config)
+
+
+# By name
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "masks"),
+    [
+        ("mask_rcnn_convnext_tiny", 1, True),
+        ("cascade_mask_rcnn_convnext_small", 3, True),
+        ("faster_rcnn_convnextv2_atto", 1, False),
+        ("faster_rcnn_swin_tiny", 1, False),
+        ("mask_rcnn_resnet50", 1, True),
+    ],
+)
+def test_create_detector(name, stages, masks):
+    with torch.device("meta"):
+        model = create_detector(name, num_classes=7, drop_path_rate=0.2)
+    assert (model.num_classes, len(model.roi_head.box_stages)) == (7, stages)
+    assert len(model.roi_head.mask_stages) == (stages if masks else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mask_rcnn_convnext_tinny", "no detector 'mask_rcnn_convnext_tinny'. Did you mean 'mask_rcnn_convnext_tiny'"),
+        ("convnext_tiny", r"no detector 'convnext_tiny'.*head \(mask_rcnn, cascade_mask_rcnn, faster_rcnn\)"),
+        ("mask_rcnn_vit_small", "no detector"),
+    ],
+)
+def test_unknown_detectors(name, message):
+    with pytest.raises(UserError, match=message):
+        create_detector(name, num_classes=7)
+
+
+def test_a_detector_without_classes_is_refused():
+    with pytest.raises(UserError, match="num_classes is 1 or more"):
+        create_detector("mask_rcnn_convnext_tiny", num_classes=0)

@@ -9,7 +9,7 @@ import torch
 
 from convnext.core.errors import UserError
 from convnext.models.config import dense_backbone
-from convnext.models.segmentation.build import build_segmenter, count_segmenter_macs
+from convnext.models.segmentation.build import build_segmenter, count_segmenter_macs, create_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 
 # Paper, Table 4: multiply-accumulates in G at that size; parameters in M as the released models have them
@@ -54,3 +54,31 @@ def test_names_are_those_of_the_official_checkpoints():
 def test_one_class_is_refused():
     with pytest.raises(UserError, match="2 to 255"):
         build_segmenter(SegmenterConfig(dense_backbone("convnext_tiny"), num_classes=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "auxiliary", "frozen"),
+    [
+        ("upernet_convnext_tiny", "UPerHead", True, False),
+        ("mlp_swin_tiny", "MLPHead", False, False),
+        ("linear_convnextv2_atto", "LinearHead", False, True),
+    ],
+)
+def test_create_segmenter(name, head, auxiliary, frozen):
+    with torch.device("meta"):
+        model = create_segmenter(name, num_classes=7, in_chans=4)
+        assert model.eval()(torch.empty(1, 4, 64, 96)).shape == (1, 7, 64, 96)
+    assert (type(model.decode_head).__name__, model.auxiliary_head is not None, model.frozen) == (
+        head,
+        auxiliary,
+        frozen,
+    )
+
+
+def test_unknown_segmenters():
+    with pytest.raises(
+        UserError, match=r"no segmenter 'uppernet_convnext_tiny'\. Did you mean 'upernet_convnext_tiny'"
+    ):
+        create_segmenter("uppernet_convnext_tiny", num_classes=7)
+    with pytest.raises(UserError, match="2 to 255"):
+        create_segmenter("upernet_convnext_tiny", num_classes=1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from convnext.core.errors import UserError
-from convnext.models.backbone import build_backbone
+from convnext.models.backbone import build_backbone, check_network_name
 from convnext.models.network import on_meta
-from convnext.models.segmentation.config import SegmenterConfig
+from convnext.models.segmentation.config import SEGMENTERS, SegmenterConfig, segmenter_config
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.models.segmentation.linear_head import LinearHead
 from convnext.models.segmentation.mlp_head import MLPHead
@@ -16,8 +18,29 @@ from convnext.models.segmentation.upernet import FCNHead, UPerHead
 from convnext.ops.losses import MAX_CLASSES
 
 
+def create_segmenter(name: str, *, num_classes: int, in_chans: int = 3, drop_path_rate: float = 0.0) -> EncoderDecoder:
+    """Builds the segmenter `name`, untrained, in float32 on the current default device.
+
+    Args:
+        name: a head (upernet; mlp, SegFormer's; linear, on a frozen backbone), an underscore, and a backbone: a
+            ConvNeXt, a ResNet or a Swin, as upernet_convnext_tiny.
+        num_classes: classes of pixels, 2 to 255 (ADE20K has 150).
+        in_chans: channels of the images.
+        drop_path_rate: stochastic depth of the backbone's last block.
+
+    `build_segmenter` takes a configuration with every setting.
+
+    Raises:
+        UserError: for an unknown name (the nearest are offered), or too few or too many classes.
+    """
+    check_network_name(name, SEGMENTERS, what="segmenter")
+    config = segmenter_config(name, num_classes=num_classes)
+    backbone = replace(config.backbone, in_chans=in_chans, drop_path_rate=drop_path_rate)
+    return build_segmenter(replace(config, backbone=backbone))
+
+
 def build_segmenter(config: SegmenterConfig) -> EncoderDecoder:
-    """The segmenter that a configuration says, with fresh weights, in float32 on the current default device.
+    """The segmenter that a configuration says, newly initialised, in float32 on the current default device.
 
     Raises UserError for a backbone that is unknown or has no four maps, and for too few or too many classes.
     """
