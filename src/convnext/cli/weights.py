@@ -172,7 +172,8 @@ def _convert(args: Convert) -> None:
     network, metadata = spec.load(file)
     how = spec.save_as(args.out, network.state_dict(), metadata, args.layout)
     model: Any = metadata.model
-    name = f"a {spec.texts.model} on {model.backbone.name}" if hasattr(model, "backbone") else model.name
+    on = getattr(model, "backbone", model)  # the networks with heads name their backbone
+    name = " on ".join([f"a {spec.texts.model}", *([on.name] if hasattr(on, "name") else [])])
     emit(f"{args.out}: {name} for {args.layout}. Load it with\n  {how}")
 
 
