@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from convnext.cli.output import emit, emit_json, parse, table
+from convnext.models.figures import Figures, all_figures, figures_of
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Models:
 
 def run(argv: list[str]) -> None:
     args = parse(Models, argv, command="models")
-    from convnext.models.create import MODEL_NAMES
-
     if args.name:
-        _show(_facts(args.name, sizes=(224, 384)), as_json=args.json)
+        figures = figures_of(args.name)
+        macs = {"macs_224": figures.macs_224, "macs_384": figures.macs_384}
+        _show({**_facts(figures), **macs}, as_json=args.json)
         return
-    rows = [_facts(name, sizes=()) for name in MODEL_NAMES]
+    rows = [_facts(figures) for figures in all_figures().values()]
     if args.json:
         emit_json(rows)
         return
@@ -40,20 +41,13 @@ def run(argv: list[str]) -> None:
     emit(table(lines, header=("model", "million parameters", "depths", "dims")))
 
 
-def _facts(name: str, *, sizes: tuple[int, ...]) -> dict[str, Any]:
-    import torch
-
-    from convnext.models.create import count_macs, count_parameters, create_model
-
-    with torch.device("meta"):
-        model = create_model(name)
+def _facts(figures: Figures) -> dict[str, Any]:
     return {
-        "name": name,
-        "parameters": count_parameters(model),
-        "depths": list(model.depths),
-        "dims": list(model.dims),
-        "num_classes": model.num_classes,
-        **{f"macs_{size}": count_macs(model, size) for size in sizes},
+        "name": figures.name,
+        "parameters": figures.parameters,
+        "depths": list(figures.depths),
+        "dims": list(figures.dims),
+        "num_classes": figures.num_classes,
     }
 
 
