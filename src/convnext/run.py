@@ -87,9 +87,7 @@ def resume(out: str | Path, *, data: DataModule[Any] | None = None) -> Path:
     """Goes on with the run in `out` from its last checkpoint, exactly as if it had not been stopped. data: as in
     `train`."""
     out = Path(out)
-    if not (out / RECIPE).is_file():
-        raise UserError(f"{out} is not the folder of a run (it has no {RECIPE}); `convnext train` makes one.")
-    recipe = read_recipe(out / RECIPE)
+    recipe = recipe_of(out)
     check_recipe(recipe)
     device = _device(recipe)
     with distributed.process_group(device):
@@ -100,7 +98,7 @@ def resume(out: str | Path, *, data: DataModule[Any] | None = None) -> Path:
 def open_data(recipe: Recipe) -> DataModule[Any]:
     """The data of a recipe, opened once. Raises UserError where it is not data of the recipe's task."""
     spec, options = task_of(recipe), data_options(recipe)
-    check_data(spec, recipe.data, options, asked=f"the recipe {recipe.name}")
+    check_data(spec, recipe.data, options, why=f"the recipe {recipe.name} trains a {spec.texts.model}")
     return spec.open_data(recipe.data, options)
 
 
@@ -126,17 +124,21 @@ def evaluate(
         return spec.evaluate_on(file, options, data, None, None)
     opening = {name: str(getattr(options, name, "")) for name in spec.data_options}
     if data:
-        check_data(spec, str(data), opening, asked=f"{file.source}, a {spec.texts.model},")
+        why = f"{file.source} is a {spec.texts.model}"
+        check_data(spec, str(data), opening, why=why, advice=f"Give images for a {spec.texts.model}.")
         return spec.evaluate_on(file, options, spec.open_data(str(data), opening), None, None)
     run = file.file.parent if file.file.name == BEST else Path(file.source)
-    recipe = _recipe_of(run if run.is_dir() else run.parent)
-    return spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(run if run.is_dir() else run.parent))
+    folder = run if run.is_dir() else run.parent
+    if not (folder / RECIPE).is_file():
+        raise UserError(f"{folder} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
+    recipe = read_recipe(folder / RECIPE)
+    return spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(folder))
 
 
 def evaluate_run(out: Path, *, data: DataModule[Any] | None = None) -> dict[str, Any]:
     """Evaluates a run's best model on what it held out, writes evaluation.json and images into its folder, and returns
     the figures. data: as in `train`."""
-    recipe = _recipe_of(out)
+    recipe = recipe_of(out)
     return task_of(recipe).evaluate_run(out, data or open_data(recipe), recipe, _split_of(out))
 
 
@@ -151,13 +153,14 @@ def write_report(out: Path) -> Path:
 
 def held_out(out: Path) -> Any:
     """The images that the run in `out` held out, as a data set. Raises UserError where its data is gone."""
-    recipe = _recipe_of(out)
+    recipe = recipe_of(out)
     return open_data(recipe).splits(recipe.loader, seed=recipe.loop.seed, saved=_split_of(out)).val
 
 
-def _recipe_of(out: Path) -> Recipe:
+def recipe_of(out: Path) -> Recipe:
+    """The recipe of the run in `out`. Raises UserError where there is none."""
     if not (out / RECIPE).is_file():
-        raise UserError(f"{out} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
+        raise UserError(f"{out} is not the folder of a run (it has no {RECIPE}); `convnext train` makes one.")
     return read_recipe(out / RECIPE)
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from task_contract import TaskContract
 from torch import Tensor
 
 from convnext.core.errors import UserError
@@ -115,6 +116,18 @@ def assert_alike(one: Detections, two: Detections, *, masks: float = 0.995) -> N
     torch.testing.assert_close(one.scores, two.scores, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one.boxes, two.boxes, rtol=1e-4, atol=1e-3)
     assert (one.masks == two.masks).float().mean() >= masks
+
+
+class TestDetectionTask(TaskContract):
+    @pytest.fixture(autouse=True)
+    def where(self, data: Path) -> None:
+        self.data = data
+
+    def task(self, seed: int = 0) -> DetectionTask:
+        return make_task(self.data, seed=seed)
+
+    def model(self) -> RCNN:
+        return detector()
 
 
 # Training

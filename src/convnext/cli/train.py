@@ -80,25 +80,38 @@ def run(argv: list[str]) -> None:
     base = _base(argv)
     kind = Train[type(base.recipe)]  # pyright: ignore[reportInvalidTypeArguments]
     args = parse(kind, base.rest, command="train", default=kind(recipe=base.recipe))
-    from convnext import run as runner
-
+    if args.task and args.task != args.recipe.task:
+        model = TASKS[args.recipe.task].texts.model
+        raise UserError(f"The recipe {args.recipe.name} trains a {model}: leave out --task {args.task}.")
     if args.resume:
         if len(base.rest) > (3 if args.json else 2):
             raise UserError("A run that is resumed keeps its recipe: --resume takes no other settings.")
-        data = (
-            runner.open_data(read_recipe(args.resume / runner.RECIPE))
-            if (args.resume / runner.RECIPE).exists()
-            else None
-        )
-        folder = runner.resume(args.resume, data=data)
+        folder, data = _resumed(args.resume)
     else:
-        out = args.out or RUNS / f"{args.recipe.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-        data = base.data if _opened_alike(base, args.recipe) else None
-        runner.check_before_opening(args.recipe, out, overwrite=args.overwrite)
-        data = data or runner.open_data(args.recipe)
-        init = base.init if args.recipe.init == base.recipe.init else None
-        folder = runner.train(args.recipe, out, data=data, init=init, overwrite=args.overwrite, reasons=base.reasons)
+        folder, data = _trained(base, args)
     _finish(folder, data, as_json=args.json)
+
+
+def _trained(base: _Base, args: Any) -> tuple[Path, DataModule[Any]]:
+    """Trains, on the data that was opened to pick the recipe if there is any."""
+    from convnext import run as runner
+
+    recipe = args.recipe
+    out = args.out or RUNS / f"{recipe.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    runner.check_before_opening(recipe, out, overwrite=args.overwrite)
+    opened = base.data if _opened_alike(base, recipe) else None
+    data = opened or runner.open_data(recipe)
+    init = base.init if recipe.init == base.recipe.init else None
+    folder = runner.train(recipe, out, data=data, init=init, overwrite=args.overwrite, reasons=base.reasons)
+    return folder, data
+
+
+def _resumed(run: Path) -> tuple[Path, DataModule[Any]]:
+    """Goes on with a run."""
+    from convnext import run as runner
+
+    data = runner.open_data(runner.recipe_of(run))
+    return runner.resume(run, data=data), data
 
 
 def _opened_alike(base: _Base, recipe: Recipe) -> bool:

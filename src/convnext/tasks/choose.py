@@ -40,10 +40,10 @@ def recognise(data: str, options: Mapping[str, str], *, task: str = "") -> tuple
     raise UserError(_unknown(data, missing))
 
 
-def check_data(spec: TaskSpec, data: str, options: Mapping[str, str], *, asked: str = "") -> str:
+def check_data(spec: TaskSpec, data: str, options: Mapping[str, str], *, why: str = "", advice: str = "") -> str:
     """What shows that a path holds data of a task. Raises UserError, with what it holds instead, where it does not.
 
-    asked: what asked for the task, as "The recipe cifar10"; "" for --task.
+    why: what asked for the task, as "the recipe cifar10 trains a classifier"; "" for --task. advice: what to do.
     """
     verdict = spec.recognise(data, options)
     if isinstance(verdict, Mine):
@@ -53,17 +53,17 @@ def check_data(spec: TaskSpec, data: str, options: Mapping[str, str], *, asked: 
         for other in TASKS.values()
         if other is not spec and isinstance(found := other.recognise(data, options), Mine)
     }
-    asked = asked or f"--task {spec.name}"
+    why = why or f"--task {spec.name} trains a {spec.texts.model}"
     if others:
         name, reason = next(iter(others.items()))
         raise UserError(
-            f"{data} looks like data for a {TASKS[name].texts.model} ({reason}), and {asked} trains a "
-            f"{spec.texts.model}, which needs {spec.texts.data}. Leave it out, and a recipe for the data is picked."
+            f"{data} looks like data for a {TASKS[name].texts.model} ({reason}), but {why}, which needs "
+            f"{spec.texts.data}. {advice or 'Leave it out, and a recipe for the data is picked.'}"
         )
     if isinstance(verdict, Nearly):
         raise UserError(verdict.missing)
     spec.open_data(data, options)  # says what is wrong with the path itself
-    raise UserError(f"{asked} trains a {spec.texts.model}. {_unknown(data, [], only=spec)}")
+    raise UserError(f"{_unknown(data, [], only=spec)} ({why}.)")
 
 
 def _unknown(data: str, missing: list[str], only: TaskSpec | None = None) -> str:
