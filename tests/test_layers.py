@@ -32,7 +32,7 @@ LEVELS = {
     "__init__": 7,
     "__main__": 7,
 }
-MOST_ROOMS = 18
+MOST_ROOMS, MOST_FLOORS = 18, 8
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.read_text().strip())
 
 
@@ -96,6 +96,36 @@ def test_rooms_are_small(path: Path) -> None:
             assert length <= 60, f"{node.name} has {length} lines"
             arguments = [a.arg for a in node.args.args + node.args.kwonlyargs if a.arg not in ("self", "cls")]
             assert len(arguments) <= 10, f"{node.name} has {len(arguments)} arguments"
+
+
+def test_the_house_has_few_rooms_and_floors() -> None:
+    rooms = {module(path).split(".")[0] for path in FILES}
+    assert rooms == set(LEVELS)
+    assert len(rooms) <= MOST_ROOMS
+    assert len(set(LEVELS.values())) <= MOST_FLOORS
+
+
+def test_tasks_are_known_by_their_specs_alone() -> None:
+    """Outside of `tasks/` and the page of public names, no file names a task's classes or asks which task it has."""
+    kinds = "Recipe|Metadata|Task|Predictor|Result|EvaluateOptions|PredictOptions"
+    classes = re.compile(rf"\b(Classification|Detection|Segmentation)({kinds})\b|\b(Classifier|Detector|Segmenter)\b")
+    found = [
+        f"{module(path)}: {match[0]}"
+        for path in FILES
+        if not path.is_relative_to(SOURCE / "tasks") and path != SOURCE / "__init__.py"
+        for match in classes.finditer(path.read_text())
+    ]
+    assert found == []
+
+
+def test_a_task_asks_no_other_task() -> None:
+    tasks = [path.name for path in (SOURCE / "tasks").iterdir() if path.is_dir() and (path / "spec.py").is_file()]
+    assert len(tasks) >= 3
+    for path in FILES:
+        task = path.parent.name
+        if path.is_relative_to(SOURCE / "tasks") and task in tasks:
+            others = [f"tasks.{other}." for other in tasks if other != task]
+            assert [name for name in imports(path.read_text()) if name.startswith(tuple(others))] == [], module(path)
 
 
 def test_the_picture_shows_every_room() -> None:
