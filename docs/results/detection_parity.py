@@ -128,7 +128,7 @@ def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor],
     if several:
         counts = tuple(len(x) for x in proposals)
         boxes, logits, offsets = head._refine_roi(maps, rois, metas, counts)
-        scored = ours.roi_head.score(maps, proposals, CONFIGS)
+        scored = ours.roi_head.predict_boxes(maps, proposals, CONFIGS)
         rows["cascade's boxes"] = apart(scored.boxes, [x[:, 1:] for x in boxes])
         rows["cascade's mean logits"] = apart(scored.logits, logits)
         rows["cascade's last offsets"] = apart([x.flatten(1) for x in scored.offsets], offsets)

@@ -86,7 +86,7 @@ def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tup
         head.fc_cls.bias[-1] += background - logits[:, -1].mean()
         logits[:, -1] += background - logits[:, -1].mean()
         each = zip(proposals, logits.split(counts), offsets.split(counts), strict=True)
-        if all(len(model.roi_head.detect(*of_image, size).boxes) >= wanted for of_image in each):
+        if all(len(model.roi_head.postprocess_detections(*of_image, size).boxes) >= wanted for of_image in each):
             break
         background -= _CHUNK
     model.roi_head.config = config.roi

@@ -1,8 +1,4 @@
-"""Settings of the heads. No torch here: the command line reads these before torch is loaded.
-
-The defaults are Mask R-CNN's as the official ConvNeXt configurations have it (object_detection/configs/convnext and the
-bases of mmdetection that they name); `CASCADE_RPN` and `CASCADE_ROI` are Cascade Mask R-CNN's.
-"""
+"""Settings of test-time augmentation. No torch here: the command line reads these before torch is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +9,8 @@ from convnext.core.errors import UserError
 
 @dataclass(frozen=True)
 class TTA:
-    """How often each picture is looked at: at which sizes, times the usual one, and mirrored too or not.
+    """Test-time augmentation: each image is predicted at several sizes, `scales` times the usual one, and with `flip`
+    also mirrored from left to right; the predictions are merged.
 
     Raises UserError for no size at all, or one outside 0.1 to 4.
     """
@@ -28,7 +25,7 @@ class TTA:
 
     @property
     def single(self) -> bool:
-        """Whether it is once, as it is."""
+        """Whether each image is predicted once, as it is."""
         return self.scales == (1.0,) and not self.flip
 
 

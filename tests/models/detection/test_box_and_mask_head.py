@@ -71,10 +71,10 @@ def test_moved_by_the_offsets_of_a_class():
     offsets = torch.zeros(2, 2, 4)
     offsets[0, 1, 0], offsets[1, 0, 3], offsets[1, 1, 0] = 5, math.log(2) / 0.2, 99
     boxes, labels = torch.tensor([[0.0, 0, 10, 10], [10, 10, 20, 20]]), torch.tensor([1, 0])
-    moved = box_head().moved(boxes, offsets, labels)
+    moved = box_head().decode_boxes(boxes, offsets, labels)
     assert torch.allclose(moved, torch.tensor([[5.0, 0, 15, 10], [10, 5, 20, 25]]))
     assert torch.allclose(
-        box_head().moved(boxes, offsets, labels, (24, 12)), torch.tensor([[5.0, 0, 12, 10], [10, 5, 12, 24]])
+        box_head().decode_boxes(boxes, offsets, labels, (24, 12)), torch.tensor([[5.0, 0, 12, 10], [10, 5, 12, 24]])
     )
 
 

@@ -202,7 +202,7 @@ def scored(*probabilities: list[float]) -> Tensor:
 
 
 def detected(roi: RoIHeads, boxes: list[list[float]], logits: Tensor) -> list[tuple[list[float], float, int]]:
-    found = roi.detect(torch.tensor(boxes), logits, torch.zeros(len(boxes), 2, 4), (96, 96))
+    found = roi.postprocess_detections(torch.tensor(boxes), logits, torch.zeros(len(boxes), 2, 4), (96, 96))
     assert found.masks is None
     scores = [round(score, 4) for score in found.scores.tolist()]
     return list(zip(found.boxes.tolist(), scores, found.labels.tolist(), strict=True))
@@ -231,7 +231,7 @@ def test_detections_move_as_their_class_says():
     roi, offsets = heads(), torch.full((2, 2, 4), 7.0)
     offsets[0, 1], offsets[1, 1] = torch.tensor([5.0, 0, 0, 0]), torch.tensor([-5.0, 0, 0, 0])
     boxes = torch.tensor([[10.0, 0, 30, 20], [30.0, 0, 50, 20]])
-    found = roi.detect(boxes, scored([0.01, 0.6, 0.39], [0.01, 0.7, 0.29]), offsets, (15, 96))
+    found = roi.postprocess_detections(boxes, scored([0.01, 0.6, 0.39], [0.01, 0.7, 0.29]), offsets, (15, 96))
     assert found.boxes.tolist() == [[20, 0, 40, 15]]
     assert found.scores.tolist() == pytest.approx([0.7])
 
@@ -240,7 +240,9 @@ def test_a_cascade_s_detections_move_in_the_last_stage_s_units():
     """0.033 of a width of 100 to the right, and 0.067 of the logarithm of the height."""
     offsets = torch.zeros(1, 2, 4)
     offsets[0, 1] = torch.tensor([1.0, 0, 0, 1.0])
-    found = heads(CASCADE).detect(torch.tensor([[0.0, 20, 100, 40]]), scored([0.01, 0.9, 0.09]), offsets, (300, 300))
+    found = heads(CASCADE).postprocess_detections(
+        torch.tensor([[0.0, 20, 100, 40]]), scored([0.01, 0.9, 0.09]), offsets, (300, 300)
+    )
     half = 10 * math.exp(0.067)
     assert found.boxes[0].tolist() == pytest.approx([3.3, 30 - half, 103.3, 30 + half])
 
@@ -252,7 +254,9 @@ def test_a_cascade_s_scores():
     right, down = [2.0, 0, 0, 0], [0.0, 2, 0, 0]
     for head, logits in zip(roi.box_stages, values, strict=True):
         fix(head, logits, [right, down])
-    given = roi.score(maps(2), [torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([[0.0, 60, 20, 96]])], [(96, 96)] * 2)
+    given = roi.predict_boxes(
+        maps(2), [torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([[0.0, 60, 20, 96]])], [(96, 96)] * 2
+    )
     assert [each.tolist() for each in given.logits] == [[[-1, 1, 9]]] * 2
     assert [each.tolist() for each in given.offsets] == [[[right, down]]] * 2
     # first down by two tenths of its height, cut off at the border, then to the right by a tenth of its width
@@ -265,14 +269,14 @@ def test_placed_in_the_picture():
     found = Detections(
         torch.tensor([[10.0, 10, 20, 20], [90, 40, 101, 50]]), torch.tensor([0.9, 0.8]), torch.tensor([1, 0])
     )
-    placed = heads().placed(found, torch.ones(2, 28, 28), (50, 100), (100, 400))
+    placed = heads().rescale_detections(found, torch.ones(2, 28, 28), (50, 100), (100, 400))
     assert placed.boxes.tolist() == [[40, 20, 80, 40], [360, 80, 400, 100]]
     assert (placed.scores.tolist(), placed.labels.tolist()) == (found.scores.tolist(), [1, 0])
     assert placed.masks is not None
     assert placed.masks.shape == (2, 100, 400)
     assert placed.masks.flatten(1).sum(1).tolist() == [40 * 20, 40 * 20]
     assert placed.masks[0, 20:40, 40:80].all()
-    assert heads().placed(found, None, (50, 100), (100, 400)).masks is None
+    assert heads().rescale_detections(found, None, (50, 100), (100, 400)).masks is None
 
 
 @torch.no_grad()
@@ -284,7 +288,7 @@ def test_masks_are_drawn_by_every_stage(config):
         head.conv_logits.bias = nn.Parameter(torch.tensor([0.0, math.log(3) if stage == 0 else 0.0]))
     labels = [torch.tensor([1]), torch.zeros(0).long(), torch.tensor([0, 1])]
     boxes = [torch.tensor([FIRST]), torch.zeros(0, 4), torch.tensor([FIRST, SECOND])]
-    one, none, two = roi.draw(maps(3), boxes, labels)
+    one, none, two = roi.predict_masks(maps(3), boxes, labels)
     assert one is not None
     assert none is not None
     assert two is not None
@@ -292,7 +296,7 @@ def test_masks_are_drawn_by_every_stage(config):
     assert (one.shape, none.shape, two.shape) == ((1, 28, 28), (0, 28, 28), (2, 28, 28))
     assert torch.allclose(one, torch.tensor(surer))
     assert torch.allclose(two, torch.tensor([0.5, surer]).view(2, 1, 1).expand(2, 28, 28))
-    assert heads(config, masks=False).draw(maps(3), boxes, labels) == [None, None, None]
+    assert heads(config, masks=False).predict_masks(maps(3), boxes, labels) == [None, None, None]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from convnext.models.config import ModelConfig
 from convnext.models.segmentation import sliding_window as windows_room
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
-from convnext.models.segmentation.sliding_window import SlidingWindow, View, segment_tta, spans, tiles
+from convnext.models.segmentation.sliding_window import AugmentedImage, SlidingWindow, segment_tta, spans, tiles
 
 K = 5
 
@@ -81,7 +81,9 @@ def test_tiles_cover_a_picture_once_and_are_small_enough(size: tuple[int, int], 
 def test_sliding_is_mmsegmentations(size: tuple[int, int]) -> None:
     model, image = network(), picture(*size)
     for batch in (1, 3):
-        found = segment_tta(model, [View(image, False)], size, windows=SlidingWindow(64, 43, batch), prepare=prepare)
+        found = segment_tta(
+            model, [AugmentedImage(image, False)], size, window=SlidingWindow(64, 43, batch), prepare=prepare
+        )
         assert torch.equal(found, slid(model, image, 64, 43).argmax(0).byte())
         assert found.dtype == torch.uint8
 
@@ -89,10 +91,10 @@ def test_sliding_is_mmsegmentations(size: tuple[int, int]) -> None:
 @torch.inference_mode()
 def test_the_whole_at_its_size_and_resized() -> None:
     model, image = network(), picture(64, 96)
-    whole = segment_tta(model, [View(image, False)], (64, 96), windows=SlidingWindow(0, 1), prepare=prepare)
+    whole = segment_tta(model, [AugmentedImage(image, False)], (64, 96), window=SlidingWindow(0, 1), prepare=prepare)
     logits = model(prepare(image[None]))
     assert torch.equal(whole, logits[0].argmax(0).byte())
-    larger = segment_tta(model, [View(image, False)], (100, 151), windows=SlidingWindow(0, 1), prepare=prepare)
+    larger = segment_tta(model, [AugmentedImage(image, False)], (100, 151), window=SlidingWindow(0, 1), prepare=prepare)
     resized = F.interpolate(logits, size=(100, 151), mode="bilinear", align_corners=False)
     assert torch.equal(larger, resized[0].argmax(0).byte())
 
@@ -100,8 +102,8 @@ def test_the_whole_at_its_size_and_resized() -> None:
 @torch.inference_mode()
 def test_views_are_judged_together() -> None:
     model, original = network(), (60, 80)
-    views = [View(picture(*size), mirrored) for size in ((64, 96), (96, 128)) for mirrored in (False, True)]
-    found = segment_tta(model, views, original, windows=SlidingWindow(64, 43), prepare=prepare)
+    views = [AugmentedImage(picture(*size), mirrored) for size in ((64, 96), (96, 128)) for mirrored in (False, True)]
+    found = segment_tta(model, views, original, window=SlidingWindow(64, 43), prepare=prepare)
     mean = torch.zeros(K, *original)
     for image, mirrored in views:
         logits = slid(model, image.flip(2) if mirrored else image, 64, 43)[None]
@@ -119,7 +121,7 @@ def test_tiles_change_nothing(
     seen: tuple[int, int], original: tuple[int, int], mirrored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, image, counts = network(), picture(*seen), []
-    views = [View(image, mirrored), View(picture(80, 81, seed=1), not mirrored)]
+    views = [AugmentedImage(image, mirrored), AugmentedImage(picture(80, 81, seed=1), not mirrored)]
 
     def small(size: tuple[int, int], pixels: int) -> list[tuple[int, int, int, int]]:
         found = list(tiles(size, 2000))
@@ -127,10 +129,10 @@ def test_tiles_change_nothing(
         return found
 
     for some in (views[:1], views):
-        whole = segment_tta(model, some, original, windows=SlidingWindow(64, 43), prepare=prepare)
+        whole = segment_tta(model, some, original, window=SlidingWindow(64, 43), prepare=prepare)
         with monkeypatch.context() as patch:
             patch.setattr(windows_room, "tiles", small)
-            parts = segment_tta(model, some, original, windows=SlidingWindow(64, 43), prepare=prepare)
+            parts = segment_tta(model, some, original, window=SlidingWindow(64, 43), prepare=prepare)
         assert float((parts != whole).float().mean()) < 1e-3  # where logits are equal but for rounding, at most
     assert min(counts) > 3
 
@@ -161,13 +163,13 @@ def test_memory_stays_within_its_bound() -> None:
             return out
 
     image = picture(600, 700)
-    views = [View(image, False), View(image, True)]
+    views = [AugmentedImage(image, False), AugmentedImage(image, True)]
     with Watch():
         found = segment_tta(
             Flat(),  # type: ignore[arg-type]
             views,
             (600, 700),
-            windows=SlidingWindow(64, 43),
+            window=SlidingWindow(64, 43),
             prepare=prepare,
             megabytes=8,
         )

@@ -1,4 +1,4 @@
-"""The head that says of a region what it is and where its object's borders are.
+"""The head that predicts a region's class and box.
 
 C channels, K classes, R regions, S side of a region's map. Names are those of the official detection checkpoints.
 """
@@ -65,11 +65,13 @@ class BoxHead(nn.Module):
             x = F.relu(layer(x), inplace=True)
         return self.fc_cls(x).float(), self.fc_reg(x).float().unflatten(1, (self.boxes, 4))
 
-    def moved(self, boxes: Tensor, offsets: Tensor, labels: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def decode_boxes(
+        self, boxes: Tensor, offsets: Tensor, labels: Tensor, size: tuple[int, int] | None = None
+    ) -> Tensor:
         """Boxes (R, 4) moved by the offsets (R, K, 4) of their classes, labels (R,): (R, 4), within `size` if given."""
-        return decode(boxes, self._of_class(offsets, labels), self.stds, size=size)
+        return decode(boxes, self._of_classes(offsets, labels), self.stds, size=size)
 
-    def _of_class(self, offsets: Tensor, labels: Tensor) -> Tensor:
+    def _of_classes(self, offsets: Tensor, labels: Tensor) -> Tensor:
         """The offsets (R, 4) that belong to labels (R,)."""
         if self.boxes == 1:
             return offsets[:, 0]
@@ -90,9 +92,9 @@ class BoxHead(nn.Module):
         if self.giou:
             from torchvision.ops import generalized_box_iou_loss
 
-            given = self.moved(boxes, offsets, of_class)
+            given = self.decode_boxes(boxes, offsets, of_class)
             box_loss = _GIOU_WEIGHT * generalized_box_iou_loss(given, targets, reduction="sum")
         else:
-            given = self._of_class(offsets, of_class)
+            given = self._of_classes(offsets, of_class)
             box_loss = F.l1_loss(given, encode(boxes, targets, self.stds), reduction="sum")
         return {"class": class_loss, "box": box_loss / count}

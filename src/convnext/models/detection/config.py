@@ -68,7 +68,7 @@ class RoIConfig:
     score: float = 0.05
     """Detections below this score are dropped."""
     nms_iou: float = 0.5
-    """Overlap with a surer detection of its class above which a detection is dropped."""
+    """Overlap with a detection of its class of a higher score above which a detection is dropped."""
     most: int = 100
     """Detections in an image at most."""
     mask_threshold: float = 0.5
@@ -98,7 +98,7 @@ class DetectorConfig:
     num_classes: int = 0
     """Kinds of objects; 0: as many as the data has."""
     masks: bool = True
-    """Whether objects are outlined, or boxed only."""
+    """Whether masks are predicted, or boxes only."""
     width: int = 256
     """Channels of the feature pyramid and of the heads' convolutions."""
     rpn: RPNConfig = field(default_factory=RPNConfig)

@@ -1,4 +1,4 @@
-"""The head that draws an object's outline within its box (arXiv 1703.06870).
+"""The head that predicts an object's mask within its box (arXiv 1703.06870).
 
 C channels, K classes, R regions, S side of a region's map. Names are those of the official detection checkpoints.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from convnext.models.detection.fpn import named_conv
 
 POOLED = 14  # side of a region's map
-DRAWN = 2 * POOLED  # side of a mask
+MASK_SIZE = 2 * POOLED  # side of a mask
 
 
 class MaskHead(nn.Module):

@@ -29,7 +29,7 @@ class RCNN(Network):
         channels, strides: of the backbone's maps.
         num_classes: K.
         width: channels of the pyramid.
-        masks: whether objects are outlined too.
+        masks: whether masks are predicted too.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class RCNN(Network):
         """Losses by name (scalars, to be summed) where `targets` are given, else a `Detections` for each image.
 
         images: (B, 3, H, W), normalised, each padded on the right and below with zeros. sizes: of the images without
-        padding. targets: the objects, in pixels of the images. originals: sizes of the pictures that the images were
-        resized from, in whose pixels detections are given; None: the images' own.
+        padding. targets: the objects, in pixels of the images. originals: sizes of the images before
+        they were resized, in whose pixels detections are given; None: the images' own.
         """
         maps = self.maps(images)
         if targets is None:

@@ -31,12 +31,12 @@ class Sampled(NamedTuple):
     """(N, 4)."""
     objects: Tensor
     """int64 (P,): which object each of the first P regions stands for."""
-    given: Tensor
-    """bool (N,): whether it is an object's own box, put among the proposals."""
+    ground_truth: Tensor
+    """bool (N,): whether it is a ground-truth box, put among the proposals."""
 
 
-class Scored(NamedTuple):
-    """What the stages say of proposals."""
+class BoxPredictions(NamedTuple):
+    """What the box heads predict for proposals."""
 
     boxes: list[Tensor]
     """Of each image (N, 4): the regions of the last stage."""
@@ -67,8 +67,10 @@ class RoIHeads(nn.Module):
         self.bbox_head = boxes[0] if len(boxes) == 1 else nn.ModuleList(boxes)
         self.mask_head = None
         if masks:
-            drawn: list[nn.Module] = [MaskHead(channels, num_classes, convs=config.mask_convs) for _ in config.stds]
-            self.mask_head = drawn[0] if len(drawn) == 1 else nn.ModuleList(drawn)
+            mask_heads: list[nn.Module] = [
+                MaskHead(channels, num_classes, convs=config.mask_convs) for _ in config.stds
+            ]
+            self.mask_head = mask_heads[0] if len(mask_heads) == 1 else nn.ModuleList(mask_heads)
 
     @property
     def box_stages(self) -> list[BoxHead]:
@@ -82,7 +84,7 @@ class RoIHeads(nn.Module):
             return []
         return list(self.mask_head) if isinstance(self.mask_head, nn.ModuleList) else [self.mask_head]  # type: ignore[list-item]
 
-    def _readable(self, maps: Sequence[Tensor]) -> list[Tensor]:
+    def _contiguous_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps that regions are taken from, in the layout that RoIAlign reads: else every stage and head copies."""
         return [x.contiguous() for x in maps[: len(self.strides)]]
 
@@ -101,11 +103,11 @@ class RoIHeads(nn.Module):
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size], targets: Sequence[Instances]
     ) -> dict[str, Tensor]:
         """class, box and mask losses of every stage, times its weight; in a cascade with its number in front."""
-        maps = self._readable(maps)
+        maps = self._contiguous_maps(maps)
         found: dict[str, Tensor] = {}
         boxes, stages = list(proposals), self.box_stages
         for stage, head in enumerate(stages):
-            sampled = [self._sampled(stage, *each) for each in zip(boxes, sizes, targets, strict=True)]
+            sampled = [self._sample_proposals(stage, *each) for each in zip(boxes, sizes, targets, strict=True)]
             rois = regions([each.boxes for each in sampled])
             logits, offsets = self.box_forward(head, maps, rois)
             labels = torch.cat([self._labels(each, target) for each, target in zip(sampled, targets, strict=True)])
@@ -120,7 +122,7 @@ class RoIHeads(nn.Module):
         return found
 
     @torch.no_grad()
-    def _sampled(self, stage: int, proposals: Tensor, size: Size, target: Instances) -> Sampled:
+    def _sample_proposals(self, stage: int, proposals: Tensor, size: Size, target: Instances) -> Sampled:
         """The objects' own boxes are put among the proposals, in front of them."""
         from torchvision.ops import box_iou
 
@@ -153,7 +155,7 @@ class RoIHeads(nn.Module):
         wanted = []
         for of_image, each, target in zip(boxes, sampled, targets, strict=True):
             assert target.masks is not None, "a detector with masks learns from objects with masks"
-            wanted.append(crop_masks(target.masks, of_image, each.objects, mask_head.DRAWN))
+            wanted.append(crop_masks(target.masks, of_image, each.objects, mask_head.MASK_SIZE))
         return mask_loss(logits, torch.cat(wanted))
 
     @torch.no_grad()
@@ -166,11 +168,11 @@ class RoIHeads(nn.Module):
         labels: Tensor,
         sizes: Sequence[Size],
     ) -> list[Tensor]:
-        """The regions moved as this stage says, without the objects' own boxes: the next stage's proposals."""
+        """The regions moved by this stage's offsets, without the ground-truth boxes: the next stage's proposals."""
         classes = torch.where(labels == self.num_classes, logits[:, :-1].argmax(dim=1), labels)
         counts, refined = [len(each.boxes) for each in sampled], []
         for each, offset, kind, size in zip(sampled, offsets.split(counts), classes.split(counts), sizes, strict=True):
-            refined.append(head.moved(each.boxes, offset, kind, size)[~each.given])
+            refined.append(head.decode_boxes(each.boxes, offset, kind, size)[~each.ground_truth])
         return refined
 
     # Prediction
@@ -182,19 +184,21 @@ class RoIHeads(nn.Module):
         sizes: Sequence[Size],
         originals: Sequence[Size],
     ) -> list[Detections]:
-        """The objects in each image, in pixels of the pictures of size `originals`."""
-        maps = self._readable(maps)
-        scored = self.score(maps, proposals, sizes)
-        found = [self.detect(*each) for each in zip(*scored, sizes, strict=True)]
+        """The objects in each image, in pixels of the original images, of size `originals`."""
+        maps = self._contiguous_maps(maps)
+        predicted = self.predict_boxes(maps, proposals, sizes)
+        found = [self.postprocess_detections(*each) for each in zip(*predicted, sizes, strict=True)]
         boxes, labels = [each.boxes for each in found], [each.labels for each in found]
-        masks = self.draw(maps, boxes, labels)
+        masks = self.predict_masks(maps, boxes, labels)
         return [
-            self.placed(each, mask, size, original)
+            self.rescale_detections(each, mask, size, original)
             for each, mask, size, original in zip(found, masks, sizes, originals, strict=True)
         ]
 
-    def score(self, maps: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]) -> Scored:
-        """What the stages say of proposals (N, 4) of each image; each stage looks where the one before it pointed."""
+    def predict_boxes(
+        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]
+    ) -> BoxPredictions:
+        """What the box heads predict for proposals (N, 4) of each image; each stage refines the last one's boxes."""
         boxes, total, stages = list(proposals), None, self.box_stages
         counts = [len(of_image) for of_image in boxes]
         logits = offsets = torch.empty(0)
@@ -203,12 +207,14 @@ class RoIHeads(nn.Module):
             total = logits if total is None else total + logits
             if stage + 1 < len(stages):
                 kinds = logits[:, :-1].argmax(dim=1).split(counts)
-                boxes = [head.moved(*each) for each in zip(boxes, offsets.split(counts), kinds, sizes, strict=True)]
+                boxes = [
+                    head.decode_boxes(*each) for each in zip(boxes, offsets.split(counts), kinds, sizes, strict=True)
+                ]
         assert total is not None
-        return Scored(boxes, list((total / len(stages)).split(counts)), list(offsets.split(counts)))
+        return BoxPredictions(boxes, list((total / len(stages)).split(counts)), list(offsets.split(counts)))
 
-    def detect(self, boxes: Tensor, logits: Tensor, offsets: Tensor, size: Size) -> Detections:
-        """The surest of an image's scored regions, a class at a time without those that overlap surer ones.
+    def postprocess_detections(self, boxes: Tensor, logits: Tensor, offsets: Tensor, size: Size) -> Detections:
+        """Score threshold, NMS within each class, and the detections of the highest scores of an image.
 
         Boxes in pixels of the image as the model sees it.
         """
@@ -217,21 +223,23 @@ class RoIHeads(nn.Module):
         scores = logits.softmax(dim=1)[:, :-1]
         which, labels = (scores > self.config.score).nonzero(as_tuple=True)
         scores = scores[which, labels]
-        moved = self.box_stages[-1].moved(boxes[which], offsets[which], labels, size)
+        moved = self.box_stages[-1].decode_boxes(boxes[which], offsets[which], labels, size)
         kept = batched_nms(moved, scores, labels, self.config.nms_iou)[: self.config.most]
         return Detections(moved[kept], scores[kept], labels[kept])
 
-    def draw(self, maps: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor | None]:
+    def predict_masks(
+        self, maps: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> list[Tensor | None]:
         """The probabilities (N, 28, 28) of the masks of each image's objects; None without mask heads."""
         if not self.mask_stages:
             return [None] * len(boxes)
         pooled = self._pool(maps, regions(boxes), mask_head.POOLED)
         kinds = torch.cat(list(labels))[pooled.order]
-        drawn = pooled.restored(mean_probability([head(pooled.maps, kinds) for head in self.mask_stages]))
-        return list(drawn.split([len(of_image) for of_image in boxes]))
+        predicted = pooled.restored(mean_probability([head(pooled.maps, kinds) for head in self.mask_stages]))
+        return list(predicted.split([len(of_image) for of_image in boxes]))
 
-    def placed(self, found: Detections, masks: Tensor | None, size: Size, original: Size) -> Detections:
-        """Detections in an image of `size` as detections in the picture of size `original` that it was made of."""
+    def rescale_detections(self, found: Detections, masks: Tensor | None, size: Size, original: Size) -> Detections:
+        """Detections in an image of `size`, in pixels of the original image of size `original`; masks are pasted."""
         scale = found.boxes.new_tensor([size[1] / original[1], size[0] / original[0]] * 2)
         boxes = clip(found.boxes / scale, original)
         pasted = None

@@ -57,9 +57,11 @@ class RPNHead(nn.Module):
 
     def anchors(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The anchors of each level, row by row: (H * W * A, 4) pixels, centred on the places' upper left corners."""
-        return [self._level(x.shape[2], x.shape[3], s, x.device) for x, s in zip(maps, self.strides, strict=True)]
+        return [
+            self._level_anchors(x.shape[2], x.shape[3], s, x.device) for x, s in zip(maps, self.strides, strict=True)
+        ]
 
-    def _level(self, height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    def _level_anchors(self, height: int, width: int, stride: int, device: torch.device) -> Tensor:
         tall = torch.tensor([math.sqrt(ratio) for ratio in self.config.ratios], device=device)
         half = 0.5 * self.config.anchor_scale * stride * torch.stack([1 / tall, tall], dim=1)  # (A, 2), x first
         y, x = torch.meshgrid(
@@ -87,9 +89,9 @@ class RPNHead(nn.Module):
             decode(places, moved, _UNITS, size=size)
             for places, moved, size in zip(torch.cat(places, 1), torch.cat(moved, 1), sizes, strict=True)
         ]
-        return [self._suppressed(b, s, level_of, after) for b, s in zip(decoded, scores, strict=True)]
+        return [self._nms(b, s, level_of, after) for b, s in zip(decoded, scores, strict=True)]
 
-    def _suppressed(self, boxes: Tensor, scores: Tensor, levels: Tensor, most: int) -> Tensor:
+    def _nms(self, boxes: Tensor, scores: Tensor, levels: Tensor, most: int) -> Tensor:
         """Boxes with an area, without those that overlap a likelier one of their level."""
         from torchvision.ops import batched_nms
 
@@ -113,19 +115,19 @@ class RPNHead(nn.Module):
         lengths, total = [len(of_level) for of_level in anchors], 0
         class_loss, box_loss = scores.sum() * 0, moved.sum() * 0
         for image, (size, target) in enumerate(zip(sizes, targets, strict=True)):
-            usable = self._usable(boxes, lengths, size)
-            positives, negatives, objects = self._sampled(boxes, usable, target)
+            usable = self._usable_anchors(boxes, lengths, size)
+            positives, negatives, objects = self._sample_anchors(boxes, usable, target)
             chosen = torch.cat([positives, negatives])
             truth = torch.zeros(len(chosen), device=scores.device)
             truth[: len(positives)] = 1
             class_loss = class_loss + F.binary_cross_entropy_with_logits(scores[image, chosen], truth, reduction="sum")
             wanted = encode(boxes[positives], target.boxes[objects], _UNITS)
-            box_loss = box_loss + _distance(moved[image, positives], wanted, self.config.smooth)
+            box_loss = box_loss + _smooth_l1(moved[image, positives], wanted, self.config.smooth)
             total += max(len(positives), 1) + max(len(negatives), 1)  # mmdetection counts no kind as less than one
         return {"rpn_class": class_loss / total, "rpn_box": box_loss / total}
 
     @torch.no_grad()
-    def _sampled(self, boxes: Tensor, usable: Tensor, target: Instances) -> tuple[Tensor, Tensor, Tensor]:
+    def _sample_anchors(self, boxes: Tensor, usable: Tensor, target: Instances) -> tuple[Tensor, Tensor, Tensor]:
         """Indices of anchors that stand for objects, of background, and the objects of the first."""
         from torchvision.ops import box_iou
 
@@ -140,7 +142,7 @@ class RPNHead(nn.Module):
         positives, negatives = sample(assigned, count=config.samples, positive_share=0.5)
         return positives, negatives, assigned[positives]
 
-    def _usable(self, boxes: Tensor, lengths: Sequence[int], size: Size) -> Tensor:
+    def _usable_anchors(self, boxes: Tensor, lengths: Sequence[int], size: Size) -> Tensor:
         """Which anchors an image teaches with: not those whose place lies beyond it, in the padding of its batch."""
         height, width = (-(-side // _DIVISOR) * _DIVISOR for side in size)
         centre = (boxes[:, :2] + boxes[:, 2:]) * 0.5
@@ -154,7 +156,7 @@ class RPNHead(nn.Module):
         return usable
 
 
-def _distance(given: Tensor, wanted: Tensor, smooth: float) -> Tensor:
+def _smooth_l1(given: Tensor, wanted: Tensor, smooth: float) -> Tensor:
     """The sum of absolute differences, quadratic up to `smooth`."""
     if smooth == 0:
         return F.l1_loss(given, wanted, reduction="sum")

@@ -30,7 +30,7 @@ from convnext.data.mix import prepare_padded
 from convnext.data.splits import Record
 from convnext.metrics.coco_ap import CocoFigures, coco_figures, results_of
 from convnext.models.detection.rcnn import RCNN
-from convnext.models.detection.tta import View, detect_tta
+from convnext.models.detection.tta import AugmentedImage, detect_tta
 from convnext.models.tta import NO_TTA, TTA
 from convnext.ops.instances import Detections, above_score
 from convnext.recipes.recipe import Recipe
@@ -139,7 +139,7 @@ def detect(
         scaled = replace(input, short=round(scale * input.short), long=round(scale * input.long))
         for mirrored in (False, True) if tta.flip else (False,):
             seen = image_batch([image.flip(2) if mirrored else image], scaled)
-            views.append(View(prepared(seen, input, device), size_pairs(seen.sizes)[0], mirrored))
+            views.append(AugmentedImage(prepared(seen, input, device), size_pairs(seen.sizes)[0], mirrored))
     return [detect_tta(model, views, originals[0])]
 
 

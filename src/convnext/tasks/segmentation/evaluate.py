@@ -30,7 +30,7 @@ from convnext.data.segmentation.transforms import SegmentationBatch, fitted_size
 from convnext.data.splits import Record
 from convnext.metrics.miou import SegmentationFigures, confusion, segmentation_figures
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
-from convnext.models.segmentation.sliding_window import MEGABYTES, SlidingWindow, View, segment_tta
+from convnext.models.segmentation.sliding_window import MEGABYTES, AugmentedImage, SlidingWindow, segment_tta
 from convnext.models.tta import NO_TTA, TTA
 from convnext.recipes.recipe import Recipe
 from convnext.report.panels import beside
@@ -122,14 +122,14 @@ def segment(
     views = []
     for scale in tta.scales:
         resized = resized_image(image, fitted_size(height, width, input, scale))
-        views += [View(resized, mirrored) for mirrored in ((False, True) if tta.flip else (False,))]
+        views += [AugmentedImage(resized, mirrored) for mirrored in ((False, True) if tta.flip else (False,))]
 
     def prepared(windows: Tensor) -> Tensor:
         return prepare(windows.to(device, non_blocking=True), InputConfig(mean=input.mean, std=input.std))
 
     windows = SlidingWindow(input.window, input.stride, batch=1 if device.type == "cpu" else _AT_A_TIME)
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        return segment_tta(model, views, (height, width), windows=windows, prepare=prepared, megabytes=megabytes)
+        return segment_tta(model, views, (height, width), window=windows, prepare=prepared, megabytes=megabytes)
 
 
 def evaluate_on(
