@@ -14,6 +14,8 @@ from convnext.tasks.classification.recipe import ClassificationRecipe
 from convnext.tasks.classification.small_recipes import demo
 from convnext.training.config import LoopConfig, ScheduleConfig
 
+pytestmark = pytest.mark.slow
+
 CURVE = Path(__file__).with_name("curve.json")
 
 

@@ -26,6 +26,8 @@ from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.weights.files import save_model
 from painted import NAMES, OPTIONS, SMALL, paint, painted, rewrite
 
+pytestmark = pytest.mark.slow
+
 Convnext = Callable[..., Any]  # of conftest: status, out, err
 RESTING = [
     *("--optim.lr", "1e-30", "--schedule.epochs", "1", "--input.short", "64", "--input.long", "96"),

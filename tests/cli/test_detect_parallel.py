@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 
@@ -18,6 +19,8 @@ from convnext.data.loader import BadImages
 from convnext.tasks.detection.evaluate import Evaluation, evaluate
 from convnext.tasks.detection.weights import load_detector
 from painted import INPUT, OPTIONS, Knowing, painted, validation
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from test_resume import assert_identical, command
 
 from convnext.core.logs import read_log
 from painted import OPTIONS, paint
+
+pytestmark = pytest.mark.slow
 
 STEPS = 8  # an epoch: 16 pictures, 2 for each step, 1 at a time
 EVERYTHING_ON = [

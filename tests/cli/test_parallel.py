@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = [
     *("--schedule.epochs", "2", "--model.dims", "8", "8", "16", "16", "--model.drop-path-rate", "0"),

@@ -14,6 +14,8 @@ import torch
 
 from convnext.core.logs import read_log
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING_ON = [
     *("--schedule.epochs", "3", "--model.drop-path-rate", "0.2", "--mix.mixup", "0.8", "--mix.cutmix", "1"),
     *(

@@ -10,6 +10,8 @@ from convnext.cli.main import main
 from convnext.cli.roadmap import seconds_in
 from convnext.core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def test_show(capsys):
     assert main(["roadmap", "show", "resnet50", "--json"]) == 0

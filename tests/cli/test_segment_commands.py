@@ -28,6 +28,8 @@ from convnext.tasks.segmentation.predict import Segmenter
 from convnext.weights.files import save_model
 from labelmaps import labelled, save, scene
 
+pytestmark = pytest.mark.slow
+
 Convnext = Callable[..., Any]  # of conftest: status, out, err
 OPTIONS = [
     *("--model.backbone.depths", "1", "1", "1", "1", "--model.backbone.dims", "8", "16", "16", "16"),

@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 
@@ -18,6 +19,8 @@ from convnext.data.segmentation.open import SegmentationData
 from convnext.tasks.segmentation.evaluate import Evaluation, evaluate
 from convnext.tasks.segmentation.weights import load_segmenter
 from labelmaps import labelled
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 OPTIONS = [

@@ -33,6 +33,7 @@ def test_one_value_alone(tmp_path):
     assert (tmp_path / "x.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_sweep_of_reduced_networks():
     """Costs are those of the networks that ran: their classes, image size and stem stride."""
     plan = Plan("small", "/somewhere/photos/train.tar", 2.0, seeds=1, steps=("k7",))

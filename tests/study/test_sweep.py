@@ -51,6 +51,7 @@ def test_speed_is_measured():
     assert sweep._READ < taken < 1.0
 
 
+@pytest.mark.slow
 def test_a_sweep_from_start_to_end(tmp_path, monkeypatch):
     out = tmp_path / "sweep"
     plan = start(SMALL, out)
@@ -70,6 +71,7 @@ def test_a_sweep_from_start_to_end(tmp_path, monkeypatch):
     assert run_sweep(start(SMALL, out), out, jobs=1) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_and_one_that_goes_on(tmp_path):
     """The others go on, and the reason is told; a run that had begun is resumed."""
     out = tmp_path / "sweep"

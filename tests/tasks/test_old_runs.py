@@ -22,6 +22,8 @@ from labelmaps import labelled
 from painted import painted
 from shapes import draw
 
+pytestmark = pytest.mark.slow
+
 OLD = Path(__file__).parents[1] / "old_runs"
 NAMES = ("classify", "detect", "segment")
 

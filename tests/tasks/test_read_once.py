@@ -23,6 +23,8 @@ from labelmaps import labelled
 from painted import OPTIONS, painted
 from shapes import TINY, draw
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

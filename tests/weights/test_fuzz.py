@@ -22,6 +22,8 @@ from convnext.tasks.classification.export import save_as, state_in
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.classification.weights import load_model
 
+pytestmark = pytest.mark.slow
+
 CASES, PARTS = 5000, 10
 SMALL = ModelConfig("convnext_tiny", num_classes=3, depths=(1, 1, 1, 1), dims=(4, 4, 4, 4))
 

@@ -20,6 +20,8 @@ from convnext.tasks.detection.weights import load_detector
 from convnext.weights.files import save_model
 from painted import INPUT, SMALL
 
+pytestmark = pytest.mark.slow
+
 CASES = 100  # of each kind
 OFFICIAL = DetectorConfig(ModelConfig("convnext_atto"), num_classes=5, width=16, roi=RoIConfig(width=16, mask_convs=1))
 
