@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 
 import pytest
 import torch
-from kinds import V2, ZEPTO, build, difference, image, randomise
+import torch.fx
+from kinds import V1, V2, ZEPTO, build, difference, image, randomise
 
 from convnext.models.layers import DropPath
 
@@ -57,3 +59,14 @@ def test_one_graph(size, training):
     expected = model(x)
     torch.manual_seed(0)
     assert difference(compiled(x).detach(), expected.detach()) < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("trace", [torch.fx.symbolic_trace, lambda model: torch.jit.trace(model, image(1))])
+def test_traced(trace):
+    """The check of the input is no part of a traced model."""
+    model = randomise(build(V1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit.trace is deprecated
+        traced = trace(model)
+    assert torch.equal(traced(image()), model(image()))

@@ -146,7 +146,7 @@ def maps() -> list[Tensor]:
     return [torch.randn(2, c, s, s + 1) for c, s in ((8, 16), (16, 8), (24, 4), (32, 2))]
 
 
-def test_the_light_head_is_segformers() -> None:
+def test_the_mlp_head_is_segformers() -> None:
     """Resized, concatenated, then convolved, as the literature has it: the same where sizes are whole multiples."""
     head = randomised(MLPHead([8, 16, 24, 32], K, width=12)).eval()
     assert isinstance(head, MLPHead)
