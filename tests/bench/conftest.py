@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from samples import CELL, MACHINE, SETTINGS, measured
 
-from convnext.bench.cells import Cell
-from convnext.bench.results import CellResult, Entry
+from convnext.bench.engine.cells import Cell
+from convnext.bench.engine.results import CellResult, Entry
 
 
 @pytest.fixture

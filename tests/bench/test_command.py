@@ -45,8 +45,8 @@ def test_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert entry["memory"] is None or 10 * 2**20 < entry["memory"] < 400 * 2**20  # 3.7 million weights are 15 MB
     assert cell["limit_median"] > 0
     assert "# ConvNeXt in four libraries" in (tmp_path / "bench.md").read_text()
-    with Image.open(tmp_path / "bench.png") as picture:
-        assert picture.width > 500
+    with Image.open(tmp_path / "bench.png") as image:
+        assert image.width > 500
     # Again: everything is there already.
     assert main([*TINY, "--out", str(tmp_path), "--json"]) == 0
     out, err = capsys.readouterr()
@@ -63,7 +63,7 @@ def test_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--seconds", "nan"), "--seconds takes numbers above 0, not nan"),
         (("--size", "16"), "--size is at least 32 pixels"),
         (("--threads", "-1"), "--threads takes 0"),
-        (("--give-up", "1"), "--give-up takes 0 (everybody is waited for) or at least 2"),
+        (("--give-up", "1"), "--give-up takes 0 (none is given up) or at least 2"),
         (("--give-up", "nan"), "--give-up takes 0"),
         (("--modes",), "--modes needs at least one value"),
         (("--works", "train", "--modes", "aoti"), "nothing to measure"),

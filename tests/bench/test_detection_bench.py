@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from convnext.bench import detection, detectors
-from convnext.bench.alternate import alternate
-from convnext.bench.contestants import PARITY
-from convnext.bench.dense_results import (
+from convnext.bench.detection import DetectionJob, load_shared, save_shared
+from convnext.bench.engine.dense_results import (
     HEADER,
-    Asked,
     Contestant,
+    DenseEntry,
+    DensePlan,
     DenseResult,
-    Entry,
     Regions,
     markdown,
     notes,
@@ -26,11 +25,12 @@ from convnext.bench.dense_results import (
     summary,
     verdict,
 )
-from convnext.bench.detection import DetectionJob, load_common, save_common
-from convnext.bench.run import this_machine
-from convnext.bench.timing import Failed
-from convnext.bench.trial import Choice
-from convnext.bench.worker import Job
+from convnext.bench.engine.machine import this_machine
+from convnext.bench.engine.parity import TOLERANCE, random_images
+from convnext.bench.engine.timing import Failed
+from convnext.bench.engine.trial import Choice
+from convnext.bench.engine.turns import measure_in_turns
+from convnext.bench.engine.worker import Job
 from convnext.cli.main import main
 from convnext.core.errors import UserError
 from convnext.core.typed import from_dict, to_dict
@@ -46,19 +46,19 @@ CONFIG = DetectorConfig(
     rpn=RPNConfig(before_nms=(200, 100), after_nms=(120, 60)),
     roi=RoIConfig(samples=SAMPLES, most=MOST, width=32),
 )
-ASKED = Asked("a detector", CONFIG, SIZE, batch=BATCH, seconds=0.01, rounds=2)
+PLAN = DensePlan("a detector", CONFIG, SIZE, batch=BATCH, seconds=0.01, rounds=2)
 
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scratch")
-    save_common(ASKED, folder)
+    save_shared(PLAN, folder)
     return folder
 
 
 def test_ours_finds_as_much_as_a_trained_one(scratch: Path) -> None:
-    model, boxes = load_common(ASKED, scratch)
-    x = detectors.images(SIZE, BATCH, seed=0)
+    model, boxes = load_shared(PLAN, scratch)
+    x = random_images(SIZE, BATCH, seed=0)
     with torch.no_grad():
         for found in model(x, [SIZE] * BATCH):
             assert len(found.boxes) == MOST
@@ -67,7 +67,7 @@ def test_ours_finds_as_much_as_a_trained_one(scratch: Path) -> None:
             sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amax(1)
             assert sides.max() > 1.5 * sides.min()
     assert [of_image.shape for of_image in boxes] == [(detectors.OBJECTS, 4)] * BATCH
-    again, _ = detectors.arrange(CONFIG, SIZE, BATCH, seed=0)
+    again, _ = detectors.arrange_equal_work(CONFIG, SIZE, BATCH, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
 
 
@@ -83,16 +83,16 @@ def test_objects_are_rectangles_within_their_boxes() -> None:
 @pytest.mark.parametrize("contestant", ["convnext", "torchvision heads"])
 def test_both_do_the_same_work(contestant: Contestant, scratch: Path) -> None:
     """60 proposals and 15 masks of each image; in training 32 samples, a quarter of them on objects."""
-    found = DetectionJob(ASKED, contestant, "inference", scratch).check()
+    found = DetectionJob(PLAN, contestant, "inference", scratch).check()
     assert found == Regions(BATCH * 60, BATCH * MOST)
-    found = DetectionJob(ASKED, contestant, "train", scratch).check()
+    found = DetectionJob(PLAN, contestant, "train", scratch).check()
     assert found == Regions(BATCH * SAMPLES, BATCH * SAMPLES // 4)
 
 
-def test_both_draw_masks_as_large_as_the_picture(scratch: Path) -> None:
-    model, _ = load_common(ASKED, scratch)
+def test_both_draw_masks_as_large_as_the_image(scratch: Path) -> None:
+    model, _ = load_shared(PLAN, scratch)
     peer = detectors.torchvision_detector(model, CONFIG, SIZE, own_backbone=False)
-    x = detectors.images(SIZE, BATCH, seed=0)
+    x = random_images(SIZE, BATCH, seed=0)
     with torch.no_grad():
         ours, theirs = model(x, [SIZE] * BATCH), peer(list(x))
     for one, other in zip(ours, theirs, strict=True):
@@ -104,18 +104,18 @@ def test_both_draw_masks_as_large_as_the_picture(scratch: Path) -> None:
 
 
 def test_another_computation_would_be_seen(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, _ = load_common(ASKED, scratch)
+    model, _ = load_shared(PLAN, scratch)
     peer = detectors.torchvision_detector(model, CONFIG, SIZE, own_backbone=False)
-    x = detectors.images(SIZE, 1, seed=0)
-    assert detectors.difference(model, peer, x) <= PARITY
+    x = random_images(SIZE, 1, seed=0)
+    assert detectors.largest_difference(model, peer, x) <= TOLERANCE
     own = {name: value.clone() for name, value in peer.state_dict().items() if not name.startswith("backbone.body")}
     for name in own:
         peer.load_state_dict({name: own[name] * 1.01 + 0.01}, strict=False)
-        assert detectors.difference(model, peer, x) > PARITY, name
+        assert detectors.largest_difference(model, peer, x) > TOLERANCE, name
         peer.load_state_dict({name: own[name]}, strict=False)
-    monkeypatch.setattr(detectors, "difference", lambda *_: float("nan"))
+    monkeypatch.setattr(detectors, "largest_difference", lambda *_: float("nan"))
     with pytest.raises(UserError, match="torchvision heads with our weights differs from ours by nan"):
-        DetectionJob(ASKED, "torchvision heads", "inference", scratch).check()
+        DetectionJob(PLAN, "torchvision heads", "inference", scratch).check()
 
 
 def test_torchvisions_own_backbone_gives_the_same_maps() -> None:
@@ -130,7 +130,7 @@ def test_torchvisions_own_backbone_gives_the_same_maps() -> None:
             torch.nn.init.normal_(value)
     peer = detectors.torchvision_detector(model, config, (32, 64), own_backbone=True)
     assert type(peer.backbone.body).__name__ != "FeatureMaps"
-    assert detectors.difference(model, peer, torch.randn(1, 3, 32, 64)) <= PARITY
+    assert detectors.largest_difference(model, peer, torch.randn(1, 3, 32, 64)) <= TOLERANCE
 
 
 def test_who_is_offered() -> None:
@@ -139,17 +139,17 @@ def test_who_is_offered() -> None:
     cascade = detector_config("cascade_mask_rcnn_convnext_tiny", num_classes=3)
     assert not detectors.offers(cascade, own_backbone=False)
     with pytest.raises(UserError, match="torchvision has Mask R-CNN alone"):
-        detection.measure(replace(ASKED, config=cascade))
+        detection.measure(replace(PLAN, config=cascade))
 
 
 @pytest.mark.parametrize("contestant", ["convnext", "torchvision heads"])
 def test_a_step_trains_everything_and_changes_nothing(contestant: Contestant, scratch: Path) -> None:
-    job = DetectionJob(replace(ASKED, dtype="bfloat16"), contestant, "train", scratch)
-    ours, boxes = load_common(ASKED, scratch)
-    module = job._module(ours)
+    job = DetectionJob(replace(PLAN, dtype="bfloat16"), contestant, "train", scratch)
+    ours, boxes = load_shared(PLAN, scratch)
+    module = job._build_contestant(ours)
     before = [value.detach().clone() for value in module.parameters()]
-    x = detectors.images(SIZE, BATCH, seed=0)
-    loss = job.call(module, job._forward(module, x, boxes), x.device)()
+    x = random_images(SIZE, BATCH, seed=0)
+    loss = job.timed_call(module, job._forward(module, x, boxes), x.device)()
     assert loss.isfinite()
     assert all(value.grad is not None for value in module.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
@@ -197,28 +197,30 @@ class _Here:
 
 
 def test_taking_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convnext.bench.alternate.Worker", _Here)
-    heard: list[int] = []
+    monkeypatch.setattr("convnext.bench.engine.turns.Worker", _Here)
+    report: list[int] = []
     jobs: dict[str, Job] = {"a": _Job(0.5), "b": _Job(0.25), "c": _Job(1.0, "check"), "d": _Job(1.0, "slice")}
-    found = alternate(jobs, rounds=3, seed=0, heard=lambda done, _text: heard.append(done))
+    found = measure_in_turns(jobs, rounds=3, seed=0, report=lambda done, _text: report.append(done))
     assert found["a"].seconds == (0.5, 0.5, 0.5)
     assert (found["b"].seconds, found["b"].memory) == ((0.25, 0.25, 0.25), 250)
     for name in ("c", "d"):
         assert (found[name].seconds, found[name].memory, found[name].failed) == ((), None, "told to")
     assert (_Here.alive, _Here.most) == (0, 1)
-    assert heard == sorted(heard)
-    assert heard[-1] < len(jobs) * 4
+    assert report == sorted(report)
+    assert report[-1] < len(jobs) * 4
 
 
 @pytest.fixture
 def result() -> DenseResult:
     """Ours takes 0.5 s for two images, torchvision's heads 0.75 s."""
     entries = (
-        Entry("convnext", "inference", choice="NHWC", regions=Regions(120, 30), seconds=(0.5, 0.4, 0.6), memory=2**30),
-        Entry("torchvision heads", "inference", choice="NCHW", seconds=(0.75, 0.6, 0.9)),
-        Entry("torchvision", "inference", note="torchvision has no convnext_atto"),
+        DenseEntry(
+            "convnext", "inference", choice="NHWC", regions=Regions(120, 30), seconds=(0.5, 0.4, 0.6), memory=2**30
+        ),
+        DenseEntry("torchvision heads", "inference", choice="NCHW", seconds=(0.75, 0.6, 0.9)),
+        DenseEntry("torchvision", "inference", note="torchvision has no convnext_atto"),
     )
-    return DenseResult(ASKED, this_machine("cpu"), "2026-11-22T10:00:00+00:00", entries)
+    return DenseResult(PLAN, this_machine("cpu"), "2026-11-22T10:00:00+00:00", entries)
 
 
 def test_results(result: DenseResult) -> None:
@@ -270,13 +272,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 def test_json(
     result: DenseResult, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[Asked] = []
-    monkeypatch.setattr(detection, "measure", lambda asked: given.append(asked) or result)
+    given: list[DensePlan] = []
+    monkeypatch.setattr(detection, "measure", lambda plan: given.append(plan) or result)
     assert main(["bench", "detection", *TINY, "--works", "train", "--json", "--out", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "detection.json").read_text())
-    (asked,) = given
-    assert (asked.size, asked.works, asked.threads, asked.batch) == ((64, 96), ("train",), 1, 1)
-    assert asked.config == detector_config("mask_rcnn_convnext_tiny", num_classes=80)
+    (plan,) = given
+    assert (plan.size, plan.works, plan.threads, plan.batch) == ((64, 96), ("train",), 1, 1)
+    assert plan.config == detector_config("mask_rcnn_convnext_tiny", num_classes=80)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from convnext.bench import segmentation
-from convnext.bench.dense_results import Asked, Work
-from convnext.bench.segmentation import SegmentationJob, config_of, load_common, save_common
+from convnext.bench.engine.dense_results import DensePlan, Work
+from convnext.bench.segmentation import SegmentationJob, config_of, load_shared, save_shared
 from convnext.cli.main import main
 from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
@@ -19,7 +19,7 @@ from convnext.models.segmentation.config import SegmenterConfig, mlp
 
 SIZE = (64, 96)
 ATTO = ModelConfig("convnext_atto", depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), layer_scale_init_value=1.0)
-ASKED = Asked(
+PLAN = DensePlan(
     "a segmenter", SegmenterConfig(ATTO, 5, width=16, auxiliary_width=8), SIZE, batch=2, seconds=0.01, rounds=2
 )
 
@@ -27,41 +27,44 @@ ASKED = Asked(
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scratch")
-    save_common(ASKED, folder)
+    save_shared(PLAN, folder)
     return folder
 
 
 @pytest.mark.parametrize("work", ["inference", "train"])
 def test_transformers_computes_the_same(work: Work, scratch: Path) -> None:
     pytest.importorskip("transformers")
-    SegmentationJob(ASKED, "transformers", work, scratch).check()
+    SegmentationJob(PLAN, "transformers", work, scratch).check()
 
 
 def test_another_computation_is_noticed(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
-    job = SegmentationJob(ASKED, "transformers", "inference", scratch)
-    theirs = job._theirs()
+    job = SegmentationJob(PLAN, "transformers", "inference", scratch)
+    theirs = job._build_theirs()
     torch.nn.init.normal_(theirs.decode_head.classifier.weight)  # type: ignore[union-attr]
-    monkeypatch.setattr(SegmentationJob, "_theirs", lambda _: theirs)
+    monkeypatch.setattr(SegmentationJob, "_build_theirs", lambda _: theirs)
     with pytest.raises(UserError, match="not the same computation"):
         job.check()
 
 
 def test_ours_is_folded_for_inference_and_has_the_common_weights(scratch: Path) -> None:
-    ours, (folded, x, _) = load_common(ASKED, scratch), SegmentationJob(ASKED, "convnext", "inference", scratch).built()
+    ours, (folded, x, _) = (
+        load_shared(PLAN, scratch),
+        SegmentationJob(PLAN, "convnext", "inference", scratch).build_network(),
+    )
     with torch.no_grad():
         torch.testing.assert_close(folded(x), ours(x), rtol=1e-4, atol=1e-4)
-    assert config_of(ASKED).dropout == 0
+    assert config_of(PLAN).dropout == 0
 
 
 @pytest.mark.parametrize("contestant", ["convnext", "transformers"])
 def test_a_step_trains_everything_and_changes_nothing(contestant, scratch: Path) -> None:
     if contestant == "transformers":
         pytest.importorskip("transformers")
-    job = SegmentationJob(ASKED, contestant, "train", scratch)
-    module, x, forward = job.built()
+    job = SegmentationJob(PLAN, contestant, "train", scratch)
+    module, x, forward = job.build_network()
     before = [value.detach().clone() for value in module.parameters()]
-    loss = job.call(module, forward(module, x), x.device)()
+    loss = job.timed_call(module, forward(module, x), x.device)()
     assert loss.isfinite()
     assert all(value.grad is not None for value in module.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
@@ -69,7 +72,7 @@ def test_a_step_trains_everything_and_changes_nothing(contestant, scratch: Path)
 
 def test_what_transformers_does_not_have_is_refused() -> None:
     with pytest.raises(UserError, match="UPerNet on ConvNeXt V1 alone"):
-        segmentation.measure(replace(ASKED, config=mlp(ATTO, num_classes=5)))
+        segmentation.measure(replace(PLAN, config=mlp(ATTO, num_classes=5)))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

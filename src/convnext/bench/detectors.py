@@ -1,6 +1,6 @@
-"""Mask R-CNN from torchvision with the weights of ours, and a task that is the same work for both.
+"""torchvision's Mask R-CNN with the weights of ours, and images and objects that are the same work for both.
 
-B images, C channels, H W space, K classes, R regions. torchvision is imported only where its model is built. Sources:
+B images, H W space, K classes, N boxes. torchvision is imported only when its model is built. Sources:
 torchvision.models.detection (mask_rcnn.py, faster_rcnn.py, rpn.py, roi_heads.py).
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnext.bench import peers
-from convnext.bench.contestants import difference as apart
+from convnext.bench import classifiers
+from convnext.bench.engine.parity import random_images, relative_difference
 from convnext.models.create import create_model
 from convnext.models.detection.box_head import POOLED as BOX_SIDE
 from convnext.models.detection.build import build_detector
@@ -31,17 +31,12 @@ Size = tuple[int, int]
 OBJECTS = 10  # in an image, to learn from
 _SPREAD = 2.0  # standard deviation of a class's logits over regions
 _GROWTH = 2.0  # a class's boxes are up to e ** this times as large as their regions
-_CHUNK = 0.25  # of the background's logit, by which more regions are let through until detections are enough
+_STEP = 0.25  # by which the background's logit is lowered until there are enough detections
 _SPARE = 2  # times as many detections as are kept: half a pixel beside, some are lost
 
 
-def images(size: Size, batch: int, *, seed: int) -> Tensor:
-    """The images (B, 3, H, W) that every contestant is given."""
-    return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed + 1))
-
-
 def targets(boxes: Sequence[Tensor], size: Size, num_classes: int) -> list[Instances]:
-    """The objects at `boxes` (N, 4) of each image: rectangles, of classes in turn."""
+    """Rectangular objects at the boxes (N, 4) of each image; their classes go round."""
     found = []
     for of_image in boxes:
         masks = torch.zeros(len(of_image), *size, dtype=torch.bool)
@@ -52,18 +47,18 @@ def targets(boxes: Sequence[Tensor], size: Size, num_classes: int) -> list[Insta
 
 
 @torch.no_grad()
-def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tuple[RCNN, list[Tensor]]:
-    """Our detector with random weights that finds as much as a trained one, and the boxes of objects to learn from.
+def arrange_equal_work(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tuple[RCNN, list[Tensor]]:
+    """Our detector with random weights that finds as much as a trained one, and boxes (N, 4) of objects to learn from.
 
-    A detector with fresh weights finds nothing, and has next to no regions on objects to learn masks from. So its
-    classes' logits are spread over regions, the background's is set so that in every image twice `config.roi.most`
-    objects remain after suppression, and classes have boxes of different sizes. The objects of an image, `OBJECTS` of
-    them, are those proposals that most others overlap. float32, on the CPU, in evaluation mode.
+    A newly initialised detector finds nothing, and has hardly any regions on objects to learn masks from. So the logits
+    of classes are spread over regions, the logit of the background is set so that twice `config.roi.most` detections of
+    every image remain after suppression, and classes have boxes of different sizes. The objects of an image are the
+    `OBJECTS` proposals that most others overlap. The detector is float32, on the CPU, in evaluation mode.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_detector(config)
-    x, sizes = images(size, batch, seed=seed), [size] * batch
+    x, sizes = random_images(size, batch, seed=seed), [size] * batch
     model.train()
     maps = model.maps(x)
     boxes = [_crowded(of_image) for of_image in model.proposals(maps, sizes)]
@@ -88,13 +83,13 @@ def arrange(config: DetectorConfig, size: Size, batch: int, *, seed: int) -> tup
         each = zip(proposals, logits.split(counts), offsets.split(counts), strict=True)
         if all(len(model.roi_head.postprocess_detections(*of_image, size).boxes) >= wanted for of_image in each):
             break
-        background -= _CHUNK
+        background -= _STEP
     model.roi_head.config = config.roi
     return model, boxes
 
 
 def _crowded(proposals: Tensor) -> Tensor:
-    """Of boxes (N, 4), `OBJECTS` that together overlap most others by half: as many as a trained network proposes."""
+    """The `OBJECTS` boxes, of (N, 4), that together overlap most others by half."""
     from torchvision.ops import box_iou
 
     near = box_iou(proposals, proposals) >= 0.5
@@ -107,22 +102,22 @@ def _crowded(proposals: Tensor) -> Tensor:
 
 
 def offers(config: DetectorConfig, *, own_backbone: bool) -> bool:
-    """Whether torchvision has that detector: Mask R-CNN alone, on any backbone of ours or on its own ConvNeXts."""
+    """Whether torchvision has that detector: only Mask R-CNN, on any backbone of ours or on its own ConvNeXts."""
     single = len(config.roi.ious) == 1 and not config.roi.convs and config.roi.fcs == 2 and config.masks
-    return single and (not own_backbone or peers.offers("torchvision", config.backbone.name))
+    return single and (not own_backbone or classifiers.offers("torchvision", config.backbone.name))
 
 
 def torchvision_detector(ours: RCNN, config: DetectorConfig, size: Size, *, own_backbone: bool) -> Any:
     """torchvision's `MaskRCNN` with the weights of `ours`, for images of `size`, in evaluation mode.
 
-    It takes a list of images (3, H, W). own_backbone: torchvision's ConvNeXt too, else the very backbone of `ours`.
-    Settings are those of `config`; RoIAlign takes as many samples as there are pixels, as ours does (torchvision's
-    default is 2 x 2). Anchors are not rounded, as ours are not. Pictures are not normalised.
+    It takes a list of images (3, H, W). own_backbone: whether it has torchvision's ConvNeXt; otherwise it shares the
+    backbone of `ours`. Its settings are those of `config`. As in ours, RoIAlign takes as many samples as there are
+    pixels (torchvision's default is 2 x 2), anchors are not rounded and images are not normalised.
     """
-    body = _Torchvisions(ours.backbone, config.backbone.name) if own_backbone else ours.backbone  # type: ignore[arg-type]
-    with torch.device("meta"):  # no time spent on weights that are replaced at once
+    body = _TorchvisionBackbone(ours.backbone, config.backbone.name) if own_backbone else ours.backbone  # type: ignore[arg-type]
+    with torch.device("meta"):  # these weights are replaced at once
         peer = _architecture(ours, config, size)
-    # Of one place, which is the upper left corner: anchors around (0, 0).
+    # The anchors of one place, the upper left corner, are those around (0, 0).
     peer.rpn.anchor_generator.cell_anchors = ours.rpn_head.anchors([torch.empty(1, 1, 1, 1)] * len(ours.neck.strides))
     peer.load_state_dict(_weights(ours), strict=True, assign=True)
     peer.backbone.body = body
@@ -189,7 +184,10 @@ _NAMES = {  # the beginning of a name of ours -> theirs
 
 
 def _weights(ours: RCNN) -> dict[str, Tensor]:
-    """Everything but the backbone. Their background is class 0, ours the last one, and has neither boxes nor masks."""
+    """The weights of all but the backbone, under torchvision's names.
+
+    torchvision's background is class 0 and has boxes and masks; ours is the last class and has neither.
+    """
     found: dict[str, Tensor] = {}
     for name, value in ours.state_dict().items():
         if name.startswith("backbone."):
@@ -206,7 +204,7 @@ def _weights(ours: RCNN) -> dict[str, Tensor]:
 
 
 class _Pyramid(nn.Module):
-    """torchvision's feature pyramid on a backbone `body` to come, as its BackboneWithFPN has it."""
+    """torchvision's feature pyramid on a backbone `body`, which is set later, as in its BackboneWithFPN."""
 
     def __init__(self, channels: list[int], width: int) -> None:
         super().__init__()
@@ -220,8 +218,8 @@ class _Pyramid(nn.Module):
         return self.fpn(OrderedDict((str(level), of_level) for level, of_level in enumerate(self.body(x))))
 
 
-class _Torchvisions(nn.Module):
-    """torchvision's ConvNeXt with the weights of `ours`, and the norms of its maps."""
+class _TorchvisionBackbone(nn.Module):
+    """torchvision's ConvNeXt with the weights of `ours`, and the norms of its four maps."""
 
     def __init__(self, ours: FeatureMaps, name: str) -> None:
         super().__init__()
@@ -230,7 +228,7 @@ class _Torchvisions(nn.Module):
 
         whole = create_model(name)
         whole.load_state_dict(ours.state_dict(), strict=False)
-        peer = peers.build("torchvision", name, whole)
+        peer = classifiers.build("torchvision", name, whole)
         self.layers = IntermediateLayerGetter(peer.features, {str(2 * i + 1): str(i) for i in range(4)})  # type: ignore[arg-type]
         self.norms = nn.ModuleList(LayerNorm2d(channels, eps=1e-6) for channels in ours.channels)
         for i, norm in enumerate(self.norms):
@@ -240,10 +238,10 @@ class _Torchvisions(nn.Module):
         return [norm(of_stage) for norm, of_stage in zip(self.norms, self.layers(x).values(), strict=True)]
 
 
-def difference(ours: RCNN, peer: Any, x: Tensor) -> float:
-    """The largest difference of their maps, proposals' and regions' figures on images x, relative to the largest value.
+def largest_difference(ours: RCNN, peer: Any, x: Tensor) -> float:
+    """The largest relative difference between the results of their parts on images x (B, 3, H, W); NaN if one is NaN.
 
-    Part by part on the same input: regions of both are then equal up to RoIAlign, which torchvision's leaves half a
+    Parts are compared one by one on the same input. Whole detections differ, since torchvision's RoIAlign is half a
     pixel beside ours.
     """
     generator = torch.Generator().manual_seed(0)
@@ -265,5 +263,5 @@ def difference(ours: RCNN, peer: Any, x: Tensor) -> float:
         expected += [*ours.roi_head.box_stages[0](boxes)]
         given.append(heads.mask_predictor(heads.mask_head(polygons))[torch.arange(4), labels + 1])
         expected.append(ours.roi_head.mask_stages[0](polygons, labels))
-    apiece = [apart(a, b) for a, b in zip(given, expected, strict=True)]
+    apiece = [relative_difference(a, b) for a, b in zip(given, expected, strict=True)]
     return float(torch.tensor(apiece).max())  # NaN where any is

@@ -6,30 +6,42 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnext.bench import dense_results
-from convnext.bench.cells import LIBRARIES, MODELS, MODES, DType, Library, Mode, Settings, Work, modes_of, plan
+from convnext.bench.engine import dense_results
+from convnext.bench.engine.cells import (
+    LIBRARIES,
+    MODELS,
+    MODES,
+    DType,
+    Library,
+    Mode,
+    Plan,
+    Settings,
+    Work,
+    all_cells,
+    modes_for,
+)
 from convnext.cli.output import emit, emit_json, parse, table
 from convnext.core.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Times this project's models beside timm, torchvision and transformers, with the same weights, interleaved.
+    """Times this project's models beside timm, torchvision and transformers, with the same weights, in turns.
 
-    The whole takes hours; it says how long first, and a run that was stopped goes on where it was. For example:
+    Everything takes hours; it says how long first, and a run that was stopped goes on where it was. For example:
       convnext bench                                                   everything
       convnext bench --models convnext_tiny --modes eager --batches 1  a few minutes
 
-    Detectors and segmenters have parts of their own: convnext bench detection --help, convnext bench segmentation
-    --help.
+    Detectors and segmenters have benchmarks of their own: convnext bench detection --help, convnext bench
+    segmentation --help.
     """
 
     models: tuple[str, ...] = MODELS
-    """Models; `convnext models` lists them. A library that lacks one is left out there."""
+    """Models; `convnext models` lists them. A library that has no such model is left out there."""
     libraries: tuple[Library, ...] = LIBRARIES
-    """Who takes part; one that is not installed is listed as absent."""
+    """Libraries that take part. One that is not installed is listed as absent."""
     modes: tuple[Mode, ...] = MODES
-    """As it is, under torch.compile, as an AOTInductor package (inference alone)."""
+    """Eager, under torch.compile, as an AOTInductor package (inference only)."""
     dtypes: tuple[DType, ...] = ("float32", "bfloat16")
     """Floating types."""
     batches: tuple[int, ...] = (1, 16)
@@ -41,11 +53,11 @@ class Bench:
     seconds: float = 1.0
     """Time slice of each contestant in each round."""
     starts: int = 3
-    """How often everybody is started afresh; the same program runs faster or slower by where its memory lies."""
+    """How often all processes are started; the same program runs faster or slower by where its memory lies."""
     rounds: int = 5
-    """Rounds after each start; in each, everybody runs once, in an order drawn anew."""
+    """Rounds after each start; in each, every contestant runs once, in a new random order."""
     give_up: float = 5.0
-    """Who takes more than so many times our time, and a second, is not waited for, and told as such; 0: all are."""
+    """A contestant that takes over so many times our time, and over a second, is given up; 0: none is."""
     threads: int = 0
     """Threads of each contestant; 0: as many as this machine has processors."""
     device: str = "cpu"
@@ -58,9 +70,9 @@ class Bench:
 
 @dataclass(frozen=True)
 class Detection:
-    """Times our Mask R-CNN beside torchvision's, with the same weights and the same work, interleaved.
+    """Times our Mask R-CNN beside torchvision's, with the same weights and the same work, in turns.
 
-    Twice torchvision's: around our backbone, and around its own ConvNeXt. For example:
+    torchvision's is measured twice: around our backbone, and around its own ConvNeXt. For example:
       convnext bench detection                                                  half an hour on two cores
       convnext bench detection --height 480 --width 640 --rounds 4              some minutes
     """
@@ -74,13 +86,13 @@ class Detection:
     batch: int = 1
     """Images at a time."""
     works: tuple[dense_results.Work, ...] = ("inference", "train")
-    """Inference with masks as large as the image, and a training step with its optimiser."""
+    """Inference with masks as large as the image, and a training step with its optimizer."""
     dtype: DType = "float32"
     """Floating type; bfloat16 by autocast."""
     seconds: float = 1.0
     """Time slice of each contestant in each round."""
     rounds: int = 7
-    """In each, everybody is started afresh and runs once, in an order drawn anew."""
+    """In each, every contestant is started anew and runs once, in a new random order."""
     threads: int = 0
     """Threads of each contestant; 0: as many as this machine has processors."""
     device: str = "cpu"
@@ -93,7 +105,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Times our UPerNet beside transformers', with the same weights and the same work, interleaved.
+    """Times our UPerNet beside transformers', with the same weights and the same work, in turns.
 
     For example:
       convnext bench segmentation                                               ten minutes on two cores
@@ -109,13 +121,13 @@ class Segmentation:
     batch: int = 2
     """Images at a time."""
     works: tuple[dense_results.Work, ...] = ("inference", "train")
-    """Inference with logits as large as the image, and a training step with its optimiser."""
+    """Inference with logits as large as the image, and a training step with its optimizer."""
     dtype: DType = "float32"
     """Floating type; bfloat16 by autocast."""
     seconds: float = 1.0
     """Time slice of each contestant in each round."""
     rounds: int = 7
-    """In each, everybody is started afresh and runs once, in an order drawn anew."""
+    """In each, every contestant is started anew and runs once, in a new random order."""
     threads: int = 0
     """Threads of each contestant; 0: as many as this machine has processors."""
     device: str = "cpu"
@@ -135,13 +147,31 @@ def run(argv: list[str]) -> None:
         return
     args = parse(Bench, argv, command="bench")
     _check(args)
+    plan = _plan(args)
     from rich.console import Console
 
-    from convnext.bench.chart import draw
-    from convnext.bench.results import summary
-    from convnext.bench.run import Asked, command_line, run_bench
-    from convnext.bench.tables import markdown, print_tables
+    from convnext.bench.classification import measure
+    from convnext.bench.engine.chart import draw
+    from convnext.bench.engine.machine import command_line
+    from convnext.bench.engine.results import summary
+    from convnext.bench.engine.tables import markdown, print_tables
     from convnext.core.atomic import write_text
+
+    results = measure(plan, args.out)
+    found = summary(results, command=command_line())
+    write_text(args.out / "bench.json", json.dumps(found, indent=2) + "\n")
+    write_text(args.out / "bench.md", markdown(results, command=command_line(), chart="bench.png"))
+    draw(results, args.out / "bench.png")
+    if args.json:
+        emit_json(found)
+        return
+    width = min(max(Console().width, 80), 120)
+    print_tables(results, Console(width=width))
+    emit(f"written to {args.out}: bench.md, bench.png, bench.json")
+
+
+def _plan(args: Bench) -> Plan:
+    """The plan; raises UserError for unknown models, an absent device and nothing to measure."""
     from convnext.core.device import available_cpus, pick_device
     from convnext.models.create import MODEL_NAMES
 
@@ -159,26 +189,17 @@ def run(argv: list[str]) -> None:
         device=str(pick_device(args.device)),
         give_up=args.give_up,
     )
-    cells = tuple(c for c in plan(args.models, args.dtypes, args.batches, args.works) if modes_of(c.work, args.modes))
+    cells = all_cells(args.models, args.dtypes, args.batches, args.works)
+    cells = tuple(cell for cell in cells if modes_for(cell.work, args.modes))
     if not cells:
         raise UserError(
             "There is nothing to measure: an AOTInductor package cannot train. Add --modes eager or compile."
         )
-    results = run_bench(Asked(cells, args.libraries, args.modes, settings), args.out)
-    found = summary(results, command=command_line())
-    write_text(args.out / "bench.json", json.dumps(found, indent=2) + "\n")
-    write_text(args.out / "bench.md", markdown(results, command=command_line(), chart="bench.png"))
-    draw(results, args.out / "bench.png")
-    if args.json:
-        emit_json(found)
-        return
-    width = min(max(Console().width, 80), 120)
-    print_tables(results, Console(width=width))
-    emit(f"written to {args.out}: bench.md, bench.png, bench.json")
+    return Plan(cells, args.libraries, args.modes, settings)
 
 
 def _check(args: Bench) -> None:
-    """Numbers that make sense, something of everything. The models are checked where torch is at hand."""
+    """Raises UserError for numbers out of range and empty lists. Models are checked later, with torch."""
     for name in ("models", "libraries", "modes", "dtypes", "batches", "works"):
         if not getattr(args, name):
             raise UserError(f"--{name} needs at least one value.")
@@ -190,21 +211,21 @@ def _check(args: Bench) -> None:
     if args.threads < 0:
         raise UserError(f"--threads takes 0 (as many as there are processors) or more, not {args.threads}.")
     if args.give_up and not args.give_up >= 2:
-        raise UserError(f"--give-up takes 0 (everybody is waited for) or at least 2, times ours, not {args.give_up}.")
+        raise UserError(f"--give-up takes 0 (none is given up) or at least 2, times ours, not {args.give_up}.")
     if args.size < 32:
         raise UserError(f"--size is at least 32 pixels, the stride of the last stage, not {args.size}.")
 
 
 def _run_dense(args: Detection | Segmentation) -> None:
-    asked = _asked(args)
+    plan = _dense_plan(args)
     from convnext.bench import detection, segmentation
-    from convnext.bench.run import command_line
+    from convnext.bench.engine.machine import command_line
     from convnext.core.atomic import write_text
 
-    room, name = (detection, "detection") if isinstance(args, Detection) else (segmentation, "segmentation")
-    result = room.measure(asked)
+    comparison, name = (detection, "detection") if isinstance(args, Detection) else (segmentation, "segmentation")
+    result = comparison.measure(plan)
     found = dense_results.summary(result, command=command_line())
-    page = dense_results.markdown(result, command=command_line(), title=room.TITLE, method=room.METHOD)
+    page = dense_results.markdown(result, command=command_line(), title=comparison.TITLE, method=comparison.METHOD)
     args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / f"{name}.json", json.dumps(found, indent=2) + "\n")
     write_text(args.out / f"{name}.md", page)
@@ -218,8 +239,8 @@ def _run_dense(args: Detection | Segmentation) -> None:
     emit(f"written to {args.out}: {name}.md, {name}.json")
 
 
-def _asked(args: Detection | Segmentation) -> dense_results.Asked:
-    """The settings, checked; the backbone's name is checked where it is built."""
+def _dense_plan(args: Detection | Segmentation) -> dense_results.DensePlan:
+    """The plan; raises UserError for unknown models and numbers out of range."""
     for name in ("height", "width", "batch", "seconds", "rounds"):
         if not getattr(args, name) > 0:
             raise UserError(f"--{name} takes numbers above 0, not {getattr(args, name)}.")
@@ -241,7 +262,7 @@ def _asked(args: Detection | Segmentation) -> dense_results.Asked:
             config = segmenter_config(args.model, num_classes=150)
     except ValueError as error:
         raise UserError(str(error)) from None
-    return dense_results.Asked(
+    return dense_results.DensePlan(
         args.model,
         config,
         (args.height, args.width),

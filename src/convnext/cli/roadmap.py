@@ -268,8 +268,8 @@ def _draw(args: Draw) -> None:
 
 
 def _speed(args: Speed) -> None:
-    from convnext.bench.cells import Settings
-    from convnext.bench.steps import measure
+    from convnext.bench.engine.cells import Settings
+    from convnext.bench.roadmap import measure
     from convnext.core.device import available_cpus, describe, pick_device
     from convnext.models.create import MODEL_NAMES
     from convnext.roadmap.costs import SWIN_NAMES

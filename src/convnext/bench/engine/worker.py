@@ -1,7 +1,7 @@
-"""Each contestant in a process of its own, asked to do one thing at a time.
+"""Each contestant in a process of its own, which does one thing at a time when asked.
 
-So one's memory can be measured, its compiler leaves nothing behind for another, and if it dies the others go on. While
-one works, the others wait for their next order and use no processor.
+So the memory of each can be measured, a compiler leaves nothing behind for others, and if one process dies the others
+go on. While one works, the others wait for their next order and use no processor.
 """
 
 from __future__ import annotations
@@ -14,40 +14,42 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Literal, Protocol
 
-from convnext.bench.timing import Failed, GivenUp, in_a_line
-from convnext.bench.trial import Choice
+from convnext.bench.engine.timing import Failed, GivenUp, error_line
+from convnext.bench.engine.trial import Choice
 from convnext.core.errors import UserError
 
 Order = Literal["check", "build", "choose", "prepare", "slice"]
 
 
 class Job(Protocol):
-    """What a process does. It is sent there, so until its first order it holds nothing that cannot be pickled."""
+    """What a process does. A job is pickled and sent there, so before its first order it holds plain data only."""
 
     def check(self) -> Any:
-        """Raises UserError where the contestant does not compute what it should: nobody is timed then. May return what
-        it found out."""
+        """Raises UserError if the contestant does not compute what it should; nobody is timed then.
+
+        May return what it found out.
+        """
         ...
 
     def build(self) -> None:
-        """Builds all candidates, which may be done beside other processes: nothing is timed."""
+        """Builds all candidates. Other processes may build at the same time: nothing is timed."""
         ...
 
     def choose(self) -> Choice:
-        """Tries all candidates that were built. May raise GivenUp."""
+        """Times all candidates that were built. May raise GivenUp."""
         ...
 
     def prepare(self, choice: Choice) -> int | None:
-        """Builds the best candidate and warms it up; the memory that it needs, in bytes, if that can be known."""
+        """Builds the best candidate and warms it up. Returns the bytes of memory that it needs, if they are known."""
         ...
 
     def slice(self) -> float:
-        """Runs for one time slice; seconds of one call."""
+        """Runs for one time slice; returns the seconds of one call."""
         ...
 
 
 class Worker:
-    """A process that does a `Job`. Use as a context manager, or call `close`."""
+    """A process that does a `Job`. `close` ends it."""
 
     def __init__(self, job: Job) -> None:
         context = _context()
@@ -57,12 +59,12 @@ class Worker:
         there.close()
 
     def ask(self, order: Order, *given: Any) -> Any:
-        """Has the job do it and waits for the result.
+        """Has the job follow one order, and waits for the result.
 
         Raises:
-            UserError: what the job raised as one.
-            GivenUp: where it took too long.
-            Failed: for any other error in the process, or if it died.
+            UserError: if the job raised one.
+            GivenUp: if it took too long.
+            Failed: for any other error in the process, or if the process died.
         """
         try:
             self._here.send((order, given))
@@ -81,32 +83,33 @@ class Worker:
         return value
 
     def close(self) -> None:
-        """Ends the process."""
-        self._here.close()  # it waits for an order, and leaves when none can come
+        """Ends the process, whatever it does."""
+        self._here.close()  # a process that waits for an order leaves when none can come
         self._process.join(timeout=1)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
 
 
-def load_once(modules: Sequence[str]) -> None:
-    """Names modules that every process will need: where processes can fork from a server, they are loaded there, once.
+def preload(modules: Sequence[str]) -> None:
+    """Names modules that every process needs, so that the server that processes fork from loads them once.
 
-    Of effect before the first `Worker`. A module that cannot be loaded is left to the process that needs it.
+    Call it before the first `Worker`. A module that cannot be loaded is left to the process that needs it.
     """
     if "forkserver" in multiprocessing.get_all_start_methods():
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
 
 
 def _context() -> Any:
-    """Processes without this one's memory: they fork from a server that holds nothing else, or start from nothing."""
+    """Processes without the memory of this one: forked from a server that holds nothing else, or started anew."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     return multiprocessing.get_context(method)
 
 
 def _serve(connection: Connection, job: Job) -> None:
+    """Follows orders until nobody can send one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks is interrupted, and ends this one
-    warnings.simplefilter("ignore")  # of libraries, on matters of their own; so are their logs
+    warnings.simplefilter("ignore")  # libraries warn about matters of their own, and log them
     logging.disable(logging.WARNING)
     orders: dict[Order, Callable[..., Any]] = {
         "check": job.check,
@@ -127,8 +130,8 @@ def _serve(connection: Connection, job: Job) -> None:
         except GivenUp as error:
             answer = ("given up", error.seconds)
         except Exception as error:  # noqa: BLE001 - whatever a library raises, the others go on
-            answer = ("failed", in_a_line(error))
+            answer = ("failed", error_line(error))
         try:
             connection.send(answer)
-        except OSError:  # whoever asked is gone
+        except OSError:  # nobody waits for the answer any more
             return

@@ -1,7 +1,7 @@
 """How much memory a process needs at most while something runs.
 
-On CUDA from torch's allocator. On the CPU from Linux's account of the process: its peak can be set back, so what was
-needed to compile or to choose is not counted. Elsewhere it cannot, and nothing is reported.
+On CUDA torch's allocator tells. On the CPU it is Linux's account of the process, whose peak can be reset, so memory for
+compiling or for choosing a candidate does not count. Other systems cannot reset it, and nothing is reported there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def in_use(device: torch.device) -> int | None:
-    """Bytes in use now, after everything that can be has been given back."""
+def current_bytes(device: torch.device) -> int | None:
+    """Bytes in use now, after all free memory went back to the system. None where that is not known."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -30,8 +30,8 @@ def in_use(device: torch.device) -> int | None:
     return _from_status("VmRSS")
 
 
-def forget_peak(device: torch.device) -> bool:
-    """Sets the peak back to what is in use now; False where that is not possible."""
+def reset_peak(device: torch.device) -> bool:
+    """Sets the peak to what is in use now. False where that is not possible."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -42,8 +42,8 @@ def forget_peak(device: torch.device) -> bool:
     return True
 
 
-def peak(device: torch.device) -> int | None:
-    """The most bytes in use at once since `forget_peak`."""
+def peak_bytes(device: torch.device) -> int | None:
+    """The most bytes in use at once since `reset_peak`. None where that is not known."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device)

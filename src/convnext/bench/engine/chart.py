@@ -1,4 +1,4 @@
-"""Results as a picture: images a second of each library in each mode, the limit as a line. No torch here."""
+"""Results of cells as a chart: images per second by library and mode, the limit as a line. No torch here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convnext.bench.cells import LIBRARIES, MODES, OURS
-from convnext.bench.results import CellResult, figures
+from convnext.bench.engine.cells import LIBRARIES, MODES, OURS
+from convnext.bench.engine.results import CellResult, three_figures
 from convnext.core.atomic import replacing
 
 _INK, _MUTED, _RULE, _PAPER = "#20232a", "#6b7079", "#dfe1e5", "#ffffff"
@@ -22,17 +22,17 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 1.05, 0.2, 1.5, 0.4
 
 
 def draw(results: Sequence[CellResult], path: Path) -> None:
-    """Writes a PNG: a column for each model, a row for each work, type and batch; every panel has a scale of its own.
+    """Writes a PNG: a column for each model, a row for each work, type and batch; every panel has its own scale.
 
-    Bars begin at 0 and bear their figure; of who was given up, an outline ends where the bar would end at most. The
-    dashed line is the limit: the model's matrix products alone.
+    Bars begin at 0 and show their value. A contestant that was given up has an outline, which ends where its bar would
+    end at most. The dashed line is the limit: the model's matrix products alone.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display is needed, nor global state changed
     from matplotlib.figure import Figure
 
     models = list(dict.fromkeys(result.cell.model for result in results))
     kinds = list(dict.fromkeys(_kind(result) for result in results))
-    libraries = [name for name in LIBRARIES if any(e.library == name for r in results for e in r.seen())]
+    libraries = [name for name in LIBRARIES if any(e.library == name for r in results for e in r.with_known_speed())]
     # One model alone would be too narrow for the heading.
     wide = max(_PANEL_WIDTH, (7.4 - _LEFT - _RIGHT) / len(models))
     width = _LEFT + len(models) * (wide + _ACROSS) - _ACROSS + _RIGHT
@@ -74,7 +74,7 @@ def _panel(panel: Any, result: CellResult, libraries: Sequence[str], modes: Sequ
     panel.set_xticks(range(len(modes)), modes)
     limit = None if result.limit_median is None else result.cell.batch / result.limit_median
     rates = {(e.mode, e.library): result.images_per_second(e) for e in result.measured()}
-    bounds = {(e.mode, e.library): most for e in result.seen() if (most := result.most_images_per_second(e))}
+    bounds = {(e.mode, e.library): most for e in result.with_known_speed() if (most := result.max_images_per_second(e))}
     top = max([*rates.values(), *bounds.values(), limit or 0.0])
     panel.set_ylim(0, 1.1 * top)
     bar = _BARS / len(libraries)
@@ -86,21 +86,27 @@ def _panel(panel: Any, result: CellResult, libraries: Sequence[str], modes: Sequ
             rate = rates[mode, library] if bound is None else bound
             look = {"color": _COLOURS[library]} if bound is None else _OUTLINE | {"edgecolor": _COLOURS[library]}
             panel.bar(x, rate, 0.92 * bar, **look)
-            text = figures(rate) if bound is None else f"<{figures(rate)}"
+            text = three_figures(rate) if bound is None else f"<{three_figures(rate)}"
             ink = {"color": _INK if ours else _MUTED, "fontweight": "bold" if ours else "normal"}
             paper = {"facecolor": _PAPER, "edgecolor": "none", "pad": 0.5}  # the limit's line stops at a figure
             panel.text(x, rate + 0.02 * top, text, ha="center", va="bottom", fontsize=6.5, bbox=paper, **ink)
     if limit is not None:
         panel.axhline(limit, color=_INK, linewidth=0.9, linestyle=_DASHES, zorder=0)
         panel.text(
-            len(modes) - 0.5, limit + 0.015 * top, figures(limit), ha="right", va="bottom", fontsize=6.5, color=_INK
+            len(modes) - 0.5,
+            limit + 0.015 * top,
+            three_figures(limit),
+            ha="right",
+            va="bottom",
+            fontsize=6.5,
+            color=_INK,
         )
 
 
 def _heading(
     figure: Any, result: CellResult, libraries: Sequence[str], size: tuple[float, float], *, outlined: bool
 ) -> None:
-    """What is shown, on what machine, which colour is whose, and what an outline is where there are any."""
+    """Title, machine, the colours of libraries, and what an outline means if there are any."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -129,6 +135,6 @@ def _heading(
 
 
 def _write(figure: Any, at: tuple[float, float], text: str, *, size: float, color: str = _INK, **look: Any) -> None:
-    """Text at a place in inches from the lower left corner."""
+    """Writes text at a place in inches from the lower left corner."""
     width, height = figure.get_size_inches()
     figure.text(at[0] / width, at[1] / height, text, fontsize=size, color=color, **look)

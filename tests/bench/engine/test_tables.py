@@ -1,4 +1,4 @@
-"""What people see: tables in a terminal, the page, the picture."""
+"""What people see: tables in a terminal, the page, the image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from convnext.bench.chart import draw
-from convnext.bench.results import CellResult, Entry, joined
-from convnext.bench.tables import markdown, print_tables, tally
+from convnext.bench.engine.chart import draw
+from convnext.bench.engine.results import CellResult, Entry, merge_results
+from convnext.bench.engine.tables import markdown, print_tables, tally
 
 
 def printed(results: list[CellResult], width: int) -> str:
@@ -41,7 +41,7 @@ def test_tally(result: CellResult, other: CellResult) -> None:
         "Like for like, in 1 pair: ours is faster in 1, slower in 0, and in 0 the interval holds 1."
     )
     assert "in 2 pairs: ours is faster in 1, slower in 1" in tally([result, other])
-    assert tally([joined([result], [("timm", "eager")])]).startswith("Nothing to compare")
+    assert tally([merge_results([result], [("timm", "eager")])]).startswith("Nothing to compare")
 
 
 def test_page(result: CellResult, other: CellResult) -> None:
@@ -89,27 +89,27 @@ def test_one_that_was_given_up(hurried: CellResult) -> None:
         assert part in page, part
 
 
-def test_picture_of_one_that_was_given_up(hurried: CellResult, tmp_path: Path) -> None:
+def test_image_of_one_that_was_given_up(hurried: CellResult, tmp_path: Path) -> None:
     """An outline in its library's colour, of which no pixel is filled."""
     draw([hurried], tmp_path / "one.png")
     draw([replace(hurried, entries=hurried.entries[:1])], tmp_path / "alone.png")
-    with Image.open(tmp_path / "one.png") as picture, Image.open(tmp_path / "alone.png") as alone:
+    with Image.open(tmp_path / "one.png") as image, Image.open(tmp_path / "alone.png") as alone:
         counts = [
             sum(n for n, colour in image.convert("RGB").getcolors(1 << 24) or [] if colour == (0xE8, 0xA3, 0x3D))
-            for image in (picture, alone)
+            for image in (image, alone)
         ]
-        assert picture.size == alone.size
+        assert image.size == alone.size
     assert counts[1] == 0
     assert 0 < counts[0] < 1500  # the legend's patch and dots; a bar has tens of thousands
 
 
-def test_picture(result: CellResult, other: CellResult, tmp_path: Path) -> None:
+def test_image(result: CellResult, other: CellResult, tmp_path: Path) -> None:
     sizes = []
     for name, results in (("one", [result]), ("two", [result, other])):
         draw(results, tmp_path / f"{name}.png")
-        with Image.open(tmp_path / f"{name}.png") as picture:
-            sizes.append(picture.size)
-            colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or []}
+        with Image.open(tmp_path / f"{name}.png") as image:
+            sizes.append(image.size)
+            colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or []}
         assert {(0x12, 0x65, 0x7F), (0xE8, 0xA3, 0x3D)} <= colours  # bars of ours and of timm
         assert (0xC3, 0xC8, 0xD0) not in colours  # nobody measured torchvision
     assert sizes[0][0] == sizes[1][0] == pytest.approx(7.4 * 150, abs=2)

@@ -7,23 +7,33 @@ import sys
 
 import pytest
 
-from convnext.bench.cells import LIBRARIES, MODES, Candidate, Cell, Settings, candidates, modes_of, plan, seconds_for
+from convnext.bench.engine.cells import (
+    LIBRARIES,
+    MODES,
+    Candidate,
+    Cell,
+    Settings,
+    all_cells,
+    candidates_for,
+    estimate_seconds,
+    modes_for,
+)
 
 
 def test_plan_is_every_combination_once_cheap_ones_first() -> None:
-    cells = plan(("a", "b"), ("float32", "bfloat16"), (16, 1, 16), ("forward", "train"))
+    cells = all_cells(("a", "b"), ("float32", "bfloat16"), (16, 1, 16), ("forward", "train"))
     assert len(cells) == len(set(cells)) == 2 * 2 * 2 * 2
     assert cells[0] == Cell("a", "float32", 1, "forward")
     assert cells[-1] == Cell("b", "bfloat16", 16, "train")
     assert [cell.work for cell in cells] == ["forward"] * 8 + ["train"] * 8
     assert [cell.batch for cell in cells] == [1, 1, 1, 1, 16, 16, 16, 16] * 2
-    assert plan(("a", "a"), ("float32",), (1,), ("train",)) == (Cell("a", "float32", 1, "train"),)
+    assert all_cells(("a", "a"), ("float32",), (1,), ("train",)) == (Cell("a", "float32", 1, "train"),)
 
 
 def test_a_package_cannot_train() -> None:
-    assert modes_of("forward", MODES) == ("eager", "compile", "aoti")
-    assert modes_of("train", MODES) == ("eager", "compile")
-    assert modes_of("train", ("aoti",)) == ()
+    assert modes_for("forward", MODES) == ("eager", "compile", "aoti")
+    assert modes_for("train", MODES) == ("eager", "compile")
+    assert modes_for("train", ("aoti",)) == ()
 
 
 @pytest.mark.parametrize(
@@ -42,7 +52,7 @@ def test_a_package_cannot_train() -> None:
     ],
 )
 def test_what_is_tried(device, mode, work, names) -> None:
-    found = candidates(mode, work, device)
+    found = candidates_for(mode, work, device)
     assert [candidate.name for candidate in found] == names
     ends = names[-1].split()[1:]
     assert found[-1] == Candidate(channels_last=True, frozen=ends == ["frozen"], graphs=ends == ["graphs"])
@@ -50,19 +60,19 @@ def test_what_is_tried(device, mode, work, names) -> None:
 
 def test_estimate_grows_with_what_is_asked() -> None:
     cell, settings = Cell("a", "float32", 1, "forward"), Settings(seconds=1.0, starts=2, rounds=4)
-    eager = seconds_for(cell, settings, ("eager",), 1, call=0.1)
+    eager = estimate_seconds(cell, settings, ("eager",), 1, call=0.1)
     assert 8 <= eager < 60  # eight slices of a second, and the rest
-    assert seconds_for(cell, settings, ("eager",), 4, call=0.1) > 2 * eager
-    assert seconds_for(cell, settings, MODES, 1, call=0.1) > eager + 100  # the compiler
+    assert estimate_seconds(cell, settings, ("eager",), 4, call=0.1) > 2 * eager
+    assert estimate_seconds(cell, settings, MODES, 1, call=0.1) > eager + 100  # the compiler
     # Where a call takes longer than a slice, it is what takes the time.
-    assert seconds_for(cell, settings, ("eager",), 1, call=100.0) > 8 * 100.0
+    assert estimate_seconds(cell, settings, ("eager",), 1, call=100.0) > 8 * 100.0
 
 
+@pytest.mark.slow
 def test_no_torch() -> None:
     """So that the command's help is there at once."""
-    code = (
-        "import sys, convnext.bench.cells, convnext.bench.timing, convnext.bench.results, convnext.bench.tables, "
-        "convnext.bench.chart, convnext.cli.bench; sys.exit('torch' in sys.modules)"
-    )
+    modules = ("cells", "timing", "speedup", "results", "tables", "chart", "dense_results")
+    names = ", ".join(f"convnext.bench.engine.{name}" for name in modules)
+    code = f"import sys, convnext.cli.bench, {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert LIBRARIES[0] == "convnext"

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from convnext.bench.timing import Failed, GivenUp
-from convnext.bench.trial import Choice
-from convnext.bench.worker import Worker
+from convnext.bench.engine.timing import Failed, GivenUp
+from convnext.bench.engine.trial import Choice
+from convnext.bench.engine.worker import Worker
 from convnext.core.errors import UserError
 
 

@@ -1,46 +1,37 @@
-"""The same model, with the same weights, from each library. B batch, C channels, H W space, K classes.
+"""The same classifier with the same weights from each library. B batch, H W space, K classes.
 
-The libraries are imported only where they are built; none of them is needed.
+A library is imported only when its model is built, and none is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import metadata
 
 import torch
 from torch import Tensor, nn
 
-from convnext.bench.cells import OURS, Library
+from convnext.bench.engine.cells import OURS, Library
+from convnext.bench.engine.machine import installed_version
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import CONFIGS
 from convnext.models.create import Model, create_model
 from convnext.tasks.classification.export import state_in
 
-INSTALL = {name: f"pip install {name}" for name in ("timm", "torchvision", "transformers")}
 _TORCHVISION = ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large")
 
 
-def version(library: Library) -> str | None:
-    """The installed version, found without importing the library; None where it is absent."""
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def modules(libraries: Iterable[Library]) -> list[str]:
-    """What is imported to build their models, of those that are installed."""
+    """The modules that build the models of those libraries, as far as they are installed."""
     needed = {
         "timm": "timm.models",
         "torchvision": "torchvision.models",
         "transformers": "transformers.models.convnext",
     }
-    return [needed[name] for name in libraries if name != OURS and version(name) is not None]
+    return [needed[name] for name in libraries if name != OURS and installed_version(name) is not None]
 
 
 def offers(library: Library, model: str) -> bool:
-    """Whether the library has that architecture, with a classifier."""
+    """Whether the library has that model, with a classifier."""
     if library == OURS:
         return True
     size = CONFIGS.get(model)  # the isotropic ones are nobody else's
@@ -55,12 +46,12 @@ def offers(library: Library, model: str) -> bool:
 
 
 @torch.no_grad()
-def reference(model: str, *, seed: int) -> Model:
-    """Our model with every tensor drawn at random, of order 1 in its effect: float32, evaluation mode, on the CPU.
+def random_model(model: str, *, seed: int) -> Model:
+    """Our model with every tensor random and about 1 in its effect: float32, evaluation mode, on the CPU.
 
-    At their initial values (layer scale 1e-6, GRN 0, norms 1 and 0) a mistake in a branch would not be seen.
+    With initial values (layer scale 1e-6, GRN 0, norms 1 and 0) a mistake in a branch could not be seen.
     """
-    with torch.device("meta"):  # no time spent on weights that are replaced at once
+    with torch.device("meta"):  # these weights are replaced at once
         ours = create_model(model)
     ours.to_empty(device="cpu")
     if any(True for _ in ours.buffers()):
@@ -69,7 +60,7 @@ def reference(model: str, *, seed: int) -> Model:
     for name, value in ours.named_parameters():
         value.normal_(generator=generator)
         if value.ndim >= 2 and not name.endswith((".gamma", ".beta")):
-            value.div_(value[0].numel() ** 0.5)  # a weight: by its fan-in
+            value.div_(value[0].numel() ** 0.5)  # a weight: divided by the root of its fan-in
         elif name.endswith((".bias", ".beta")):
             value.mul_(0.3)
         else:
@@ -78,7 +69,7 @@ def reference(model: str, *, seed: int) -> Model:
 
 
 def build(library: Library, model: str, ours: Model) -> nn.Module:
-    """That library's model with the weights of `ours`: (B, 3, H, W) to logits (B, K), in evaluation mode."""
+    """The library's model with the weights of `ours`: images (B, 3, H, W) to logits (B, K), in evaluation mode."""
     if library == OURS:
         return ours
     with torch.device("meta"):
@@ -118,7 +109,7 @@ def _architecture(library: Library, model: str) -> nn.Module:
 
 
 class _Logits(nn.Module):
-    """A transformers model that takes and gives plain tensors."""
+    """Makes a model of transformers take and return plain tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

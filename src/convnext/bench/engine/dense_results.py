@@ -1,4 +1,7 @@
-"""Networks for dense tasks beside each other, as data, as a table and as a page. No torch here."""
+"""Results of detectors and segmenters: as data, as a table and as a page. No torch here.
+
+The names of fields are those in files.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from convnext.bench.cells import DType
-from convnext.bench.results import Machine, Tried, figures
-from convnext.bench.timing import Comparison, compare, spread
+from convnext.bench.engine.cells import DType
+from convnext.bench.engine.results import Machine, Trial, three_figures
+from convnext.bench.engine.speedup import Speedup, compare, relative_iqr
 from convnext.core.typed import to_dict
 from convnext.models.detection.config import DetectorConfig
 from convnext.models.segmentation.config import SegmenterConfig
@@ -22,7 +25,7 @@ HEADER = ("work", "contestant", "layout", "images/s", "noise", "memory", "region
 
 
 @dataclass(frozen=True)
-class Asked:
+class DensePlan:
     """What to measure, and how."""
 
     model: str
@@ -43,40 +46,45 @@ class Asked:
 
 @dataclass(frozen=True)
 class Regions:
-    """How many regions go through the box head and the mask head in one call, of all images."""
+    """How many regions of all images go through the box head and the mask head in one call."""
 
     boxes: int
     masks: int
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One contestant at one work. `seconds`: of one call, round by round; empty where it did not run: see `note`."""
+class DenseEntry:
+    """One contestant at one kind of work."""
 
     contestant: Contestant
     work: Work
     note: str = ""
+    """Why it did not run."""
     choice: str = ""
-    tried: tuple[Tried, ...] = ()
+    """The memory layout that was faster."""
+    tried: tuple[Trial, ...] = ()
     regions: Regions | None = None
+    """Of a detector."""
     seconds: tuple[float, ...] = ()
+    """Of one call, round by round; empty if it did not run."""
     memory: int | None = None
+    """Bytes that it adds to its process at most while it runs."""
 
 
 @dataclass(frozen=True)
 class DenseResult:
     """Everything that was measured in one run."""
 
-    asked: Asked
+    asked: DensePlan
     machine: Machine
     date: str
-    entries: tuple[Entry, ...] = field(default=())
+    entries: tuple[DenseEntry, ...] = field(default=())
 
-    def images_per_second(self, entry: Entry) -> float:
+    def images_per_second(self, entry: DenseEntry) -> float:
         return self.asked.batch / statistics.median(entry.seconds)
 
-    def against(self, entry: Entry) -> Comparison | None:
-        """How many times as fast as `entry` ours is at the same work; None for ours, or where either did not run."""
+    def speedup_over(self, entry: DenseEntry) -> Speedup | None:
+        """How many times as fast as `entry` ours is at the same work; None for ours, or if either did not run."""
         ours = next((e for e in self.entries if (e.contestant, e.work) == (OURS, entry.work)), None)
         if entry.contestant == OURS or not entry.seconds or ours is None or not ours.seconds:
             return None
@@ -87,7 +95,7 @@ def summary(result: DenseResult, *, command: str) -> dict[str, Any]:
     """The result with its figures, for programs."""
     plain = to_dict(result)
     for entry, written in zip(result.entries, plain["entries"], strict=True):
-        versus = result.against(entry)
+        versus = result.speedup_over(entry)
         written |= {
             "images_per_second": result.images_per_second(entry) if entry.seconds else None,
             "ours_is_times_as_fast": None if versus is None else versus.ratio,
@@ -101,13 +109,13 @@ def rows(result: DenseResult) -> list[tuple[str, ...]]:
     return [_row(result, entry) for entry in result.entries]
 
 
-def _row(result: DenseResult, entry: Entry) -> tuple[str, ...]:
+def _row(result: DenseResult, entry: DenseEntry) -> tuple[str, ...]:
     if not entry.seconds:
         return (entry.work, entry.contestant, "", "", "", "", "", "", "")
-    versus, regions = result.against(entry), entry.regions
+    versus, regions = result.speedup_over(entry), entry.regions
     return (
-        *(entry.work, entry.contestant, entry.choice, figures(result.images_per_second(entry))),
-        f"{100 * spread(entry.seconds):.0f} %",
+        *(entry.work, entry.contestant, entry.choice, three_figures(result.images_per_second(entry))),
+        f"{100 * relative_iqr(entry.seconds):.0f} %",
         "" if entry.memory is None else f"{entry.memory / 2**20:,.0f} MB",
         *(("", "") if regions is None else (f"{regions.boxes:,}", f"{regions.masks:,}")),
         "" if versus is None else f"{versus.ratio:.2f}x ({versus.low:.2f}-{versus.high:.2f})",
@@ -115,22 +123,22 @@ def _row(result: DenseResult, entry: Entry) -> tuple[str, ...]:
 
 
 def notes(result: DenseResult) -> list[str]:
-    """Why who did not run did not."""
+    """Why some contestants did not run."""
     return [f"{entry.contestant} {entry.work}: {entry.note}" for entry in result.entries if entry.note]
 
 
 def verdict(result: DenseResult) -> str:
-    """Every comparison in words."""
+    """Every speedup in words."""
     said = []
     for entry in result.entries:
-        versus = result.against(entry)
+        versus = result.speedup_over(entry)
         if versus is not None:
             said.append(f"{entry.work}: {versus.ratio:.2f} times as fast as {entry.contestant} ({versus.verdict})")
     return f"Ours in {'; in '.join(said)}." if said else "Nothing to compare: ours or all others failed."
 
 
 def markdown(result: DenseResult, *, command: str, title: str, method: str) -> str:
-    """The page: what was asked, on what, the figures, and how they were measured."""
+    """The page: the command and the machine, the figures, and the method. title, method: of the comparison."""
     asked, machine = result.asked, result.machine
     lines = [
         f"# {title}",
