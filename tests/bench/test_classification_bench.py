@@ -34,13 +34,13 @@ def job(library: Library, model: str, folder: Path, work="forward") -> Classifie
     [
         ("convnext", "convnext_atto"),
         ("convnext", "convnextv2_atto"),
-        ("timm", "convnext_atto"),
-        ("timm", "convnextv2_atto"),
-        ("torchvision", "convnext_tiny"),
-        ("timm", "convnext_atto_ols"),
-        ("timm", "convnext_zepto_rms"),
-        ("transformers", "convnext_atto"),
-        ("transformers", "convnextv2_atto"),
+        pytest.param("timm", "convnext_atto", marks=pytest.mark.slow),
+        pytest.param("timm", "convnextv2_atto", marks=pytest.mark.slow),
+        pytest.param("torchvision", "convnext_tiny", marks=pytest.mark.slow),
+        pytest.param("timm", "convnext_atto_ols", marks=pytest.mark.slow),
+        pytest.param("timm", "convnext_zepto_rms", marks=pytest.mark.slow),
+        pytest.param("transformers", "convnext_atto", marks=pytest.mark.slow),
+        pytest.param("transformers", "convnextv2_atto", marks=pytest.mark.slow),
     ],
 )
 def test_same_weights_same_logits(library: Library, model: str, tmp_path: Path) -> None:
@@ -52,6 +52,7 @@ def test_same_weights_same_logits(library: Library, model: str, tmp_path: Path) 
     assert not theirs.training
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_tensor_matters() -> None:
     """The reference's weights hide nothing: whichever tensor is changed, the logits differ by more than the limit."""
@@ -66,6 +67,7 @@ def test_every_tensor_matters() -> None:
         assert torch.equal(ours(x), expected)
 
 
+@pytest.mark.slow
 def test_memory_of_their_own() -> None:
     ours = classifiers.random_model("convnext_atto", seed=0)
     theirs = classifiers.build("timm", "convnext_atto", ours)
@@ -80,6 +82,7 @@ def test_seed() -> None:
     assert not any(torch.equal(value, other[name]) for name, value in first.items())
 
 
+@pytest.mark.slow
 def test_another_computation_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two tensors of one shape taken for each other: nobody would be timed."""
     right = classifiers.state_in
@@ -115,7 +118,7 @@ def test_a_candidate_that_computes_something_else_is_not_timed(monkeypatch: pyte
 
     monkeypatch.setattr(ClassifierJob, "_inference", mistaken)
     settings = Settings(size=32, seconds=0.01)
-    contestant = ClassifierJob(Cell("convnext_atto", "float32", 1, "forward"), settings, "timm", "eager", tmp_path)
+    contestant = ClassifierJob(Cell("convnext_atto", "float32", 1, "forward"), settings, "convnext", "eager", tmp_path)
     contestant.build()
     choice = contestant.choose()
     assert choice.best == "NCHW"
@@ -123,6 +126,7 @@ def test_a_candidate_that_computes_something_else_is_not_timed(monkeypatch: pyte
     assert "computes something else" in choice.failed["NHWC"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("work", ["forward", "train"])
 @pytest.mark.parametrize("library", ["convnext", "timm"])
@@ -138,6 +142,7 @@ def test_eager_contestants_run(library: Library, work, dtype, tmp_path: Path) ->
     assert contestant.slice() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["forward", "train"])
 def test_a_contestant_that_takes_too_long_is_given_up(work, tmp_path: Path) -> None:
     cell, settings = Cell("convnext_atto", "float32", 2, work), Settings(size=32, seconds=0.01)
@@ -151,6 +156,7 @@ def test_a_contestant_that_takes_too_long_is_given_up(work, tmp_path: Path) -> N
     assert set(patient.choose().tried) == {"NCHW", "NHWC"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["forward", "train"])
 def test_a_compiler_is_waited_for(work, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """However little time a call has: what took it was not the call. What is compiled then takes too long by itself."""
@@ -220,7 +226,7 @@ def test_training_does_all_of_it(tmp_path: Path) -> None:
     """Each step gives every parameter a gradient of its own, not a sum over steps."""
     built: list[nn.Module] = []
     contestant = ClassifierJob(
-        Cell("convnext_atto", "float32", 2, "train"), Settings(size=32, seconds=0.01), "timm", "eager", tmp_path
+        Cell("convnext_atto", "float32", 2, "train"), Settings(size=32, seconds=0.01), "convnext", "eager", tmp_path
     )
     original = contestant._build_model
     contestant._build_model = lambda: built.append(original()) or built[-1]  # type: ignore[method-assign]

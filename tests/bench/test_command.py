@@ -28,6 +28,7 @@ TINY = (
 )
 
 
+@pytest.mark.slow
 def test_a_real_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, "--out", str(tmp_path)]) == 0
     out, err = capsys.readouterr()

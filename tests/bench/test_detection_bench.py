@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,27 +12,15 @@ import torch
 from convnext.bench import detection, detectors
 from convnext.bench.detection import DetectionJob, load_shared, save_shared
 from convnext.bench.engine.dense_results import (
-    HEADER,
     Contestant,
-    DenseEntry,
     DensePlan,
     DenseResult,
     Regions,
-    markdown,
-    notes,
-    rows,
-    summary,
-    verdict,
 )
 from convnext.bench.engine.machine import this_machine
 from convnext.bench.engine.parity import TOLERANCE, random_images
-from convnext.bench.engine.timing import Failed
-from convnext.bench.engine.trial import Choice
-from convnext.bench.engine.turns import measure_in_turns
-from convnext.bench.engine.worker import Job
 from convnext.cli.main import main
 from convnext.core.errors import UserError
-from convnext.core.typed import from_dict, to_dict
 from convnext.models.config import ModelConfig
 from convnext.models.detection.config import DetectorConfig, RoIConfig, RPNConfig, detector_config
 
@@ -118,6 +105,7 @@ def test_another_computation_would_be_seen(scratch: Path, monkeypatch: pytest.Mo
         DetectionJob(PLAN, "torchvision heads", "inference", scratch).check()
 
 
+@pytest.mark.slow
 def test_torchvisions_own_backbone_gives_the_same_maps() -> None:
     config = replace(detector_config("mask_rcnn_convnext_tiny", num_classes=3), width=16)
     config = replace(config, roi=replace(config.roi, width=32))
@@ -138,7 +126,7 @@ def test_who_is_offered() -> None:
     assert not detectors.offers(CONFIG, own_backbone=True)  # torchvision has no atto
     cascade = detector_config("cascade_mask_rcnn_convnext_tiny", num_classes=3)
     assert not detectors.offers(cascade, own_backbone=False)
-    with pytest.raises(UserError, match="torchvision has Mask R-CNN alone"):
+    with pytest.raises(UserError, match="compares Mask R-CNN alone"):
         detection.measure(replace(PLAN, config=cascade))
 
 
@@ -155,97 +143,10 @@ def test_a_step_trains_everything_and_changes_nothing(contestant: Contestant, sc
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
-class _Job:
-    """Says how long it takes; fails at an order where told to."""
-
-    def __init__(self, seconds: float, fails: str = "") -> None:
-        self.seconds, self.fails = seconds, fails
-
-    def check(self) -> None:
-        return None
-
-    def build(self) -> None:
-        return None
-
-    def choose(self) -> Choice:
-        return Choice("a", {"a": self.seconds}, {})
-
-    def prepare(self, choice: Choice) -> int | None:
-        return int(1000 * choice.tried["a"])
-
-    def slice(self) -> float:
-        return self.seconds
-
-
-class _Here:
-    """Does what a `Worker` does, without a process; counts those that are open."""
-
-    alive = most = 0
-
-    def __init__(self, job: _Job) -> None:
-        self.job = job
-        _Here.alive += 1
-        _Here.most = max(_Here.most, _Here.alive)
-
-    def ask(self, order: str, *given: Any) -> Any:
-        if order == self.job.fails:
-            raise Failed("told to")
-        return getattr(self.job, order)(*given)
-
-    def close(self) -> None:
-        _Here.alive -= 1
-
-
-def test_taking_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convnext.bench.engine.turns.Worker", _Here)
-    report: list[int] = []
-    jobs: dict[str, Job] = {"a": _Job(0.5), "b": _Job(0.25), "c": _Job(1.0, "check"), "d": _Job(1.0, "slice")}
-    found = measure_in_turns(jobs, rounds=3, seed=0, report=lambda done, _text: report.append(done))
-    assert found["a"].seconds == (0.5, 0.5, 0.5)
-    assert (found["b"].seconds, found["b"].memory) == ((0.25, 0.25, 0.25), 250)
-    for name in ("c", "d"):
-        assert (found[name].seconds, found[name].memory, found[name].failed) == ((), None, "told to")
-    assert (_Here.alive, _Here.most) == (0, 1)
-    assert report == sorted(report)
-    assert report[-1] < len(jobs) * 4
-
-
-@pytest.fixture
-def result() -> DenseResult:
-    """Ours takes 0.5 s for two images, torchvision's heads 0.75 s."""
-    entries = (
-        DenseEntry(
-            "convnext", "inference", choice="NHWC", regions=Regions(120, 30), seconds=(0.5, 0.4, 0.6), memory=2**30
-        ),
-        DenseEntry("torchvision heads", "inference", choice="NCHW", seconds=(0.75, 0.6, 0.9)),
-        DenseEntry("torchvision", "inference", note="torchvision has no convnext_atto"),
-    )
-    return DenseResult(PLAN, this_machine("cpu"), "2026-11-22T10:00:00+00:00", entries)
-
-
-def test_results(result: DenseResult) -> None:
-    assert from_dict(DenseResult, json.loads(json.dumps(to_dict(result)))) == result
-    found = summary(result, command="convnext bench detection")
-    assert json.loads(json.dumps(found)) == found
-    assert [entry["ours_is_times_as_fast"] for entry in found["entries"]] == [None, pytest.approx(1.5), None]
-    assert found["entries"][0]["images_per_second"] == 4.0
-    ours, theirs, absent = rows(result)
-    assert ours == ("inference", "convnext", "NHWC", "4.00", "20 %", "1,024 MB", "120", "30", "")
-    assert theirs[3] == "2.67"
-    assert theirs[-1] == "1.50x (1.50-1.50)"
-    assert absent[2:] == ("",) * 7
-    assert len(HEADER) == len(ours) == len(absent)
-    assert verdict(result) == "Ours in inference: 1.50 times as fast as torchvision heads (faster)."
-    assert verdict(replace(result, entries=result.entries[:1])).startswith("Nothing to compare")
-    assert notes(result) == ["torchvision inference: torchvision has no convnext_atto"]
-    page = markdown(result, command="convnext bench detection", title=detection.TITLE, method=detection.METHOD)
-    assert "| inference | torchvision heads | NCHW | 2.67 |" in page
-    assert "images of 64 x 96 pixels, 2 at a time" in page
-
-
 TINY = ("--height", "64", "--width", "96", "--seconds", "0.01", "--threads", "1")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("convnext.models.detection.config.detector_config", lambda _name, num_classes: CONFIG)
     assert main(["bench", "detection", *TINY, "--rounds", "1", "--out", str(tmp_path)]) == 0
@@ -269,9 +170,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         assert {tried["name"] for tried in entry["tried"]} == {"NCHW", "NHWC"}
 
 
-def test_json(
-    result: DenseResult, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    result = DenseResult(PLAN, this_machine("cpu"), "2026-11-22T10:00:00+00:00")
     given: list[DensePlan] = []
     monkeypatch.setattr(detection, "measure", lambda plan: given.append(plan) or result)
     assert main(["bench", "detection", *TINY, "--works", "train", "--json", "--out", str(tmp_path)]) == 0
@@ -284,8 +184,9 @@ def test_json(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--model", "faster_rcnn_convnext_tiny"), "name begins with one of mask_rcnn"),
-        (("--model", "cascade_mask_rcnn_convnext_tiny"), "torchvision has Mask R-CNN alone"),
+        (("--model", "ssd_convnext_tiny"), "name begins with one of mask_rcnn"),
+        (("--model", "faster_rcnn_convnext_tiny"), "compares Mask R-CNN alone"),
+        (("--model", "cascade_mask_rcnn_convnext_tiny"), "compares Mask R-CNN alone"),
         (("--model", "mask_rcnn_convnext_tinny"), "Did you mean 'convnext_tiny'"),
         (("--height", "100"), "--height is a multiple of 32"),
         (("--width", "-32"), "--width takes numbers above 0, not -32"),

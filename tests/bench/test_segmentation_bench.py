@@ -31,12 +31,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["inference", "train"])
 def test_transformers_computes_the_same(work: Work, scratch: Path) -> None:
     pytest.importorskip("transformers")
     SegmentationJob(PLAN, "transformers", work, scratch).check()
 
 
+@pytest.mark.slow
 def test_another_computation_is_noticed(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     job = SegmentationJob(PLAN, "transformers", "inference", scratch)
@@ -57,7 +59,7 @@ def test_ours_is_folded_for_inference_and_has_the_common_weights(scratch: Path) 
     assert config_of(PLAN).dropout == 0
 
 
-@pytest.mark.parametrize("contestant", ["convnext", "transformers"])
+@pytest.mark.parametrize("contestant", ["convnext", pytest.param("transformers", marks=pytest.mark.slow)])
 def test_a_step_trains_everything_and_changes_nothing(contestant, scratch: Path) -> None:
     if contestant == "transformers":
         pytest.importorskip("transformers")
@@ -75,6 +77,7 @@ def test_what_transformers_does_not_have_is_refused() -> None:
         segmentation.measure(replace(PLAN, config=mlp(ATTO, num_classes=5)))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("transformers")
     options = ["--height", "64", "--width", "64", "--works", "inference", "--rounds", "1", "--seconds", "0.01"]

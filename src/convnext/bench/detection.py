@@ -164,7 +164,9 @@ def measure(plan: DensePlan) -> DenseResult:
     """
     config = config_of(plan)
     if not detectors.offers(config, own_backbone=False):
-        raise UserError("torchvision has Mask R-CNN alone: take a model whose name begins with mask_rcnn_.")
+        raise UserError(
+            "This compares Mask R-CNN alone with torchvision's: take a model whose name begins with mask_rcnn_."
+        )
     if installed_version("torchvision") is None:
         raise UserError(f"There is nothing to compare with: torchvision is absent. {INSTALL['torchvision']}")
     preload(["convnext.bench.detection", "torchvision.models.detection"])

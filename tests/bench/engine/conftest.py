@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 from fakes import FakeWorker
 
-from convnext.bench.engine import cell
+from convnext.bench.engine import cell, run
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeWorker]]:
     monkeypatch.setattr(cell, "Worker", FakeWorker)
+    monkeypatch.setattr(run, "macs_per_second", lambda _settings: 1e11)
     FakeWorker.asked, FakeWorker.behave, FakeWorker.alive, FakeWorker.given = [], lambda _name, _order: None, 0, {}
     yield FakeWorker
     assert FakeWorker.alive == 0  # whatever happened, nobody is left

@@ -16,6 +16,8 @@ from convnext.bench.engine.trial import Choice
 from convnext.bench.engine.worker import Worker
 from convnext.core.errors import UserError
 
+pytestmark = pytest.mark.slow  # each starts a process
+
 
 @dataclass
 class Job:
