@@ -13,8 +13,8 @@ from convnext.tasks.table import TASKS
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How good a model is: of a classifier top-1 and top-5 with 95 % confidence intervals, each class, calibration; of a
-    detector COCO's twelve figures for boxes and masks; of a segmenter mIoU and accuracies, and each class.
+    """How good a model is: of a classifier top-1 and top-5 with 95 % confidence intervals, each class, calibration;
+    of a detector COCO's twelve figures for boxes and masks; of a segmenter mIoU and accuracies, and each class.
 
     For example:
       convnext evaluate                        the run trained last, on the images it held out

@@ -137,7 +137,7 @@ def _list(args: Any) -> None:
     if args.commercial:
         rows = [row for row in rows if is_commercial(row.licence)]
     if args.json:
-        emit_json([{**asdict(row), "commercial": is_commercial(row.licence)} for row in rows])  # pyright: ignore
+        emit_json([{**asdict(row), "commercial": is_commercial(row.licence)} for row in rows])
     else:
         emit(spec.published_text(rows))
 
@@ -171,7 +171,7 @@ def _convert(args: Convert) -> None:
     spec, file = find_weights(args.source)
     network, metadata = spec.load(file)
     how = spec.save_as(args.out, network.state_dict(), metadata, args.layout)
-    model: Any = metadata.model
+    model = metadata.model
     on = getattr(model, "backbone", model)  # the networks with heads name their backbone
     name = " on ".join([f"a {spec.texts.model}", *([on.name] if hasattr(on, "name") else [])])
     emit(f"{args.out}: {name} for {args.layout}. Load it with\n  {how}")

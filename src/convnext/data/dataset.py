@@ -1,7 +1,7 @@
 """What every data set answers: how many images it has, what they are called, their pixels, the names of the classes.
 
 Shapes: H W space, N images, K classes. Each task's own protocol adds what its images are labelled with
-(`classification.dataset`, `detection.dataset`, `segmentation.dataset`). Any object with these methods can be trained on.
+(`classification.dataset`, `detection.dataset`, `segmentation.dataset`). Any object with these methods will do.
 """
 
 from __future__ import annotations

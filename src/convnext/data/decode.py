@@ -14,6 +14,7 @@ import functools
 import io
 import warnings
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -130,7 +131,7 @@ def _jpeg_decoder() -> Callable[..., Tensor] | None:
         from torchcodec.decoders import decode_jpeg
     except (ImportError, OSError, RuntimeError, AttributeError):  # absent, older, or its libraries do not load
         return None
-    return decode_jpeg  # type: ignore[return-value]
+    return cast(Callable[..., Tensor], decode_jpeg)  # a list is what it gives for a list
 
 
 def _decode_fast(data: bytes, width: int, height: int) -> Tensor | None:

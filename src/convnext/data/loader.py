@@ -1,7 +1,7 @@
 """Which image when: a pure function of (seed, step), with any number of workers, so that a resume is exact.
 
-Shapes: N images. What a batch is, and how its images are read, is the caller's: `load` makes it (`batch.load_train_batch`,
-`dense.load_train_batch`), from a piece of work, in a worker process.
+Shapes: N images. What a batch is, and how its images are read, is the caller's: `load` makes it from a piece of work,
+in a worker process (`load_train_batch` of each task's data).
 
 Workers are forked where the system can (Linux). That shares the index of a million images with the parent instead of
 copying it, starts in milliseconds where spawning would import torch for seconds in each, and lets scripts without a
@@ -197,12 +197,12 @@ class _Reader(Dataset[Loaded[B]]):
     def __init__(self, load: Callable[[Work], Loaded[B]]) -> None:
         self.load = load
 
-    def __getitem__(self, work: Work) -> Loaded[B]:  # type: ignore[override]
+    def __getitem__(self, index: Work) -> Loaded[B]:
         threads = torch.get_num_threads()
         # single pictures are too small to share: without workers, two threads took three times as long as one
         torch.set_num_threads(1)
         try:
-            return self.load(work)
+            return self.load(index)
         finally:
             torch.set_num_threads(threads)
 

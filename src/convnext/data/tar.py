@@ -12,7 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from convnext.core.errors import UserError
 from convnext.core.text import printable
@@ -107,7 +107,7 @@ class Tar:
             if info.size < 0 or archive.offset <= position:
                 raise UserError(f"{self.path} is damaged at byte {position}. Download or pack it again.")
             position = archive.offset
-            archive.members = []  # type: ignore[attr-defined]  # else every header of a shard stays in memory
+            cast(Any, archive).members = []  # else every header of a shard stays in memory
             if info.isreg() and not info.issparse():
                 if info.offset_data + info.size > length:
                     raise UserError(

@@ -22,8 +22,8 @@ D = TypeVar("D", bound=Dataset)
 
 @dataclass(frozen=True, kw_only=True)
 class BaseTask(ABC, Generic[D, B]):
-    """A `training.task.Task` on a training and a validation data set; each task adds how images are loaded, the losses and
-    the evaluation."""
+    """A `training.task.Task` on a training and a validation data set; each task adds how images are loaded, the losses
+    and the evaluation."""
 
     train: D
     val: D
@@ -76,5 +76,5 @@ class BaseTask(ABC, Generic[D, B]):
         """As `training.task.Task.losses`."""
 
     @abstractmethod
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+    def evaluate(self, model: nn.Module) -> Mapping[str, float | None]:
         """As `training.task.Task.evaluate`."""

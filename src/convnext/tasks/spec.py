@@ -155,7 +155,7 @@ class TaskSpec:
     evaluate_on: Callable[[WeightFile, Any, DataModule[Any], Recipe | None, Record | None], Figures]
     """The figures of a model on data; with the recipe and split of its run, on what that held out."""
     evaluate_run: Callable[[Path, DataModule[Any], Recipe, Record], Figures]
-    """The figures of a run's best model on what it held out, with evaluation.json and images written into its folder."""
+    """The figures of a run's best model on what it held out; evaluation.json and images are written into its folder."""
     summary: Callable[[Figures], dict[str, float | None]]
     """The figures that are printed as JSON when a run has ended, by name."""
     headline: Callable[[Figures], str]

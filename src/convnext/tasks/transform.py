@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -13,13 +13,15 @@ from convnext.recipes.recipe import Recipe
 from convnext.tasks.choose import find_weights, read_metadata
 from convnext.tasks.recipes import read_recipe, task_of
 from convnext.tasks.table import TASKS
+from convnext.weights.files import Metadata
 
 
 def transform_for(model: Any, *, train: bool = False) -> Callable[[Any], Tensor]:
     """As `convnext.transform_for`."""
     if isinstance(model, Recipe):
-        metadata = task_of(model).metadata_type()(model.model, model.input)  # type: ignore[call-arg, attr-defined]
-        return task_of(model).transform_for(metadata, model if train else None)
+        spec, recipe = task_of(model), cast(Any, model)
+        make = cast(Callable[..., Metadata], spec.metadata_type())
+        return spec.transform_for(make(recipe.model, recipe.input), model if train else None)
     recipe = None
     if train:
         folder = Path(model) if isinstance(model, (str, Path)) else None

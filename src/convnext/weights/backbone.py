@@ -1,4 +1,4 @@
-"""The layers of a classifier, whoever saved them: which model they are of, and loading them under the heads of others."""
+"""The layers of a classifier, whoever saved them: which model they are of, and loading them under other heads."""
 
 from __future__ import annotations
 

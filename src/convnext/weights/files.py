@@ -33,8 +33,15 @@ M = TypeVar("M", bound="Metadata")
 class Metadata(Protocol):
     """What a saved model knows about itself: a frozen dataclass of each task's own (`tasks/*/recipe`)."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
     task: ClassVar[str]
     """The task's name, as it stands in the file."""
+
+    @property
+    def model(self) -> Any:
+        """The configuration of the model, of a type of each task's own."""
+        ...
 
     @property
     def classes(self) -> tuple[str, ...]:

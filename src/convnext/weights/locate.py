@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -24,7 +24,9 @@ _DIGEST = 8  # hex digits of the sha256 at the end of a published file's name, a
 
 
 class Published(Protocol):
-    """A row of a list of published weights."""
+    """A row of a list of published weights: a dataclass of each task's own."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str:
@@ -118,8 +120,8 @@ def locate_among(
         return fetch(rows[text])
     if re.fullmatch(pattern, text) and not Path(text).exists():
         raise UserError(
-            f"There are no published weights '{text}'.{nearest(text, rows)} `convnext weights list --{kind}s` shows them "
-            "all."
+            f"There are no published weights '{text}'.{nearest(text, rows)} "
+            f"`convnext weights list --{kind}s` shows them all."
         )
     return locate(source)
 

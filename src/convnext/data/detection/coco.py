@@ -1,6 +1,6 @@
 """Images with their objects: what detection trains and is evaluated on.
 
-Shapes: a image is uint8 (3, H, W); N images, M objects of one of them, K classes.
+Shapes: an image is uint8 (3, H, W); N images, M objects of one of them, K classes.
 """
 
 from __future__ import annotations

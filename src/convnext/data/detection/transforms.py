@@ -19,8 +19,8 @@ from torch import Tensor
 from convnext.core.seeding import mix_seed
 from convnext.data.batch import Loaded, Work, filled
 from convnext.data.decode import BadImage
-from convnext.data.detection.coco import CocoDataset
 from convnext.data.detection.config import DetectionAugmentConfig, DetectionInputConfig
+from convnext.data.detection.dataset import DetectionDataset
 from convnext.data.resize import keep_ratio_size, resized_image
 from convnext.ops.instances import Instances
 
@@ -120,7 +120,7 @@ def resize_for_evaluation(image: Tensor, config: DetectionInputConfig) -> Tensor
 
 
 def load_train_batch(
-    work: Work, *, dataset: CocoDataset, augment: DetectionAugmentConfig, config: DetectionInputConfig, seed: int
+    work: Work, *, dataset: DetectionDataset, augment: DetectionAugmentConfig, config: DetectionInputConfig, seed: int
 ) -> Loaded[DetectionBatch]:
     """Augmented images; image i of epoch e with seed mix_seed(seed, e, i). Other images take the places of those that
     cannot be read, as in `classification.batch.load_train_batch`."""
@@ -139,7 +139,9 @@ def load_train_batch(
     return Loaded(_padded(views, used, config.divisor), len(used), failures)
 
 
-def load_eval_batch(work: Work, *, dataset: CocoDataset, config: DetectionInputConfig | None) -> Loaded[DetectionBatch]:
+def load_eval_batch(
+    work: Work, *, dataset: DetectionDataset, config: DetectionInputConfig | None
+) -> Loaded[DetectionBatch]:
     """Images as evaluation sees them, or without `config` as they were read; those that cannot be read are left
     out."""
     failures: list[tuple[str, str]] = []

@@ -1,6 +1,6 @@
 """Images with a class for every pixel: what segmentation trains and is evaluated on.
 
-Shapes: a image is uint8 (3, H, W), its labels uint8 (H, W); N images, K classes.
+Shapes: an image is uint8 (3, H, W), its labels uint8 (H, W); N images, K classes.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class LabelMapDataset:
         return decode(data, name=self.name(index), max_pixels=self.max_pixels)
 
     def labels(self, index: int) -> Tensor:
-        """uint8 (H, W): the class of each pixel, IGNORE_INDEX where it has none. Raises BadImage where the label map cannot
-        be read, or holds what is no class."""
+        """uint8 (H, W): the class of each pixel, IGNORE_INDEX where it has none. Raises BadImage where the label map
+        cannot be read, or holds what is no class."""
         path = self._labels[self._chosen[index]]
         data = _bytes(self.label_root, path, self.name(index))
         codes = read_codes(data, name=path, max_pixels=self.max_pixels, by_colour=self.palette.by_colour)

@@ -20,7 +20,7 @@ from convnext.data.batch import Loaded, Work, filled
 from convnext.data.decode import BadImage
 from convnext.data.resize import keep_ratio_size, resized_image
 from convnext.data.segmentation.config import SegmentationAugmentConfig, SegmentationInputConfig
-from convnext.data.segmentation.label_maps import LabelMapDataset
+from convnext.data.segmentation.dataset import SegmentationDataset
 from convnext.ops.losses import IGNORE_INDEX
 
 _DRAWS = 10  # of a part, until no class fills too much of it
@@ -124,7 +124,7 @@ def _saturated(values: Tensor, factor: float) -> Tensor:
 def load_train_batch(
     work: Work,
     *,
-    dataset: LabelMapDataset,
+    dataset: SegmentationDataset,
     augment: SegmentationAugmentConfig,
     config: SegmentationInputConfig,
     seed: int,
@@ -141,7 +141,7 @@ def load_train_batch(
     return Loaded(_padded(views, used, augment.crop, augment.crop), len(used), failures)
 
 
-def load_eval_batch(work: Work, *, dataset: LabelMapDataset) -> Loaded[SegmentationBatch]:
+def load_eval_batch(work: Work, *, dataset: SegmentationDataset) -> Loaded[SegmentationBatch]:
     """One image as it was read, with its labels; none where it cannot be read."""
     failures: list[tuple[str, str]] = []
     (index,) = work.indices.tolist()
@@ -151,7 +151,7 @@ def load_eval_batch(work: Work, *, dataset: LabelMapDataset) -> Loaded[Segmentat
     return Loaded(_padded(found, [index] * len(found), height, width), len(found), failures)
 
 
-def _read(dataset: LabelMapDataset, index: int, failures: list[tuple[str, str]]) -> tuple[Tensor, Tensor] | None:
+def _read(dataset: SegmentationDataset, index: int, failures: list[tuple[str, str]]) -> tuple[Tensor, Tensor] | None:
     try:
         image, labels = dataset.read(index), dataset.labels(index)
         if image.shape[1:] != labels.shape:

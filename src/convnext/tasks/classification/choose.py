@@ -35,8 +35,8 @@ class Facts:
 def choose(facts: Facts) -> tuple[ClassificationRecipe, list[str]]:
     """A recipe for fine-tuning (or, without weights, training) on such data, and sentences that say why.
 
-    ClassificationBatch, length, learning rate, warm-up and average all follow from the number of images, because constants made for
-    a million images leave a model trained on a thousand near chance.
+    Batch, length, learning rate, warm-up and average all follow from the number of images, because constants made for a
+    million images leave a model trained on a thousand near chance.
     """
     recipe, reasons = _small(facts) if facts.side <= SMALL_SIDE else _large(facts)
     batch = _batch(facts)

@@ -32,8 +32,8 @@ _DINOV3 = "dinov3_"
 def save_as(out: Path, state: Mapping[str, Tensor], metadata: ClassificationMetadata, layout: LayoutName) -> str:
     """Writes a model's weights, and what goes with them, for one library; returns how it is loaded there.
 
-    convnext: OUT.safetensors with the metadata inside. official: OUT.pth as Meta's ({"model": ...}). torchvision: OUT.pth.
-    timm and transformers: a folder OUT with model.safetensors, config.json (and preprocessor_config.json).
+    convnext: OUT.safetensors with the metadata inside. official: OUT.pth as Meta's ({"model": ...}). torchvision:
+    OUT.pth. timm and transformers: a folder OUT with model.safetensors, config.json (and preprocessor_config.json).
 
     Raises UserError where that library has no such model, or OUT does not suit the layout.
     """

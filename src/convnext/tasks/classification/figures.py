@@ -43,10 +43,9 @@ def evaluation_dict(
 ) -> dict[str, Any]:
     """What `evaluation.json` holds: every figure of `result` with the names that make it readable.
 
-    `held_out` says whether the model was kept from these images in training (None: not
-    known). Shares are fractions in 0..1; what is not
-    a number (the loss of a model that gave none) becomes None, for JSON has no NaN. Raises ValueError if `classes` does
-    not name each class of `result`.
+    `held_out` says whether the model was kept from these images in training (None: not known). Shares are fractions in
+    0..1; what is undefined or not a number (the loss of a model that gave none) is None, for JSON has no NaN. Raises
+    ValueError if `classes` does not name each class of `result`.
     """
     if len(classes) != len(result.per_class):
         raise ValueError(f"{len(classes)} class names for {len(result.per_class)} classes.")
@@ -74,5 +73,5 @@ def evaluation_dict(
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

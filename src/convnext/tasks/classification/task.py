@@ -56,7 +56,7 @@ class ClassificationTask(BaseTask[ClassificationDataset, ClassificationBatch]):
         )
         return {"class": soft_cross_entropy(model(images), soft)}
 
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+    def evaluate(self, model: nn.Module) -> Mapping[str, float | None]:
         result = evaluate(
             model,
             self.val,

@@ -66,11 +66,11 @@ class Evaluation:
     images_per_second: float
 
 
-def log_figures(evaluation: Evaluation) -> dict[str, float]:
-    """The figures that a log holds: box_AP, box_AP50, box_AP75 and the same of masks; 0 where undefined."""
+def log_figures(evaluation: Evaluation) -> dict[str, float | None]:
+    """The figures that a log holds: box_AP, box_AP50, box_AP75 and the same of masks; None where undefined."""
     kinds = {"box": evaluation.box, "mask": evaluation.mask}
     return {
-        f"{kind}_{name}": getattr(figures, name) or 0.0
+        f"{kind}_{name}": getattr(figures, name)
         for kind, figures in kinds.items()
         if figures is not None
         for name in ("AP", "AP50", "AP75")

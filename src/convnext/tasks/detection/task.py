@@ -46,7 +46,7 @@ class DetectionTask(BaseTask[DetectionDataset, DetectionBatch]):
         targets = [instances.to(self.device) for instances in batch.instances]
         return model(images, size_pairs(batch.sizes), targets=targets)
 
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+    def evaluate(self, model: nn.Module) -> Mapping[str, float | None]:
         assert isinstance(model, RCNN)
         evaluation = evaluate(
             model,

@@ -147,7 +147,7 @@ def load_initial_detector(model: RCNN, source: str | Path | WeightFile) -> list[
 
 
 def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> list[str]:
-    """Loads another detector's tensors, its heads as far as they serve; returns in words what stays newly initialised."""
+    """Loads another detector's tensors, its heads as far as they fit; returns in words what stays newly initialised."""
     expected, notes = model.state_dict(), []
     drawn = {name: value for name, value in expected.items() if name.startswith(_MASKS)}
     if not drawn:

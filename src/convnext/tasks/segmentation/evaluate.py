@@ -63,9 +63,9 @@ class Evaluation:
     images_per_second: float
 
 
-def log_figures(figures: SegmentationFigures) -> dict[str, float]:
-    """The figures that a log holds; 0 where undefined."""
-    return {name: getattr(figures, name) or 0.0 for name in ("mIoU", "mAcc", "aAcc")}
+def log_figures(figures: SegmentationFigures) -> dict[str, float | None]:
+    """The figures that a log holds; None where undefined."""
+    return {name: getattr(figures, name) for name in ("mIoU", "mAcc", "aAcc")}
 
 
 @torch.inference_mode()

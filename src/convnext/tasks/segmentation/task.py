@@ -45,7 +45,7 @@ class SegmentationTask(BaseTask[SegmentationDataset, SegmentationBatch]):
         )
         return model(images, batch.targets.to(self.device, non_blocking=True).long(), self.weights)
 
-    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+    def evaluate(self, model: nn.Module) -> Mapping[str, float | None]:
         assert isinstance(model, EncoderDecoder)
         found = evaluate(model, self.val, input=self.input, loader=self.loader, device=self.device, bad=self.bad)
         return log_figures(found.figures)
