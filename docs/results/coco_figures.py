@@ -14,12 +14,12 @@ IMAGES, OBJECTS, FOUND, CLASSES, SIDE, ROUNDS = 1_000, 36_000, 100_000, 80, 640,
 EVALUATORS: tuple[Evaluator, ...] = ("hotcoco", "pycocotools")
 
 
-def made(chance: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def make_boxes(generator: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Objects at random places, and boxes near them: seven of ten of the right class."""
-    sides = np.exp(chance.normal(4, 0.9, (OBJECTS, 2))).clip(4, 400)
-    boxes = np.concatenate([chance.uniform(0, 1, (OBJECTS, 2)) * (SIDE - sides), sides], axis=1)
-    image, kind = chance.integers(1, IMAGES + 1, OBJECTS), chance.integers(1, CLASSES + 1, OBJECTS)
-    crowd = chance.random(OBJECTS) < 0.01
+    sides = np.exp(generator.normal(4, 0.9, (OBJECTS, 2))).clip(4, 400)
+    boxes = np.concatenate([generator.uniform(0, 1, (OBJECTS, 2)) * (SIDE - sides), sides], axis=1)
+    image, kind = generator.integers(1, IMAGES + 1, OBJECTS), generator.integers(1, CLASSES + 1, OBJECTS)
+    crowd = generator.random(OBJECTS) < 0.01
     columns = zip(image.tolist(), kind.tolist(), boxes.tolist(), sides.prod(1).tolist(), crowd.tolist(), strict=True)
     truth = {
         "images": [{"id": i, "height": SIDE, "width": SIDE} for i in range(1, IMAGES + 1)],
@@ -29,18 +29,18 @@ def made(chance: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, An
             for n, (i, k, box, area, c) in enumerate(columns, start=1)
         ],
     }
-    of = chance.integers(0, OBJECTS, FOUND)
-    near = boxes[of] + chance.normal(0, 0.1, (FOUND, 4)) * np.tile(sides[of], 2)
+    of = generator.integers(0, OBJECTS, FOUND)
+    near = boxes[of] + generator.normal(0, 0.1, (FOUND, 4)) * np.tile(sides[of], 2)
     near[:, 2:] = near[:, 2:].clip(1)
-    kinds = np.where(chance.random(FOUND) < 0.7, kind[of], chance.integers(1, CLASSES + 1, FOUND))
-    scores = chance.random(FOUND).round(3)
+    kinds = np.where(generator.random(FOUND) < 0.7, kind[of], generator.integers(1, CLASSES + 1, FOUND))
+    scores = generator.random(FOUND).round(3)
     columns = zip(image[of].tolist(), kinds.tolist(), near.tolist(), scores.tolist(), strict=True)
     return truth, [{"image_id": i, "category_id": k, "bbox": box, "score": s} for i, k, box, s in columns]
 
 
 def main() -> None:
     """Prints the seconds of each round, the medians' ratio, and whether the figures are the same."""
-    truth, results = made(np.random.default_rng(0))
+    truth, results = make_boxes(np.random.default_rng(0))
     coco_figures(truth, results[:100], kind="bbox", evaluator="hotcoco")  # imports
     seconds: dict[str, list[float]] = {name: [] for name in EVALUATORS}
     figures = {}

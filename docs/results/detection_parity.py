@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from detection_subjects import (
     CLASSES,
-    CONFIGS,
     FILES,
     ORIGINALS,
+    SIZES,
     TOP,
     Batch,
+    make_images,
     objects,
-    pictures,
     randomise,
     reference,
     samples,
@@ -39,7 +39,7 @@ from convnext.models.detection.rcnn import RCNN
 from convnext.ops.instances import Detections
 from convnext.ops.roi import pool_regions, regions
 
-MODEL_NAMES = {"rpn_cls": "rpn_class", "rpn_bbox": "rpn_box", "cls": "class", "bbox": "box", "mask": "mask"}  # losses
+LOSS_NAMES = {"rpn_cls": "rpn_class", "rpn_bbox": "rpn_box", "cls": "class", "bbox": "box", "mask": "mask"}  # losses
 Rows = dict[str, float]
 
 
@@ -80,7 +80,7 @@ def parts(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
         ("test", False, theirs.test_cfg.rpn),
     ):
         ours.rpn_head.train(training)
-        given = ours.rpn_head.propose(logits, offsets, anchors, CONFIGS)
+        given = ours.rpn_head.propose(logits, offsets, anchors, SIZES)
         wanted = theirs.rpn_head.predict_by_feat(their_logits, their_offsets, batch_img_metas=metas, cfg=settings)
         proposals = [each.bboxes for each in wanted]
         alike, alone = in_order(given, proposals)
@@ -128,7 +128,7 @@ def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor],
     if several:
         counts = tuple(len(x) for x in proposals)
         boxes, logits, offsets = head._refine_roi(maps, rois, metas, counts)
-        scored = ours.roi_head.predict_boxes(maps, proposals, CONFIGS)
+        scored = ours.roi_head.predict_boxes(maps, proposals, SIZES)
         rows["cascade's boxes"] = apart(scored.boxes, [x[:, 1:] for x in boxes])
         rows["cascade's mean logits"] = apart(scored.logits, logits)
         rows["cascade's last offsets"] = apart([x.flatten(1) for x in scored.offsets], offsets)
@@ -140,8 +140,8 @@ def stages(ours: RCNN, theirs: Any, maps: list[Tensor], proposals: list[Tensor],
 
 @torch.no_grad()
 def found(ours: RCNN, theirs: Any, batch: Batch) -> Rows:
-    """The whole way: detections in pixels of the pictures."""
-    mine: list[Detections] = ours.eval()(batch.images, CONFIGS, originals=ORIGINALS)
+    """The whole way: detections in pixels of the original images."""
+    mine: list[Detections] = ours.eval()(batch.images, SIZES, originals=ORIGINALS)
     wanted = [each.pred_instances for each in theirs.eval().predict(batch.images, samples(batch), rescale=True)]
     pairs = [matched(a, b) for a, b in zip(mine, wanted, strict=True)]
     boxes = [(a.boxes[i], b.bboxes[j]) for a, b, (i, j) in zip(mine, wanted, pairs, strict=True)]
@@ -180,27 +180,27 @@ def matched(ours: Detections, theirs: Any) -> tuple[list[int], list[int]]:
 
 
 def learned(ours: RCNN, theirs: Any, batch: Batch, *, seed: int) -> Rows:
-    """Losses by name, the gradients of their sum, and batch norm's running statistics, samples drawn from one seed."""
+    """Losses by name, the gradients of their sum, and batch norm's running statistics; samples are of one seed."""
     before = {name: value.clone() for name, value in ours.state_dict().items()}
     for detector in (ours, theirs):
         detector.train().zero_grad()
     given: list[Tensor] = []
     predict, propose = theirs.rpn_head.predict_by_feat, ours.rpn_head.propose
 
-    def told_too(*args: Any, **settings: Any) -> Any:
+    def and_keep(*args: Any, **settings: Any) -> Any:
         found = predict(*args, **settings)
         given.extend(each.bboxes.clone() for each in found)
         return found
 
-    vars(theirs.rpn_head)["predict_by_feat"] = told_too
+    vars(theirs.rpn_head)["predict_by_feat"] = and_keep
     vars(ours.rpn_head)["propose"] = lambda *args: in_order(propose(*args), given)[0]
     torch.manual_seed(seed)
-    told = theirs.loss(batch.images, samples(batch))
+    their_losses = theirs.loss(batch.images, samples(batch))
     torch.manual_seed(seed)
-    losses: dict[str, Tensor] = ours(batch.images, CONFIGS, targets=batch.targets)
+    losses: dict[str, Tensor] = ours(batch.images, SIZES, targets=batch.targets)
     del vars(theirs.rpn_head)["predict_by_feat"], vars(ours.rpn_head)["propose"]
     sum(losses.values(), torch.zeros(())).backward()
-    summed = {name: torch.stack(x).sum() if isinstance(x, list) else x for name, x in told.items()}
+    summed = {name: torch.stack(x).sum() if isinstance(x, list) else x for name, x in their_losses.items()}
     wanted: dict[str, Tensor] = {renamed(name): x.reshape(()) for name, x in summed.items() if "loss" in name}
     sum(wanted.values(), torch.zeros(())).backward()
     assert set(losses) == set(wanted), set(losses) ^ set(wanted)
@@ -224,11 +224,11 @@ def learned(ours: RCNN, theirs: Any, batch: Batch, *, seed: int) -> Rows:
 def renamed(name: str) -> str:
     """Our name of a loss: s0.loss_cls is 0_class."""
     stage, _, rest = name.rpartition(".")
-    return (f"{stage[1:]}_" if stage else "") + MODEL_NAMES[rest.removeprefix("loss_")]
+    return (f"{stage[1:]}_" if stage else "") + LOSS_NAMES[rest.removeprefix("loss_")]
 
 
 def drawing_all(ours: RCNN, theirs: Any) -> None:
-    """From here on every candidate is learned from, so that nothing is drawn; fewer proposals, to spare memory."""
+    """Makes both learn from every candidate, so that no samples are drawn; with fewer proposals, to save memory."""
     every = 10**6
     ours.rpn_head.config = replace(ours.rpn_head.config, samples=every, after_nms=(TOP, 1000))
     ours.roi_head.config = replace(ours.roi_head.config, samples=every)
@@ -241,7 +241,7 @@ def drawing_all(ours: RCNN, theirs: Any) -> None:
 def compare(kind: str, image: Path | None, log: Callable[[str], None]) -> dict[str, Rows]:
     """All comparisons of one detector."""
     torch.manual_seed(0)
-    images, theirs = pictures(image), reference(kind)
+    images, theirs = make_images(image), reference(kind)
     ours = build_detector(detector_config(f"{kind}_convnext_tiny", num_classes=CLASSES))
     randomise(ours, images)
     theirs.load_state_dict(ours.state_dict())  # strict: the same names and shapes

@@ -1,4 +1,4 @@
-"""Two detectors with the same random weights, ours and mmdetection's, and what they see: for detection_parity.py."""
+"""Two detectors with the same random weights, ours and mmdetection's, and their input: for detection_parity.py."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convnext.models.backbone import build_backbone
 from convnext.models.config import dense_backbone
 from convnext.models.detection.rcnn import RCNN
-from convnext.models.backbone import build_backbone
 from convnext.ops.boxes import clip
 from convnext.ops.instances import Instances
 
@@ -25,14 +25,14 @@ FILES = {
     "cascade_mask_rcnn": "cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py",
 }
 TOP, CLASSES = 300, 80
-CONFIGS = [(320, 416), (270, 350)]  # of the images without padding: the second is no multiple of 32
-ORIGINALS = [(480, 624), (407, 533)]  # of the pictures that they were resized from: the second not quite evenly
+SIZES = [(320, 416), (270, 350)]  # of the images without padding: the second is no multiple of 32
+ORIGINALS = [(480, 624), (407, 533)]  # of the images that they were resized from: the second not quite evenly
 SPREAD = {"rpn_cls": 1.5, "rpn_reg": 0.3, "fc_cls": 3.0, "fc_reg": 1.0, "conv_logits": 2.0}  # of outputs; else 1
 BACKGROUND = 17.0  # added to its logits
 
 
 class Batch(NamedTuple):
-    """What both detectors see."""
+    """The input of both detectors."""
 
     images: Tensor
     targets: list[Instances]
@@ -103,12 +103,12 @@ def randomise(detector: RCNN, images: Tensor) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             settle_norm(module)
     maps = detector.eval().maps(images)
-    proposals = [boxes[:TOP] for boxes in detector.proposals(maps, CONFIGS)]
-    detector.roi_head.predict(maps, proposals, CONFIGS, CONFIGS)
+    proposals = [boxes[:TOP] for boxes in detector.proposals(maps, SIZES)]
+    detector.roi_head.predict(maps, proposals, SIZES, SIZES)
 
 
 def settle(module: Any, spread: float, background: float) -> None:
-    """At its first call the module's weights are drawn and scaled to outputs of that spread around 0.
+    """In its first call, draws the module's weights and scales them to outputs of that spread around 0.
 
     background: added to outputs beyond the classes.
     """
@@ -130,7 +130,7 @@ def settle(module: Any, spread: float, background: float) -> None:
 
 
 def settle_norm(module: nn.BatchNorm2d) -> None:
-    """At its first call a batch norm gets random scales, and running statistics near what it sees."""
+    """In its first call, gives a batch norm random scales, and running statistics near those of its input."""
 
     def first(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         handle.remove()
@@ -150,13 +150,13 @@ def over(x: Tensor) -> list[int]:
     return [i for i in range(x.ndim) if i != 1]
 
 
-# What they see
+# Their input
 
 
-def pictures(path: Path | None) -> Tensor:
-    """Two normalised images of `CONFIGS`, padded with zeros: of a photograph, or of noise from coarse to fine."""
-    out = torch.zeros(2, 3, CONFIGS[0][0], CONFIGS[0][1])
-    for number, (height, width) in enumerate(CONFIGS):
+def make_images(path: Path | None) -> Tensor:
+    """Two normalised images of `SIZES`, padded with zeros: of a photograph, or of noise from coarse to fine."""
+    out = torch.zeros(2, 3, SIZES[0][0], SIZES[0][1])
+    for number, (height, width) in enumerate(SIZES):
         if path is None:
             image = torch.zeros(1, 3, height, width)
             for side in (4, 12, 40, 120):
@@ -178,7 +178,7 @@ def objects(detector: RCNN, images: Tensor, counts: Sequence[int]) -> list[Insta
     maps = detector.eval().maps(images)
     height, width = images.shape[2:]
     y, x = torch.arange(height).view(-1, 1) + 0.5, torch.arange(width).view(1, -1) + 0.5
-    for boxes, size, count in zip(detector.proposals(maps, CONFIGS), CONFIGS, counts, strict=True):
+    for boxes, size, count in zip(detector.proposals(maps, SIZES), SIZES, counts, strict=True):
         sides = boxes[:, 2:] - boxes[:, :2]
         large = boxes[(sides > 30).all(dim=1)]
         chosen = large[torch.randperm(len(large))[:count]]
@@ -197,7 +197,7 @@ def samples(batch: Batch) -> list[Any]:
     bitmaps = importlib.import_module("mmdet.structures.mask").BitmapMasks
     height, width = batch.images.shape[2:]
     out = []
-    for size, original, target in zip(CONFIGS, ORIGINALS, batch.targets, strict=True):
+    for size, original, target in zip(SIZES, ORIGINALS, batch.targets, strict=True):
         padded = tuple(-(-side // 32) * 32 for side in size)  # each image by itself, as its data preprocessor says
         scale = (size[1] / original[1], size[0] / original[0])
         metas = {"img_shape": size, "ori_shape": original, "pad_shape": padded, "scale_factor": scale}

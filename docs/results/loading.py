@@ -1,6 +1,6 @@
 """Time and memory of loading ConvNeXt-L and XL, ours beside timm's: prints the rows of loading.md.
 
-Each loading is a process of its own; the five take turns. Linux alone: memory is read from /proc.
+Each load is a process of its own; the five take turns. Linux only: memory is read from /proc.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from convnext.data.config import InputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
 from convnext.tasks.classification.export import save_as
-from convnext.weights.files import ClassificationMetadata
+from convnext.tasks.classification.recipe import ClassificationMetadata
 folder, config = Path(sys.argv[1]), ModelConfig(sys.argv[2], num_classes=1000)
 torch.manual_seed(0)
 state, metadata = from_config(config).state_dict(), ClassificationMetadata(config, InputConfig())

@@ -23,11 +23,11 @@ from convnext.models.tta import TTA
 from convnext.tasks.segmentation.evaluate import segment
 
 K = 150
-CONFIGS = [(128, 160), (97, 131)]
+SIZES = [(128, 160), (97, 131)]
 
 
-def randomised(model: nn.Module, seed: int) -> None:
-    """Every tensor random, norms and statistics too."""
+def randomise(model: nn.Module, seed: int) -> None:
+    """Draws every tensor at random, norms and statistics too."""
     torch.manual_seed(seed)
     for name, value in model.state_dict().items():
         if name.endswith("running_var") or (value.ndim == 1 and name.endswith("weight")):
@@ -90,12 +90,13 @@ def losses(theirs: Any, maps: list[Tensor], targets: Tensor) -> dict[str, Tensor
     return found
 
 
-def one(name: str, size: tuple[int, int], seed: int) -> dict[str, float]:
+def compare(name: str, size: tuple[int, int], seed: int) -> dict[str, float]:
+    """The differences of logits, losses and gradients on images of `size`."""
     ours = build_segmenter(segmenter_config(name, num_classes=K))
     for module in ours.modules():
         if isinstance(module, nn.Dropout2d):
             module.p = 0.0
-    randomised(ours, seed)
+    randomise(ours, seed)
     theirs = reference(ours)
     images, targets = torch.randn(2, 3, *size), torch.randint(0, K, (2, *size))
     targets[:, :9] = 255
@@ -130,9 +131,9 @@ def one(name: str, size: tuple[int, int], seed: int) -> dict[str, float]:
 
 @torch.inference_mode()
 def inference(name: str, seed: int) -> dict[str, float]:
-    """Pixels whose class differs, of all: windows, the whole picture, several views; against mmsegmentation's own."""
+    """The share of pixels whose class differs from mmsegmentation's own: windows, the whole image, mirrored too."""
     ours = build_segmenter(segmenter_config(name, num_classes=K)).eval()
-    randomised(ours, seed)
+    randomise(ours, seed)
     theirs = reference(ours).eval()
     height, width = 120, 200
     image = torch.nn.functional.interpolate(torch.rand(1, 3, 12, 20), size=(height, width), mode="bilinear")[0]
@@ -150,10 +151,10 @@ def inference(name: str, seed: int) -> dict[str, float]:
         rows[mode] = float((found != expected).float().mean())
         tiled = segment(ours, image, input=look, device=device, megabytes=4)
         rows[f"{mode}, in parts"] = float((tiled != expected).float().mean())
-        views = segment(ours, image, input=look, device=device, views=TTA((1.0,), flip=True))
+        mirrored = segment(ours, image, input=look, device=device, tta=TTA((1.0,), flip=True))
         both = logits(theirs, image).softmax(1) + logits(theirs, image.flip(2)).softmax(1).flip(3)
         both = both.argmax(1)[0]  # mmsegmentation 0.x's aug_test
-        rows[f"{mode}, mirrored too"] = float((views != both).float().mean())
+        rows[f"{mode}, mirrored too"] = float((mirrored != both).float().mean())
     return rows
 
 
@@ -164,6 +165,7 @@ def logits(theirs: Any, image: Tensor) -> Tensor:
 
 
 def main() -> None:
+    """Prints a table for each model and size, and one for inference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stand-in", default="", help="a module that is imported first")
     parser.add_argument("--models", nargs="+", default=["upernet_convnext_tiny", "upernet_convnext_base"])
@@ -172,9 +174,9 @@ def main() -> None:
     if args.stand_in:
         importlib.import_module(args.stand_in)
     for name in args.models:
-        for size in CONFIGS:
+        for size in SIZES:
             print(f"\n{name}, {size[0]} x {size[1]}")
-            for part, off in one(name, size, seed=0).items():
+            for part, off in compare(name, size, seed=0).items():
                 print(f"| {part} | {off:.1e} |")
     print(f"\n{args.models[0]}: pixels of another class, of all")
     for part, off in inference(args.models[0], seed=1).items():
