@@ -66,7 +66,9 @@ def measure_cell(cell: Cell, plan: Plan, machine: Machine, contestants: Contesta
 
     Raises UserError if a library computes something else than ours does.
     """
-    excused = {(lib, mode): contestants.excuse(lib, mode, cell) for lib, mode in plan.contestants(cell)}
+    excused: dict[tuple[Library, Mode], Entry | None] = {
+        (library, mode): contestants.excuse(library, mode, cell) for library, mode in plan.contestants(cell)
+    }
     failed: dict[str, Failed] = {}
     with tempfile.TemporaryDirectory(prefix="convnext-bench-") as scratch:
         jobs: dict[str, CellJob] = {

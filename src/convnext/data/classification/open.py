@@ -139,7 +139,7 @@ def recognise(data: str) -> Verdict:
         return NotMine() if len(folders) > 1 else Nearly(_single_class(folders[0], roots[0]))
     if len(folders) > 1:
         return Mine(f"{some(folders)} hold images, a class each")
-    if folders:
+    if lower - _IMAGE_FOLDERS:
         return Nearly(_single_class(folders[0], roots[0]))
     return Nearly(no_classes(path)) if not class_folders(path) else NotMine()
 

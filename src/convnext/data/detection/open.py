@@ -132,6 +132,12 @@ def recognise(data: str) -> Verdict:
         assert part is not None
         return Mine(f"{part.file.relative_to(path)} is an annotation file in COCO's form")
     several = [entry.name for entry in sorted(path.glob("*.json")) if _begins_as_coco(entry)]
+    inside = [entry.name for entry in sorted(path.glob("annotations/*.json")) if _begins_as_coco(entry)]
+    if inside and not several:
+        return Nearly(
+            f"{path}/annotations has {', '.join(inside[:3])} in COCO's form, under another name than "
+            f"instances_train.json: name the file, --data {path}/annotations/{inside[0]}."
+        )
     if several:
         return Nearly(f"{path} has {len(several)} annotation files, {', '.join(several[:3])}: name one of them.")
     return NotMine()
