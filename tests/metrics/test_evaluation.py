@@ -1,4 +1,4 @@
-"""What evaluation.json holds: all figures, plain JSON, no NaN."""
+"""What evaluation.json and the log hold: all figures, plain JSON, no NaN, and null where a figure is undefined."""
 
 import json
 import math
@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from convnext.metrics.accuracy import ClassificationCounts
+from convnext.metrics.coco_ap import coco_figures
+from convnext.metrics.miou import segmentation_figures
 from convnext.tasks.classification.figures import Mistake, Skipped, evaluation_dict
+from convnext.tasks.detection import evaluate as detection
+from convnext.tasks.segmentation import evaluate as segmentation
 
 
 def evaluation(logits, targets, classes=("cat", "dog", "owl"), **given):
@@ -54,3 +58,13 @@ def test_not_a_number_becomes_null():
 def test_every_class_has_a_name():
     with pytest.raises(ValueError, match="2 class names for 3"):
         evaluation([[0.0, 0.0, 0.0]], [0], classes=("cat", "dog"))
+
+
+def test_undefined_figures_of_a_log_are_no_zeros():
+    """Nothing to find, nothing found."""
+    empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    box = coco_figures(empty, [], kind="bbox")
+    found = detection.Evaluation(box=box, mask=None, results=[], images_per_second=1.0)
+    assert detection.log_figures(found) == {"box_AP": None, "box_AP50": None, "box_AP75": None}
+    nothing = segmentation_figures(torch.zeros(2, 2, dtype=torch.int64), ("a", "b"))
+    assert segmentation.log_figures(nothing) == {"mIoU": None, "mAcc": None, "aAcc": None}
