@@ -62,7 +62,8 @@ def test_every_class_has_a_name():
 
 def test_undefined_figures_of_a_log_are_no_zeros():
     """Nothing to find, nothing found."""
-    empty = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    image = {"id": 1, "height": 8, "width": 8}
+    empty = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
     box = coco_figures(empty, [], kind="bbox")
     found = detection.Evaluation(box=box, mask=None, results=[], images_per_second=1.0)
     assert detection.log_figures(found) == {"box_AP": None, "box_AP50": None, "box_AP75": None}
