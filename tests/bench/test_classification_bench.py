@@ -84,7 +84,7 @@ def test_seed() -> None:
 
 @pytest.mark.slow
 def test_another_computation_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Two tensors of one shape taken for each other: nobody would be timed."""
+    """Two tensors of one shape taken for each other: nothing would be timed."""
     right = classifiers.state_in
 
     def swapped(library, state, config):

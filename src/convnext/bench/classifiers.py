@@ -34,7 +34,7 @@ def offers(library: Library, model: str) -> bool:
     """Whether the library has that model, with a classifier."""
     if library == OURS:
         return True
-    size = CONFIGS.get(model)  # the isotropic ones are nobody else's
+    size = CONFIGS.get(model)  # no other library has the isotropic ones
     if size is None or not size.num_classes:
         return False
     if library == "timm":

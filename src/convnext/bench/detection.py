@@ -46,7 +46,7 @@ call. torchvision takes images of the size at which it runs, without normalising
 changes nothing, is part of its time, as it is for its users.
 
 Every contestant runs in the memory layout that is faster for it (NCHW or NHWC, tried first). One process is alive at
-a time; every round starts all of them anew, in a new random order, warms them up and times one slice. **ours is**
+a time; every round starts all of them again, in a new random order, warms them up and times one slice. **ours is**
 compares round by round: the median of their time divided by ours (above 1: ours is faster), with its 95 % interval
 (bootstrap over rounds). **images/s** is from the median over rounds, **noise** how far rounds lie apart (their
 quartiles), **memory** what the contestant adds to its process at most while it runs. Training is forward, backward

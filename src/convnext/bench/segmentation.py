@@ -40,7 +40,7 @@ predict`. Neither drops channels in training (transformers' heads cannot). Both 
 learn from a class for every pixel.
 
 Every contestant runs in the memory layout that is faster for it (NCHW or NHWC, tried first). One process is alive at
-a time; every round starts all of them anew, in a new random order, warms them up and times one slice. **ours is**
+a time; every round starts all of them again, in a new random order, warms them up and times one slice. **ours is**
 compares round by round: the median of their time divided by ours (above 1: ours is faster), with its 95 % interval
 (bootstrap over rounds). **images/s** is from the median over rounds, **noise** how far rounds lie apart (their
 quartiles), **memory** what the contestant adds to its process at most while it runs. Training is forward, backward

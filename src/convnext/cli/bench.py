@@ -92,7 +92,7 @@ class Detection:
     seconds: float = 1.0
     """Time slice of each contestant in each round."""
     rounds: int = 7
-    """In each, every contestant is started anew and runs once, in a new random order."""
+    """In each, every contestant is started again and runs once, in a new random order."""
     threads: int = 0
     """Threads of each contestant; 0: as many as this machine has processors."""
     device: str = "cpu"
@@ -127,7 +127,7 @@ class Segmentation:
     seconds: float = 1.0
     """Time slice of each contestant in each round."""
     rounds: int = 7
-    """In each, every contestant is started anew and runs once, in a new random order."""
+    """In each, every contestant is started again and runs once, in a new random order."""
     threads: int = 0
     """Threads of each contestant; 0: as many as this machine has processors."""
     device: str = "cpu"

@@ -11,9 +11,9 @@ from convnext.bench.engine import cell, run
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeWorker]]:
+def workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeWorker]]:
     monkeypatch.setattr(cell, "Worker", FakeWorker)
     monkeypatch.setattr(run, "macs_per_second", lambda _settings: 1e11)
     FakeWorker.asked, FakeWorker.behave, FakeWorker.alive, FakeWorker.given = [], lambda _name, _order: None, 0, {}
     yield FakeWorker
-    assert FakeWorker.alive == 0  # whatever happened, nobody is left
+    assert FakeWorker.alive == 0  # whatever happened, no process is left

@@ -1,4 +1,4 @@
-"""Which cells there are, who takes part in them, and what is tried for each."""
+"""The cells, the modes of their work, and the candidates of each contestant."""
 
 from __future__ import annotations
 

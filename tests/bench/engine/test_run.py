@@ -21,20 +21,20 @@ from convnext.bench.engine.run import run_plan
 from convnext.core.errors import UserError
 
 
-def test_another_computation_stops_everything(here: type[FakeWorker], tmp_path: Path) -> None:
+def test_another_computation_stops_everything(workers: type[FakeWorker], tmp_path: Path) -> None:
     def behave(name: str, order: str) -> None:
         if (name, order) == ("timm eager", "check"):
             raise UserError("timm differs")
 
-    here.behave = behave
+    workers.behave = behave
     with pytest.raises(UserError, match="timm differs"):
         run_plan(PLAN, CONTESTANTS, tmp_path)
-    assert {order for _, order in here.asked} == {"check"}  # nobody was timed
+    assert {order for _, order in workers.asked} == {"check"}  # nothing was timed
     assert read_cells(tmp_path) == []
 
 
 def test_absent_and_not_offered(
-    here: type[FakeWorker], monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
+    workers: type[FakeWorker], monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
 ) -> None:
     real = metadata.version
 
@@ -53,7 +53,7 @@ def test_absent_and_not_offered(
     ]
     assert result.entries[1].note == "pip install timm"
     assert "timm is absent; to have it compared: pip install timm" in capsys.readouterr().err
-    assert {name for name, _ in here.asked} == {"convnext eager", "limit"}
+    assert {name for name, _ in workers.asked} == {"convnext eager", "limit"}
     assert not any(name.startswith("timm ") for name in result.machine.libraries)
 
 
@@ -74,7 +74,7 @@ def stopped_after(cells: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
         yield begun
 
 
-def test_a_run_goes_on_where_it_was_stopped(here: type[FakeWorker], monkeypatch, capsys, tmp_path: Path) -> None:
+def test_a_run_goes_on_where_it_was_stopped(workers: type[FakeWorker], monkeypatch, capsys, tmp_path: Path) -> None:
     cells = all_cells(("convnext_atto",), ("float32", "bfloat16"), (1, 2), ("forward",))
     plan = replace(PLAN, cells=cells)
     with stopped_after(2, monkeypatch) as begun, pytest.raises(KeyboardInterrupt):
@@ -102,30 +102,30 @@ def test_a_run_goes_on_where_it_was_stopped(here: type[FakeWorker], monkeypatch,
         ({"settings": replace(SETTINGS, threads=2)}, True),
     ],
 )
-def test_what_is_measured_again(here: type[FakeWorker], change: dict, again: bool, tmp_path: Path) -> None:
+def test_what_is_measured_again(workers: type[FakeWorker], change: dict, again: bool, tmp_path: Path) -> None:
     run_plan(PLAN, CONTESTANTS, tmp_path)
-    here.asked.clear()
+    workers.asked.clear()
     plan = replace(PLAN, **change)
     (result,) = run_plan(plan, CONTESTANTS, tmp_path)
-    assert bool(here.asked) == again
+    assert bool(workers.asked) == again
     assert [(e.library, e.mode) for e in result.entries] == plan.contestants(CELL)
     assert len(read_cells(tmp_path)) == 1 + again
 
 
-def test_modes_measured_one_after_another_are_put_together(here: type[FakeWorker], tmp_path: Path) -> None:
+def test_modes_measured_one_after_another_are_put_together(workers: type[FakeWorker], tmp_path: Path) -> None:
     (eager,) = run_plan(PLAN, CONTESTANTS, tmp_path)
-    here.asked.clear()
+    workers.asked.clear()
     plan = replace(PLAN, modes=("eager", "compile"))
-    here.behave = lambda name, order: 5.0 if order == "slice" else None
+    workers.behave = lambda name, order: 5.0 if order == "slice" else None
     (both,) = run_plan(plan, CONTESTANTS, tmp_path)
-    assert {name for name, _ in here.asked} == {"convnext compile", "timm compile", "limit"}
+    assert {name for name, _ in workers.asked} == {"convnext compile", "timm compile", "limit"}
     assert [(e.library, e.mode) for e in both.entries] == plan.contestants(CELL)
     assert both.entries[:2] == eager.entries
     assert {seconds for e in both.entries[2:] for start in e.seconds for seconds in start} == {5.0}
     assert (both.limit, both.date >= eager.date) == (eager.limit, True)
-    here.asked.clear()
+    workers.asked.clear()
     assert run_plan(plan, CONTESTANTS, tmp_path) == [both]
-    assert here.asked == []
+    assert workers.asked == []
 
 
 def test_estimate_and_machine() -> None:

@@ -111,7 +111,7 @@ def test_image(result: CellResult, other: CellResult, tmp_path: Path) -> None:
             sizes.append(image.size)
             colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 24) or []}
         assert {(0x12, 0x65, 0x7F), (0xE8, 0xA3, 0x3D)} <= colours  # bars of ours and of timm
-        assert (0xC3, 0xC8, 0xD0) not in colours  # nobody measured torchvision
+        assert (0xC3, 0xC8, 0xD0) not in colours  # torchvision was not measured
     assert sizes[0][0] == sizes[1][0] == pytest.approx(7.4 * 150, abs=2)
     assert sizes[1][1] > sizes[0][1] + 200  # a row more
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".png"] == []

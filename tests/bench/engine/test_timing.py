@@ -39,7 +39,7 @@ def test_calls_that_fill_a_slice(seconds: float, call: float, calls: int) -> Non
     assert calls_per_slice(seconds, call=call) == calls
 
 
-def test_everybody_runs_once_a_round_in_an_order_drawn_anew() -> None:
+def test_every_contestant_runs_once_a_round_in_a_new_order() -> None:
     ran: list[str] = []
     names = ["a", "b", "c", "d"]
 
@@ -63,7 +63,7 @@ def test_everybody_runs_once_a_round_in_an_order_drawn_anew() -> None:
     assert report == [(number, name) for number, order in enumerate(rounds) for name in order]
     firsts = Counter(order[0] for order in rounds)
     assert set(firsts) == set(names)
-    assert max(firsts.values()) < 25  # nobody has the first place to itself
+    assert max(firsts.values()) < 25  # no contestant is always first
     for name in names:  # the seconds of a round stand at the round's place
         assert played.seconds[name] == [1001.0 + 4 * n + order.index(name) for n, order in enumerate(rounds)]
 
@@ -78,7 +78,7 @@ def test_the_order_is_a_function_of_the_seed() -> None:
     assert orders(1) != orders(2)
 
 
-def test_who_fails_is_out_and_the_others_go_on() -> None:
+def test_a_contestant_that_fails_is_out_and_the_others_go_on() -> None:
     calls = Counter[str]()
 
     def good() -> float:

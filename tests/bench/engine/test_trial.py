@@ -22,7 +22,7 @@ def test_a_numbered_device_becomes_the_current_one(device: str, chosen: list, mo
 
 @pytest.mark.parametrize(("device", "first"), [("cpu", [1, 1]), ("cuda", [2, 1, 2, 1])])
 def test_what_later_calls_build_is_not_timed(device: str, first: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everybody on CUDA has recorded a graph, in a second call, before a call is timed."""
+    """On CUDA every candidate has recorded a graph, in a second call, before a call is timed."""
     made: list[int] = []
 
     def seconds(_call: object, calls: int, *, device: torch.device) -> float:

@@ -12,7 +12,7 @@ from convnext.bench.engine.turns import measure_in_turns
 from convnext.bench.engine.worker import Job
 
 
-class _Job:
+class _FakeJob:
     """Says how long it takes; fails at an order where told to."""
 
     def __init__(self, seconds: float, fails: str = "") -> None:
@@ -34,15 +34,15 @@ class _Job:
         return self.seconds
 
 
-class _Here:
+class _FakeWorker:
     """Does what a `Worker` does, without a process; counts those that are open."""
 
     alive = most = 0
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: _FakeJob) -> None:
         self.job = job
-        _Here.alive += 1
-        _Here.most = max(_Here.most, _Here.alive)
+        _FakeWorker.alive += 1
+        _FakeWorker.most = max(_FakeWorker.most, _FakeWorker.alive)
 
     def ask(self, order: str, *given: Any) -> Any:
         if order == self.job.fails:
@@ -50,18 +50,23 @@ class _Here:
         return getattr(self.job, order)(*given)
 
     def close(self) -> None:
-        _Here.alive -= 1
+        _FakeWorker.alive -= 1
 
 
 def test_taking_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convnext.bench.engine.turns.Worker", _Here)
+    monkeypatch.setattr("convnext.bench.engine.turns.Worker", _FakeWorker)
     report: list[int] = []
-    jobs: dict[str, Job] = {"a": _Job(0.5), "b": _Job(0.25), "c": _Job(1.0, "check"), "d": _Job(1.0, "slice")}
+    jobs: dict[str, Job] = {
+        "a": _FakeJob(0.5),
+        "b": _FakeJob(0.25),
+        "c": _FakeJob(1.0, "check"),
+        "d": _FakeJob(1.0, "slice"),
+    }
     found = measure_in_turns(jobs, rounds=3, seed=0, report=lambda done, _text: report.append(done))
     assert found["a"].seconds == (0.5, 0.5, 0.5)
     assert (found["b"].seconds, found["b"].memory) == ((0.25, 0.25, 0.25), 250)
     for name in ("c", "d"):
         assert (found[name].seconds, found[name].memory, found[name].failed) == ((), None, "told to")
-    assert (_Here.alive, _Here.most) == (0, 1)
+    assert (_FakeWorker.alive, _FakeWorker.most) == (0, 1)
     assert report == sorted(report)
     assert report[-1] < len(jobs) * 4

@@ -1,4 +1,4 @@
-"""What makes times comparable: the same images for everybody, and results that are equal within rounding.
+"""What makes times comparable: the same images for all contestants, and results that are equal within rounding.
 
 B images, H W space.
 """

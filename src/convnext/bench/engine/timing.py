@@ -1,4 +1,4 @@
-"""Fair timing on a noisy machine: everybody runs once in every round. No torch here.
+"""Fair timing on a noisy machine: every contestant runs once in every round. No torch here.
 
 A contestant is a name and a function that runs one time slice and returns the seconds of one call. Each round has a new
 random order, so whatever disturbs the machine for longer than a round disturbs all contestants alike.

@@ -1,6 +1,6 @@
 """Contestants that take turns with one process alive at a time, so that any number of them fits into memory.
 
-Every round starts all of them anew, in a new random order. So a round is a start, and no contestant finds what another
+Every round starts all of them again, in a new random order. So a round is a start, and no contestant finds what another
 left behind.
 """
 
@@ -53,7 +53,7 @@ def measure_in_turns(
         report: called with the number of processes that have ended, out of len(jobs) * (1 + rounds), and what is next.
 
     Raises:
-        UserError: if the check of a job does; nobody is timed then.
+        UserError: if the check of a job does; then nothing is timed.
     """
     checked: dict[str, Any] = {}
     choices: dict[str, Choice] = {}

@@ -25,7 +25,7 @@ class Job(Protocol):
     """What a process does. A job is pickled and sent there, so before its first order it holds plain data only."""
 
     def check(self) -> Any:
-        """Raises UserError if the contestant does not compute what it should; nobody is timed then.
+        """Raises UserError if the contestant does not compute what it should; then nothing is timed.
 
         May return what it found out.
         """
@@ -101,13 +101,13 @@ def preload(modules: Sequence[str]) -> None:
 
 
 def _context() -> Any:
-    """Processes without the memory of this one: forked from a server that holds nothing else, or started anew."""
+    """Processes without the memory of this one: forked from a server that holds nothing else, or newly started."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     return multiprocessing.get_context(method)
 
 
 def _serve(connection: Connection, job: Job) -> None:
-    """Follows orders until nobody can send one."""
+    """Follows orders until none can come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks is interrupted, and ends this one
     warnings.simplefilter("ignore")  # libraries warn about matters of their own, and log them
     logging.disable(logging.WARNING)
@@ -133,5 +133,5 @@ def _serve(connection: Connection, job: Job) -> None:
             answer = ("failed", error_line(error))
         try:
             connection.send(answer)
-        except OSError:  # nobody waits for the answer any more
+        except OSError:  # the process that asked has ended
             return
