@@ -38,6 +38,7 @@ def test_size_and_cost(name, theirs, params_m, gmacs):
     assert count_macs(model, 224) / 1e9 == pytest.approx(gmacs, abs=0.06)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "theirs"), [("swin_tiny", "swin_t"), ("swin_base", "swin_b")])
 def test_swin_is_torchvisions(name, theirs):
@@ -53,6 +54,7 @@ def test_swin_is_torchvisions(name, theirs):
     assert difference(last, reference.features(x)) < 1e-5  # type: ignore[operator]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_vit_is_torchvisions():
     reference = torchvision.models.vit_b_16(weights=None).eval()

@@ -30,6 +30,7 @@ def test_golden_file_has_every_model():
     assert all("224" in entry["macs"] for entry in PUBLISHED.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_exact_figures(name):
     golden, model = PUBLISHED[name], on_meta(name)

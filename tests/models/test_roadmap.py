@@ -69,6 +69,7 @@ def test_table_holds_what_was_published():
     assert {(r, s) for r, s in CELLS if not GOLDEN[r][s]["matches"]} == SHIFTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", REGIMES)
 def test_every_cell_of_the_table_is_computed(regime):
     for row in rows(regime):
@@ -166,6 +167,7 @@ def test_one_step_before_arrival_has_convnexts_block():
 # ----- the two ends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("regime", "name"), [("resnet50", "convnext_tiny"), ("resnet200", "convnext_base")])
 @torch.no_grad()
 def test_last_step_is_convnext(regime, name):
@@ -214,6 +216,7 @@ def test_first_step_is_torchvisions_resnet50(tmp_path):
     assert len(block_outputs(first, x)) == 16
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "resnet50"])
 def test_other_resnets_are_torchvisions(tmp_path, name):
@@ -224,6 +227,7 @@ def test_other_resnets_are_torchvisions(tmp_path, name):
     assert backbone_config(file) == metadata.model
 
 
+@pytest.mark.slow
 def test_gradients_are_torchvisions(tmp_path):
     """In training mode, with statistics of the batch."""
     theirs, file = save_resnet(tmp_path, classes=4)

@@ -17,6 +17,7 @@ linux = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @linux
 def test_peak_of_what_is_freed_again() -> None:
     before = memory.current_bytes(CPU)
@@ -34,6 +35,7 @@ def test_peak_of_what_is_freed_again() -> None:
     assert again < before + 30 * MB  # it has been forgotten
 
 
+@pytest.mark.slow
 @linux
 def test_of_a_contestant() -> None:
     """80 MB of weights stay, 40 MB come and go with each call, and 160 MB that building took are not counted."""
@@ -48,6 +50,7 @@ def test_of_a_contestant() -> None:
     assert 115 * MB < most < 150 * MB
 
 
+@pytest.mark.slow
 def test_where_it_cannot_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
     monkeypatch.setattr(memory, "_CLEAR", tmp_path / "none" / "clear_refs")

@@ -154,6 +154,7 @@ class Contract:
         assert all(torch.equal(value, again[name]) for name, value in first.items())
         assert any(not torch.equal(value, other[name]) for name, value in first.items())
 
+    @pytest.mark.slow
     def test_learns(self):
         """Two images with two bright things each are learned by heart: of each kind, the surest is where one is."""
         detector, x = self.make().train(), images() * 0.1

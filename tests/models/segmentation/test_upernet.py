@@ -64,6 +64,7 @@ def test_initialisation_reaches_every_value(head):
     assert head.conv_seg.weight.std() < 0.05
 
 
+@pytest.mark.slow
 def test_it_learns_two_pictures_by_heart():
     model = make().train()
     for module in model.modules():
