@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from server import DATA, DIGEST, OTHER, PATH, Server, clean, get, left, missing, redirect, refused, status, whole
 
 from convnext.core.errors import UserError
 from convnext.core.network import offline
 from convnext.weights import cache
 from convnext.weights.cache import cache_dir, place, record_of
+from server import DATA, DIGEST, OTHER, PATH, Server, clean, get, left, missing, redirect, refused, status, whole
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from server import DATA, DIGEST, OTHER, PATH, Server, clean, get, hangs, left, missing, refused, status, whole
 
 from convnext.core.errors import UserError
 from convnext.weights import cache
 from convnext.weights import download as module
 from convnext.weights.cache import place, record_of
 from convnext.weights.download import download
+from server import DATA, DIGEST, OTHER, PATH, Server, clean, get, hangs, left, missing, refused, status, whole
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import io
 import struct
 
 import pytest
-from server import DATA, PATH, Server, clean, get, left, missing, redirect, refused, status, whole
 
 from convnext.core.errors import UserError
 from convnext.weights import download as module
+from server import DATA, PATH, Server, clean, get, left, missing, redirect, refused, status, whole
 
 
 @pytest.fixture(autouse=True)

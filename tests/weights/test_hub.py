@@ -6,11 +6,11 @@ import json
 import sys
 
 import pytest
-from server import Server, hangs, status, whole
 
 from convnext.core.errors import UserError
 from convnext.weights import hub
 from convnext.weights.hub import hub_file, hub_weights, parse_hub_id
+from server import Server, hangs, status, whole
 
 REPO = "owner/convnext_tiny.in1k"
 ONE, TWO = "1" * 40, "2" * 40

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as `evaluation.json` holds them: plain JSON values, read by `study.report`."""
+"""The figures of an evaluation as `evaluation.json` holds them: plain JSON values, read by the page."""
 
 from __future__ import annotations
 
