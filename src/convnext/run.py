@@ -47,6 +47,7 @@ def train(
     *,
     data: DataModule[Any] | None = None,
     init: WeightFile | None = None,
+    model: nn.Module | None = None,
     overwrite: bool = False,
     reasons: tuple[str, ...] = (),
 ) -> Path:
@@ -56,6 +57,9 @@ def train(
         data: the data set, if it is open already (`open_data`), or one of your own (`data.dataset.GivenData`); else
             what is at `recipe.data`.
         init: the weights to start from, if they are open already; else what `recipe.init` means.
+        model: a module of your own, trained in place of the recipe's: called as that is, with `block_list()` and
+            `depth_ids()` as `models.convnext.ConvNeXt` has them. `convnext.load` does not know how to build it again:
+            load best.safetensors into it (`weights.files.read_state`).
         overwrite: whether a run that stands there may go.
         reasons: notes for the log: why this recipe was picked.
 
@@ -71,7 +75,7 @@ def train(
     data = data or open_data(recipe)
     device = _device(recipe)
     with distributed.process_group(device):
-        _run(recipe, out, device, data, init, resume=False, reasons=reasons)
+        _run(recipe, out, device, data, init, _checked(model), resume=False, reasons=reasons)
     return out
 
 
@@ -83,16 +87,28 @@ def check_before_opening(recipe: Recipe, out: Path, *, overwrite: bool) -> None:
     _check_free(out, overwrite=overwrite)
 
 
-def resume(out: str | Path, *, data: DataModule[Any] | None = None) -> Path:
-    """Goes on with the run in `out` from its last checkpoint, exactly as if it had not been stopped. data: as in
+def resume(out: str | Path, *, data: DataModule[Any] | None = None, model: nn.Module | None = None) -> Path:
+    """Goes on with the run in `out` from its last checkpoint, exactly as if it had not been stopped. data, model: as in
     `train`."""
     out = Path(out)
     recipe = recipe_of(out)
     check_recipe(recipe)
     device = _device(recipe)
     with distributed.process_group(device):
-        _run(recipe, out, device, data or open_data(recipe), None, resume=True, reasons=())
+        _run(recipe, out, device, data or open_data(recipe), None, _checked(model), resume=True, reasons=())
     return out
+
+
+def _checked(model: nn.Module | None) -> nn.Module | None:
+    """A module of one's own, if the optimiser can handle it. Raises UserError for one that it cannot."""
+    missing = [name for name in ("block_list", "depth_ids") if model is not None and not hasattr(model, name)]
+    if missing:
+        raise UserError(
+            f"{type(model).__name__} has no {' and no '.join(missing)}: block_list() gives the modules that are "
+            "compiled and checkpointed one by one ([] for none), depth_ids(*, blocks_per_group=3) a depth for the name of every "
+            "parameter (0 for all where learning rates do not depend on the layer)."
+        )
+    return model
 
 
 def open_data(recipe: Recipe) -> DataModule[Any]:
@@ -213,6 +229,7 @@ def _run(
     device: torch.device,
     data: DataModule[Any],
     init: WeightFile | None,
+    given: nn.Module | None,
     *,
     resume: bool,
     reasons: tuple[str, ...],
@@ -225,7 +242,7 @@ def _run(
     if recipe.init and not saved:
         init = init or find_file(recipe.init)
     seed_everything(recipe.loop.seed)
-    model, new = setup.build(None if saved else init)
+    model, new = (given.to(device), []) if given is not None else setup.build(None if saved else init)
     state, task = _state(recipe, model, device), setup.task(plan)
     if not resume:
         distributed.barrier()  # every rank has what it needs: only now is anything written

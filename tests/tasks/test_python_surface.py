@@ -30,7 +30,7 @@ from convnext.models.segmentation.config import SegmenterConfig
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.detection.recipe import DetectionMetadata
 from convnext.tasks.segmentation.recipe import SegmentationMetadata
-from convnext.weights.files import save_model
+from convnext.weights.files import read_state, save_model
 from painted import INPUT, SMALL
 
 CLASSES = ("box", "disc")
@@ -219,6 +219,44 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
     convnext.resume(run, data=data)
     alone = convnext.train(recipe, tmp_path / "alone", data=convnext.GivenData(Stripes(16)))
     assert read_log(alone / "log.jsonl")[0]["held_out"] is False
+
+
+class Stub(torch.nn.Module):
+    """A module of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = torch.nn.Conv2d(3, 4, 8, stride=8), torch.nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).square().mean(dim=(2, 3)))
+
+
+class Net(Stub):
+    def block_list(self) -> list[torch.nn.Module]:
+        return []
+
+    def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
+        return {name: 0 for name, _ in self.named_parameters()}
+
+
+def test_a_module_of_ones_own(tmp_path: Path) -> None:
+    plain: Any = convnext.find_recipe("cifar10")
+    recipe = replace(
+        plain,
+        schedule=replace(plain.schedule, epochs=2.0, warmup_epochs=0.0),
+        optim=replace(plain.optim, name="adamw"),
+        loop=replace(plain.loop, global_batch=8, eval_epochs=0.0),
+        loader=replace(plain.loader, workers=0),
+    )
+    data, net = convnext.GivenData(Stripes(16), Stripes(8)), Net()
+    before = net.head.weight.clone()
+    run = convnext.train(recipe, tmp_path / "run", data=data, model=net)
+    assert not torch.equal(net.head.weight, before)
+    assert set(read_state(run / "best.safetensors")) == set(net.state_dict())
+    convnext.resume(run, data=data, model=Net())
+    with pytest.raises(UserError, match="Stub has no block_list and no depth_ids"):
+        convnext.train(recipe, tmp_path / "other", data=data, model=Stub())
 
 
 def test_list_models() -> None:
