@@ -105,8 +105,8 @@ def _checked(model: nn.Module | None) -> nn.Module | None:
     if missing:
         raise UserError(
             f"{type(model).__name__} has no {' and no '.join(missing)}: block_list() gives the modules that are "
-            "compiled and checkpointed one by one ([] for none), depth_ids(*, blocks_per_group=3) a depth for the name of every "
-            "parameter (0 for all where learning rates do not depend on the layer)."
+            "compiled and checkpointed one by one ([] for none), depth_ids(*, blocks_per_group=3) a depth for the name "
+            "of every parameter (0 for all where learning rates do not depend on the layer)."
         )
     return model
 

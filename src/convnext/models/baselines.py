@@ -113,7 +113,7 @@ class Swin(ImageClassifier):
 
     def block_list(self) -> list[Any]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
-        return [block for i in range(len(self.depths)) for block in self.features[2 * i + 1]]  # type: ignore[union-attr]
+        return [block for i in range(len(self.depths)) for block in self.features[2 * i + 1].children()]
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
         """The maps after each stage: (B, in_chans, H, W) to four of (B, dims[i], H / strides[i], W / strides[i]).
@@ -216,7 +216,7 @@ class ViT(ImageClassifier):
 
     def block_list(self) -> list[Any]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
-        return list(self.encoder.layers)  # type: ignore[arg-type]
+        return list(self.encoder.layers.children())
 
     def _embedded(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to the class token and, row by row, those of the patches: (B, 1 + N, C)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -235,7 +235,7 @@ class ConvNeXt(ImageClassifier):
 
     def block_list(self) -> list[Block]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
-        return [block for stage in self.stages for block in stage]  # type: ignore[union-attr]
+        return [cast("Block", block) for stage in self.stages for block in stage.children()]
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
         """The maps after each stage: (B, in_chans, H, W) to four of (B, dims[i], H / strides[i], W / strides[i]).

@@ -8,6 +8,7 @@ layers keep torchvision's names beside such norms.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -67,7 +68,7 @@ class FeatureMaps(nn.Module):
     def block_list(self) -> list[nn.Module]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
         stages = self.features[1::2] if self.is_swin else self.stages
-        return [block for stage in stages for block in stage]  # type: ignore[union-attr]
+        return [block for stage in stages for block in cast("nn.ModuleList", stage)]
 
     def deepest(self, *, blocks_per_group: int = 3) -> int:
         """The depth of whatever stands behind the last blocks: the maps' norms, and heads."""

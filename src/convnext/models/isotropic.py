@@ -7,6 +7,7 @@ Parameters have the names of the official checkpoints (models/convnext_isotropic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +82,7 @@ class IsotropicConvNeXt(ImageClassifier):
 
     def block_list(self) -> list[Block]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
-        return list(self.blocks)  # type: ignore[arg-type]
+        return cast("list[Block]", list(self.blocks))
 
     def _patches(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) to (B, dim, H / 16, W / 16), channels_last."""

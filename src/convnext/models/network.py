@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -21,13 +21,14 @@ class Network(nn.Module):
 
     def block_list(self) -> list[nn.Module]:
         """The backbone's blocks: the units of compilation and activation checkpointing."""
-        return self.backbone.block_list()  # type: ignore[operator]
+        return cast("Any", self.backbone).block_list()
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
         """The depth of every parameter, for layer-wise learning rates: all heads, and the norms of the backbone's maps,
         are one beyond the backbone's last blocks (official layer_decay_optimizer_constructor.py)."""
-        inner = self.backbone.depth_ids(blocks_per_group=blocks_per_group)  # type: ignore[operator]
-        deepest = self.backbone.deepest(blocks_per_group=blocks_per_group)  # type: ignore[operator]
+        backbone = cast("Any", self.backbone)  # of any family
+        inner = backbone.depth_ids(blocks_per_group=blocks_per_group)
+        deepest = backbone.deepest(blocks_per_group=blocks_per_group)
         return {
             name: inner.get(name.removeprefix("backbone."), deepest) if name.startswith("backbone.") else deepest
             for name, _ in self.named_parameters()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -176,7 +176,7 @@ class ResNet(ImageClassifier):
 
     def block_list(self) -> list[ResidualBlock]:
         """Every block, first to last: the units of compilation and activation checkpointing."""
-        return [block for stage in self.stages for block in stage]  # type: ignore[union-attr]
+        return [cast("ResidualBlock", block) for stage in self.stages for block in stage.children()]
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
         """The maps after each stage: (B, in_chans, H, W) to four of (B, dims[i], H / strides[i], W / strides[i]).

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class FPN(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(cast("Tensor", module.bias))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """(B, channels[i], H / s, W / s) for each stride s of the backbone to (B, width, ...) for each of `strides`."""

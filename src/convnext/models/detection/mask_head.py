@@ -5,6 +5,8 @@ C channels, K classes, R regions, S side of a region's map. Names are those of t
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class MaskHead(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(cast("Tensor", module.bias))
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """(R, C, S, S) and classes (R,) to the logits of each region's mask for its class: (R, 2 S, 2 S), float32."""

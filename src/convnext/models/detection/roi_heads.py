@@ -8,7 +8,7 @@ padding. Names are those of the official detection checkpoints: a cascade's head
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,14 +75,16 @@ class RoIHeads(nn.Module):
     @property
     def box_stages(self) -> list[BoxHead]:
         """The box head of each stage."""
-        return list(self.bbox_head) if isinstance(self.bbox_head, nn.ModuleList) else [self.bbox_head]  # type: ignore[list-item]
+        heads = list(self.bbox_head) if isinstance(self.bbox_head, nn.ModuleList) else [self.bbox_head]
+        return cast("list[BoxHead]", heads)
 
     @property
     def mask_stages(self) -> list[MaskHead]:
         """The mask head of each stage, none where there are no masks."""
         if self.mask_head is None:
             return []
-        return list(self.mask_head) if isinstance(self.mask_head, nn.ModuleList) else [self.mask_head]  # type: ignore[list-item]
+        heads = list(self.mask_head) if isinstance(self.mask_head, nn.ModuleList) else [self.mask_head]
+        return cast("list[MaskHead]", heads)
 
     def _contiguous_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The maps that regions are taken from, in the layout that RoIAlign reads: else every stage and head copies."""

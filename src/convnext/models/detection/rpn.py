@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +43,8 @@ class RPNHead(nn.Module):
     def init_weights(self) -> None:
         """Normal weights of standard deviation 0.01, biases 0."""
         for module in self.children():
-            nn.init.normal_(module.weight, std=0.01)  # type: ignore[arg-type]
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            nn.init.normal_(cast("Tensor", module.weight), std=0.01)
+            nn.init.zeros_(cast("Tensor", module.bias))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Maps (B, C, H, W) to logits (B, H * W * A) and offsets (B, H * W * A, 4) of each level, float32."""

@@ -7,6 +7,7 @@ B images, C channels, H W space, K classes. Names are those of the official segm
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +110,7 @@ def init_segmentation_head(head: nn.Module) -> None:
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d) and name.endswith("conv_seg"):
             nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(cast("Tensor", module.bias))
         elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
