@@ -11,7 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InputConfig:
-    """What a picture looks like when it reaches the model. Saved with every model, used wherever it is used."""
+    """What an image looks like when it reaches the model. Saved with every model, used wherever it is used."""
 
     size: int = 224
     """Side of the square that the model sees, in pixels."""

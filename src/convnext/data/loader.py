@@ -199,7 +199,7 @@ class _Reader(Dataset[Loaded[B]]):
 
     def __getitem__(self, index: Work) -> Loaded[B]:
         threads = torch.get_num_threads()
-        # single pictures are too small to share: without workers, two threads took three times as long as one
+        # single images are too small to share: without workers, two threads took three times as long as one
         torch.set_num_threads(1)
         try:
             return self.load(index)

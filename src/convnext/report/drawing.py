@@ -1,4 +1,4 @@
-"""Pictures for people: thumbnails, and a picture with the classes a model sees in it.
+"""Images for people: thumbnails, and an image with the classes a model sees in it.
 
 H W space; images are uint8 RGB tensors (3, H, W).
 """
@@ -17,7 +17,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
 """Red, green and blue, 0..255."""
 
-_LONGEST, _SHORTEST = 1280, 400  # pixels of the shown picture's longer side; larger ones shrink, smaller ones grow
+_LONGEST, _SHORTEST = 1280, 400  # pixels of the shown image's longer side; larger ones shrink, smaller ones grow
 PAPER, INK, MUTED = (250, 249, 246), (32, 35, 40), (112, 116, 124)
 _ACCENT, _QUIET, _TRACK = (43, 108, 176), (150, 172, 198), (232, 230, 224)
 _CJK = ("Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "WenQuanYi Zen Hei", "Arial Unicode MS")
@@ -39,7 +39,7 @@ def thumbnail(image: Tensor, side: int) -> Image.Image:
 
 
 def whole_factor(longest: int, side: int) -> int:
-    """By which whole factor `thumbnail` grows a picture whose longer side is `longest`; 1 where it resamples."""
+    """By which whole factor `thumbnail` grows an image whose longer side is `longest`; 1 where it resamples."""
     return side // longest if 2 * longest <= side else 1
 
 

@@ -1,4 +1,4 @@
-"""What stands around a drawn picture: a title, a legend of its classes, another picture beside it."""
+"""What stands around a drawn image: a title, a legend of its classes, another image beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LISTED = 24  # classes in a legend
 
 
 def beside(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Image.Image:
-    """Two pictures side by side, each below its title: what is there and what was found, as an example."""
+    """Two images side by side, each below its title: what is there and what was found, as an example."""
     unit = unit_of(max(left.size + right.size))
     columns = [
         stacked([title_strip(title, picture.width, unit, bold=True), picture])
@@ -26,7 +26,7 @@ def beside(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Im
 
 
 def unit_of(longest: int) -> int:
-    """The size of text in a picture whose longer side has so many pixels."""
+    """The size of text in an image whose longer side has so many pixels."""
     return min(max(longest // 52, 13), 22)
 
 

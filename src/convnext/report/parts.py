@@ -69,7 +69,7 @@ _PICTURES_SHOWN = 24
 
 
 def picture_cards(run: RunFolder, what: str) -> str:
-    """The pictures that the evaluation names. what: they show, as "Objects in"."""
+    """The images that the evaluation names. what: they show, as "Objects in"."""
     cards = []
     for entry in entries(run.evaluation, "pictures")[:_PICTURES_SHOWN]:
         name, picture = text(entry.get("name", "?")), run.picture(entry.get("picture"))

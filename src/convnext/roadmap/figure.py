@@ -1,4 +1,4 @@
-"""The roadmap as a picture (the paper's Figure 2): accuracy step by step, the paper's and one's own side by side."""
+"""The roadmap as an image (the paper's Figure 2): accuracy step by step, the paper's and one's own side by side."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def of_sweep(plan: Plan, found: Sequence[Result]) -> Series:
 
 
 def draw(panels: Sequence[Series], paths: Sequence[Path], *, heading: str) -> None:
-    """Writes the picture to each path, as PNG or SVG by its suffix. Steps stand in their order, from the top."""
+    """Writes the image to each path, as PNG or SVG by its suffix. Steps stand in their order, from the top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no display is needed, nor global state changed
     from matplotlib.figure import Figure
 

@@ -9,7 +9,7 @@ from convnext.data.config import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclass(frozen=True)
 class DetectionInputConfig:
-    """What a picture looks like when it reaches a detector: its proportions are kept."""
+    """What an image looks like when it reaches a detector: its proportions are kept."""
 
     short: int = 800
     """Pixels of the shorter side, unless the longer one would grow beyond `long`."""
@@ -25,7 +25,7 @@ class DetectionInputConfig:
 
 @dataclass(frozen=True)
 class DetectionAugmentConfig:
-    """What is done to each training picture and its objects together."""
+    """What is done to each training image and its objects together."""
 
     shorts: tuple[int, ...] = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
     """The shorter side is drawn from these."""

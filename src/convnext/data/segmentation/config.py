@@ -10,7 +10,7 @@ from convnext.data.config import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclass(frozen=True)
 class SegmentationInputConfig:
-    """What a picture looks like when it reaches a segmenter: its proportions are kept."""
+    """What an image looks like when it reaches a segmenter: its proportions are kept."""
 
     short: int = 512
     """Pixels of the shorter side, unless the longer one would grow beyond `long`; 0: pictures keep their own pixels."""
@@ -42,7 +42,7 @@ class SegmentationInputConfig:
 
 @dataclass(frozen=True)
 class SegmentationAugmentConfig:
-    """What is done to each training picture and the classes of its pixels together."""
+    """What is done to each training image and the classes of its pixels together."""
 
     scale: tuple[float, float] = (0.5, 2.0)
     """The picture is resized as for evaluation, times a number drawn from this range."""

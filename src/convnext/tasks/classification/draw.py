@@ -1,4 +1,4 @@
-"""Pictures for people: thumbnails, and a picture with the classes a model sees in it.
+"""Images for people: thumbnails, and an image with the classes a model sees in it.
 
 H W space; images are uint8 RGB tensors (3, H, W).
 """
@@ -30,8 +30,8 @@ from convnext.report.drawing import (
 def annotated(image: Tensor, lines: Sequence[tuple[str, float]], *, title: str) -> Image.Image:
     """The image (3, H, W) uint8 with a panel that lists `lines`: class names and their probabilities in 0..1.
 
-    The panel stands below a wide picture and beside any other. Whatever the image's size the text is readable: the
-    picture is shown with its longer side between 400 and 1280 pixels, small ones with their pixels left square. Long
+    The panel stands below a wide image and beside any other. Whatever the image's size the text is readable: the
+    image is shown with its longer side between 400 and 1280 pixels, small ones with their pixels left square. Long
     names are shortened in the middle. Raises ValueError for another shape or type of image.
     """
     longest = max(image.shape[-2:])

@@ -58,7 +58,7 @@ def _range(bounds: Any) -> str:
 
 
 def mistakes(run: RunFolder) -> str:
-    """The mistakes of which the model was surest, as pictures."""
+    """The mistakes of which the model was surest, as images."""
     found = entries(run.evaluation, "mistakes")
     cards = []
     for mistake in found[:_MISTAKES_SHOWN]:

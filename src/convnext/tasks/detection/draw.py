@@ -1,4 +1,4 @@
-"""Pictures of scenes: the objects in them with box, outline and label, as they are or as a detector found them.
+"""Images of scenes: the objects in them with box, mask and label, as they are or as a detector found them.
 
 N objects, H W space; images are uint8 RGB tensors (3, H, W), boxes (x0, y0, x1, y1) in pixels.
 """
@@ -19,7 +19,7 @@ from convnext.report.drawing import INK, PAPER, Colour, font, printable, rounded
 from convnext.report.panels import legend, stacked, title_strip, unit_of
 from convnext.tasks.detection.label_places import placed
 
-_LONGEST = 1280  # pixels of the shown picture's longer side: larger ones shrink
+_LONGEST = 1280  # pixels of the shown image's longer side: larger ones shrink
 _SHORTEST, _SHORTEST_OF_MANY = 640, 1000  # smaller ones grow, those with many objects more: labels need room
 _FEW = 12  # objects that are named where they are; with more, a legend names their classes
 _WHITE: Colour = (255, 255, 255)
@@ -62,7 +62,7 @@ class _Object:
 
 @dataclass(frozen=True)
 class _Frame:
-    """A picture on its canvas."""
+    """An image on its canvas."""
 
     canvas: Image.Image
     picture: tuple[int, int, int, int]
@@ -89,7 +89,7 @@ def drawn(
     score), and a line of `title` above.
 
     Whatever the image's size the text is readable: its longer side is shown with 640 to `longest` (at least 640)
-    pixels, small ones with their pixels left square. A class has the same colour in every picture. With more than 12
+    pixels, small ones with their pixels left square. A class has the same colour in every image. With more than 12
     objects it is 1000 to `longest`, a legend below names the classes, and labels name only those that share a colour;
     one that would hide another, of a surer object, is left out.
 
@@ -124,7 +124,7 @@ def drawn(
 
 
 def _frame(image: Tensor, longest: int, *, many: bool) -> _Frame:
-    """The picture as large as it is shown, on paper where it is too narrow for a label."""
+    """The image as large as it is shown, on paper where it is too narrow for a label."""
     given = max(image.shape[-2:])
     side = min(max(given, _SHORTEST_OF_MANY if many else _SHORTEST), longest)
     shown = thumbnail(image, side)

@@ -1,4 +1,4 @@
-"""Where the labels of a picture's objects stand: at their boxes, inside of the picture, apart from each other.
+"""Where the labels of an image's objects stand: at their boxes, inside of the image, apart from each other.
 
 N objects; boxes are (x0, y0, x1, y1) in pixels.
 """
@@ -17,11 +17,11 @@ _ROOM = 8  # an object with so many times a label's area holds its label inside
 def placed(
     boxes: np.ndarray, sizes: Sequence[tuple[int, int]], area: tuple[int, int], *, every: bool
 ) -> list[tuple[int, int] | None]:
-    """The upper left corner of each label, (width, height) pixels each, in a picture of `area` (width, height).
+    """The upper left corner of each label, (width, height) pixels each, in an image of `area` (width, height).
 
     The boxes, float (N, 4), are in the order of their importance: the first choose first. Each label takes the place at
     its box that hides the least of the labels there already and of all objects; unless `every` label has to stand, one
-    that cannot but hide another is left out (None). No label leaves the picture, unless it is larger than that.
+    that cannot but hide another is left out (None). No label leaves the image, unless it is larger than that.
     """
     corners: list[tuple[int, int] | None] = []
     taken = np.zeros((0, 4))

@@ -75,12 +75,12 @@ def published(name: str) -> DetectionRecipe:
 
 
 def small_mask_rcnn() -> DetectionRecipe:
-    """A small Mask R-CNN for a few dozen pictures, from random weights on a CPU in twenty minutes.
+    """A small Mask R-CNN for a few dozen images, from random weights on a CPU in twenty minutes.
 
     convnext train small/mask_rcnn --data PICTURES
 
     PICTURES is annotated in COCO's form (convnext train --help says how it may lie). Expect some 85 % box AP50 from 14
-    pictures of plain objects (fruits and nuts, 18 minutes on two cores: docs/results/detection.md), but little where
+    images of plain objects (fruits and nuts, 18 minutes on two cores: docs/results/detection.md), but little where
     objects vary more: for those start from a trained detector, with --init.
     """
     backbone = ModelConfig("convnext_atto", layer_scale_init_value=0.0, init_std=0.08)
@@ -109,7 +109,7 @@ def small_mask_rcnn() -> DetectionRecipe:
 
 
 def fine_tuned(init: str, model: DetectorConfig, *, images: int, accelerator: bool) -> DetectionRecipe:
-    """A recipe for the detector `model`, from the weights `init`, on that many pictures."""
+    """A recipe for the detector `model`, from the weights `init`, on that many images."""
     batch = 8 if accelerator else 2
     epochs = min(max(round((30_000 if accelerator else 2_000) / images), 2), 60)
     sides = DetectionInputConfig() if accelerator else DetectionInputConfig(short=480, long=800)

@@ -1,4 +1,4 @@
-"""Pictures with the class of each pixel laid over them, and maps of classes as files.
+"""Images with the class of each pixel laid over them, and maps of classes as files.
 
 H W space; images are uint8 RGB tensors (3, H, W), labels uint8 (H, W), IGNORE_INDEX where a pixel has no class.
 """
@@ -16,7 +16,7 @@ from convnext.ops.losses import IGNORE_INDEX
 from convnext.report.drawing import Colour, thumbnail
 from convnext.report.panels import legend, stacked, title_strip, unit_of
 
-_LONGEST, _SHORTEST = 1280, 640  # pixels of the shown picture's longer side: larger ones shrink, smaller ones grow
+_LONGEST, _SHORTEST = 1280, 640  # pixels of the shown image's longer side: larger ones shrink, smaller ones grow
 _TINT, _BORDER = 0.55, 0.45  # how much is seen of a class's colour, and how dark its border is
 
 
@@ -31,7 +31,7 @@ def overlaid(
     named: bool = True,
 ) -> Image.Image:
     """The image with its classes' colours over it, darker where two of them meet, and below it a legend of those that
-    are there with their shares of the picture, the largest first; a line of `title` above. Pixels without a class stay
+    are there with their shares of the image, the largest first; a line of `title` above. Pixels without a class stay
     as they are.
 
     The longer side is shown with 640 to `longest` (at least 640) pixels. named: whether there is a legend. Raises
@@ -62,7 +62,7 @@ def _share(pixels: int, of: int) -> str:
 
 
 def _tinted(shown: Image.Image, labels: Tensor, colours: Sequence[Colour]) -> Image.Image:
-    """The shown picture with its classes over it: of each of its pixels the class of the nearest one."""
+    """The shown image with its classes over it: of each of its pixels the class of the nearest one."""
     map_ = np.asarray(Image.fromarray(labels.cpu().numpy()).resize(shown.size, Image.Resampling.NEAREST))
     table = np.zeros((IGNORE_INDEX + 1, 3), dtype=np.float32)
     table[: len(colours)] = colours

@@ -46,7 +46,7 @@ class PublishedSegmenter:
 
 
 def windows_of(crop: int) -> SegmentationInputConfig:
-    """What pictures look like to a segmenter that was trained on squares of that side: a third of a window is new at
+    """What images look like to a segmenter that was trained on squares of that side: a third of a window is new at
     each step of it (official configurations: 341 of 512, 426 of 640)."""
     return SegmentationInputConfig(short=crop, long=4 * crop, window=crop, stride=crop * 2 // 3)
 

@@ -15,7 +15,7 @@ from convnext.tasks.segmentation.published import windows_of
 from convnext.tasks.segmentation.recipe import SegmentationRecipe
 from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, ScheduleConfig
 
-_EPOCH = 1263  # steps of 16 pictures in ADE20K's 20,210
+_EPOCH = 1263  # steps of 16 images in ADE20K's 20,210
 _EVERY = 16_000  # steps between evaluations
 
 
@@ -44,16 +44,16 @@ PUBLISHED = tuple(f"ade20k/upernet_convnext_{size}" for size in _ROWS)
 
 
 def published(name: str) -> SegmentationRecipe:
-    """UPerNet on ADE20K as the paper has it: 160,000 steps of 16 pictures.
+    """UPerNet on ADE20K as the paper has it: 160,000 steps of 16 images.
 
     convnext train ade20k/upernet_convnext_tiny --data ADEChallengeData2016
 
-    The folder holds images/{training,validation} and annotations/{training,validation}. Cost: 8 GPUs, 2 pictures on
+    The folder holds images/{training,validation} and annotations/{training,validation}. Cost: 8 GPUs, 2 images on
     each at a time. Expect, mIoU at one scale, and at six with mirror images (Table 4 and the official README): T 46.0,
     46.7; S 48.7, 49.6; B 49.1, 49.9; from ImageNet-22K at 640 pixels B 52.6, 53.1; L 53.2, 53.7; XL 53.6, 54.0. The
     latter: convnext evaluate RUN --window 0 --scales 0.5 0.75 1 1.25 1.5 1.75 --flip
 
-    Squares are cut from pictures of half to twice the size; AdamW, a learning rate that falls in a line after 1,500
+    Squares are cut from images of half to twice the size; AdamW, a learning rate that falls in a line after 1,500
     steps of warm-up, smaller for each stage further from the head. `--init` is the ImageNet weights of the paper.
     """
     row = _ROWS[name.removeprefix("ade20k/upernet_convnext_")]
@@ -110,13 +110,13 @@ def linear_convnext_tiny() -> SegmentationRecipe:
 
 
 def small_segmenter() -> SegmentationRecipe:
-    """A small segmenter for a few hundred pictures, from random weights on a CPU in half an hour.
+    """A small segmenter for a few hundred images, from random weights on a CPU in half an hour.
 
     convnext train small/segmenter --data PICTURES
 
-    PICTURES holds pictures and label maps (convnext train --help says how they may lie). Expect 66 % mIoU on CamVid's
-    367 training pictures of 11 classes in 25 minutes (two cores: docs/results/segmentation.md); for pictures of another
-    size change --input.short. From trained weights, with --init, fewer pictures are enough.
+    PICTURES holds images and label maps (convnext train --help says how they may lie). Expect 66 % mIoU on CamVid's
+    367 training images of 11 classes in 25 minutes (two cores: docs/results/segmentation.md); for images of another
+    size change --input.short. From trained weights, with --init, fewer images are enough.
     """
     backbone = ModelConfig(
         "convnext_atto", layer_scale_init_value=0.0, init_std=0.08, kernel_size=3, drop_path_rate=0.05
@@ -141,7 +141,7 @@ def head_for(backbone: ModelConfig, *, accelerator: bool) -> SegmenterConfig:
 
 
 def fine_tuned(init: str, model: SegmenterConfig, *, images: int, accelerator: bool) -> SegmentationRecipe:
-    """A recipe for the segmenter `model`, from the weights `init`, on that many pictures."""
+    """A recipe for the segmenter `model`, from the weights `init`, on that many images."""
     batch, crop = (16, 512) if accelerator else (8, 256)
     seen = min(max((60 if accelerator else 20) * images, 2_000), 640_000 if accelerator else 8_000)
     steps = seen // batch

@@ -17,7 +17,7 @@ _FIGURES = {
 
 
 def headline(run: RunFolder) -> str:
-    """The figures that matter most, and on which pictures they were taken; from the log if nothing else is there."""
+    """The figures that matter most, and on which images they were taken; from the log if nothing else is there."""
     values = run.evaluation
     if values is None:
         return _headline_of_log(run)
@@ -68,7 +68,7 @@ def curves(run: RunFolder) -> str:
 
 
 def images(run: RunFolder) -> str:
-    """Some pictures with the classes that are there and those that were found."""
+    """Some images with the classes that are there and those that were found."""
     return picture_cards(run, "Classes of")
 
 
