@@ -33,8 +33,11 @@ def find_images(paths: tuple[str, ...], model: str) -> Iterator[InputImage]:
         if path == "-":
             yield from _standard_input(model)
         elif path == "digits" and not Path(path).exists():
-            from convnext.run import held_out
+            from convnext.run import held_out, recipe_of
 
+            trained_on = recipe_of(Path(model)).data
+            if trained_on != path:
+                raise UserError(f"There is no file digits, and {model} was trained on {trained_on}, not on the digits.")
             dataset = held_out(Path(model))
             yield from (InputImage(dataset.name(i), partial(dataset.read, i)) for i in range(len(dataset)))
         elif Path(path).is_dir():

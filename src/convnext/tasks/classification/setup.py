@@ -22,7 +22,7 @@ from convnext.data.recognise import Verdict
 from convnext.data.splits import Record, Splits
 from convnext.models.create import Model, from_config
 from convnext.tasks.classification.choose import Facts, choose, warnings
-from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe
+from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe, owns
 from convnext.tasks.classification.task import ClassificationTask
 from convnext.tasks.classification.weights import load_initial
 from convnext.tasks.setup import Setup, bad_images, check_num_classes, facts
@@ -118,6 +118,8 @@ def choose_recipe(
     data: DataModule[ClassificationDataset], init: WeightFile | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[ClassificationRecipe, tuple[str, ...]]:
     """A recipe for this data (and these weights to start from), and the reasons for it."""
+    if init is not None and init.values is not None and not owns(init.values):
+        raise UserError(f"{init.file} holds no classifier, whose layers a classifier could start from.")
     plain = ClassificationRecipe(name="")
     train = data.splits(plain.loader, seed=plain.loop.seed).train
     known = Facts(
