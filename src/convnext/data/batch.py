@@ -1,7 +1,4 @@
-"""One batch: reading, augmenting and stacking its images, in a worker process or in this one.
-
-Shapes: B batch, S the model's size. Batches are uint8, on the CPU; `mix.prepare` goes on from here.
-"""
+"""The order in which a batch is filled, for every task: images that cannot be read are counted and replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's sections on how good the model is: headline, mistakes, confusions, calibration, classes, skipped."""
+"""The sections that the reports of every task share: verdict, tiles, class by class, skipped images."""
 
 from __future__ import annotations
 

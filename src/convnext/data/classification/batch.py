@@ -1,4 +1,4 @@
-"""One batch: reading, augmenting and stacking its images, in a worker process or in this one.
+"""One batch for classification: reading, augmenting and stacking its images, in a worker process or in this one.
 
 Shapes: B batch, S the model's size. Batches are uint8, on the CPU; `mix.prepare` goes on from here.
 """

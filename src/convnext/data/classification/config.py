@@ -1,4 +1,4 @@
-"""Settings of the data room. No torch here: the command line reads these before torch is loaded."""
+"""How images are read and augmented for a classifier. No torch here: the command line reads this first."""
 
 from __future__ import annotations
 
