@@ -20,6 +20,16 @@ class Answer(NamedTuple):
     err: str
 
 
+def assert_refused(answer: Answer, *says: str) -> None:
+    """One message, and no traceback."""
+    assert answer.status == 1
+    assert len([line for line in answer.err.splitlines() if line.startswith("convnext: ")]) == 1
+    assert answer.err.count("convnext: ") == 1
+    assert "Traceback" not in answer.err
+    for text in says:
+        assert text in answer.err
+
+
 def draw(path: Path, shape: str, number: int) -> None:
     image = Image.new("RGB", (60 + number % 7, 50 + number % 5), (20, 20, 20 + 3 * number))
     box = (8 + number % 9, 8, 40 + number % 9, 40)

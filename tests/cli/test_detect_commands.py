@@ -25,6 +25,7 @@ from convnext.tasks.choose import read_metadata
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.weights.files import save_model
 from painted import NAMES, OPTIONS, SMALL, paint, painted, rewrite
+from shapes import assert_refused
 
 pytestmark = pytest.mark.slow
 
@@ -80,16 +81,6 @@ def photos(place: Path, data: Path) -> Path:
     for name in ("circle", "square"):
         shutil.copytree(data / "images" / "val", place / "photos" / name)
     return place / "photos"
-
-
-def assert_refused(answer: Any, *says: str) -> None:
-    """One message, and no traceback."""
-    assert answer.status == 1
-    assert [line for line in answer.err.splitlines() if line.startswith("convnext: ")] != []
-    assert answer.err.count("convnext: ") == 1
-    assert "Traceback" not in answer.err
-    for text in says:
-        assert text in answer.err
 
 
 # Training

@@ -27,6 +27,7 @@ from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.segmentation.predict import Segmenter
 from convnext.weights.files import save_model
 from labelmaps import labelled, save, scene
+from shapes import assert_refused
 
 pytestmark = pytest.mark.slow
 
@@ -73,15 +74,6 @@ def run(place: Path, trained: SimpleNamespace) -> Path:
 @pytest.fixture(scope="module")
 def picture(data: Path) -> Path:
     return data / "images" / "val" / "0.png"
-
-
-def assert_refused(answer: Any, *says: str) -> None:
-    """One message, and no traceback."""
-    assert answer.status == 1
-    assert answer.err.count("convnext: ") == 1
-    assert "Traceback" not in answer.err
-    for text in says:
-        assert text in answer.err
 
 
 def test_from_label_maps_to_a_report(trained: SimpleNamespace, run: Path, data: Path) -> None:
