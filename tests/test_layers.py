@@ -78,6 +78,13 @@ def test_an_upward_import_would_be_found() -> None:
     assert complaints("training.loop", "from convnext.training.ema import Ema\nfrom convnext.core import logs") == []
 
 
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_private_names_stay_in_their_file(path: Path) -> None:
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in nodes if (node.module or "").startswith("convnext") for alias in node.names]
+    assert [name for name in names if name.startswith("_") and not name.startswith("__")] == []
+
+
 def test_no_circles() -> None:
     graph = {module(path): set(imports(path.read_text())) for path in FILES}
     try:

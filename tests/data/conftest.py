@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 
@@ -85,3 +86,16 @@ def shared_data() -> Path:
     if not place.is_dir():
         pytest.skip(f"no real images at {place} (set CONVNEXT_TEST_DATA)")
     return place
+
+
+@pytest.fixture
+def file(tmp_path, picture, encode) -> Path:
+    path = tmp_path / "cat.png"
+    path.write_bytes(encode(picture(6, 9), "PNG"))
+    return path
+
+
+@pytest.fixture
+def pixels(picture) -> torch.Tensor:
+    """What that file holds, uint8 (3, 6, 9)."""
+    return torch.from_numpy(picture(6, 9)).permute(2, 0, 1)

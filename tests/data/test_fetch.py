@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 import torch
 
+from convnext.core import network
 from convnext.core.errors import UserError
 from convnext.data import fetch as fetching
 from convnext.data.fetch import MissingImage, fetch
 from convnext.data.inputs import read_image
 from server import Server, clean, hangs, redirect, status, whole
-
-
-@pytest.fixture
-def file(tmp_path, picture, encode) -> Path:
-    path = tmp_path / "cat.png"
-    path.write_bytes(encode(picture(6, 9), "PNG"))
-    return path
-
-
-@pytest.fixture
-def pixels(picture) -> torch.Tensor:
-    """What that file holds, uint8 (3, 6, 9)."""
-    return torch.from_numpy(picture(6, 9)).permute(2, 0, 1)
 
 
 def refused(url: str, *parts: str) -> str:
@@ -140,6 +127,6 @@ def test_redirects_to_this_machine_and_to_http(server, monkeypatch):
         ("http://example.org/x.jpg", server.url("/admin"), "which is this machine"),
         ("https://example.org/x.jpg", "http://example.org/x.jpg", "which is not https"),
     ):
-        monkeypatch.setattr(fetching, "ask", lambda url, headers, timeout, target=target: Answer(target))
+        monkeypatch.setattr(network, "ask", lambda url, headers, timeout, target=target: Answer(target))
         refused(start, part)
     assert server.seen == []

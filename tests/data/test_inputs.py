@@ -18,19 +18,6 @@ from convnext.data.decode import decode
 from convnext.data.inputs import BadImage, MissingImage, WrongImage, image_name, is_single, iterate, read_image
 
 
-@pytest.fixture
-def file(tmp_path, picture, encode) -> Path:
-    path = tmp_path / "cat.png"
-    path.write_bytes(encode(picture(6, 9), "PNG"))
-    return path
-
-
-@pytest.fixture
-def pixels(picture) -> torch.Tensor:
-    """What that file holds, uint8 (3, 6, 9)."""
-    return torch.from_numpy(picture(6, 9)).permute(2, 0, 1)
-
-
 def opened(file: Path) -> Image.Image:
     """Pillow's image, whose pixels are not read yet."""
     return Image.open(io.BytesIO(file.read_bytes()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from convnext.models.config import ModelConfig
 from convnext.models.create import Model, from_config
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.weights.files import save_model
+from server import Server
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -26,12 +26,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-@pytest.fixture
-def server():
-    with Server() as server:
-        yield server
-
-
 # digests
 
 

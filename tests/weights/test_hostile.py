@@ -7,21 +7,15 @@ import struct
 
 import pytest
 
+from convnext.core import network
 from convnext.core.errors import UserError
-from convnext.weights import download as module
-from server import DATA, PATH, Server, clean, get, left, missing, redirect, refused, status, whole
+from server import DATA, PATH, clean, get, left, missing, redirect, refused, status, whole
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     clean(monkeypatch, tmp_path / "cache")
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def server():
-    with Server() as server:
-        yield server
 
 
 # lies
@@ -167,7 +161,7 @@ def test_redirects_to_this_machine_only_from_this_machine(server, monkeypatch):
         asked.append(url)
         return Answer()
 
-    monkeypatch.setattr(module, "_request", request)
+    monkeypatch.setattr(network, "ask", request)
     refused("https://example.org/tiny.pth", f"redirects to {inner}, which is not https")
     assert asked == ["https://example.org/tiny.pth"]
 

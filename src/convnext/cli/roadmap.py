@@ -76,7 +76,7 @@ class Draw:
     regime: Literal["resnet50", "resnet200"] = "resnet50"
     """Which of the paper's roads to draw; beside a sweep of one of them, that one."""
     out: Path | None = None
-    """Where to put the pictures, without a suffix; the sweep's folder (or here) and the name figure if left out."""
+    """Where to put the images, without a suffix; the sweep's folder (or here) and the name figure if left out."""
     json: bool = False
     """Print the paths as JSON."""
 

@@ -11,14 +11,19 @@ import os
 import re
 import socket
 import ssl
+import string
 from collections.abc import Mapping
 from http.client import HTTPException, HTTPResponse
 from typing import Literal
 from urllib.error import URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+
+
+class BadRedirect(Exception):
+    """A redirect that is not followed, and why: a sentence without a full stop."""
 
 
 class NoAnswer(Exception):
@@ -102,6 +107,38 @@ def ask(url: str, headers: Mapping[str, str], timeout: float) -> HTTPResponse:
         raise NoAnswer(f"{host} is not reached ({in_words(error.reason)})", "unreachable") from None
     except (OSError, HTTPException) as error:
         raise NoAnswer(f"{host} did not answer ({in_words(error)})", "cut") from None
+
+
+def ask_following(
+    url: str, headers: Mapping[str, str], timeout: float, *, http: Literal["this machine", "everywhere"], most: int = 5
+) -> HTTPResponse:
+    """The answer to a GET request, redirects followed as far as is safe: never from https to http, and never from a
+    server elsewhere to this machine, which would make it ask its own services.
+
+    http: where plain http is accepted. most: redirects that are followed. Raises NoAnswer, and BadRedirect.
+    """
+    start = url
+    for _ in range(most + 1):
+        response = ask(url, headers, timeout)
+        if response.status not in (301, 302, 303, 307, 308):
+            return response
+        with response:
+            location = quote(response.headers.get("Location", ""), safe=string.punctuation, encoding="latin-1")
+        try:
+            target = urldefrag(urljoin(url, location))[0]
+        except ValueError:
+            target = location
+        if problem := _redirect_problem(url, target, http=http):
+            raise BadRedirect(f"{shown(url)} redirects to {shown(target)}, which {problem}")
+        url = target
+    raise BadRedirect(f"{shown(start)} redirects more than {most} times")
+
+
+def _redirect_problem(url: str, target: str, *, http: Literal["this machine", "everywhere"]) -> str:
+    if problem := objection(target, http="nowhere" if url.startswith("https:") else http):
+        return problem
+    hosts = [urlsplit(address).hostname or "" for address in (url, target)]
+    return "is this machine" if is_loopback(hosts[1]) and not is_loopback(hosts[0]) else ""
 
 
 def in_words(error: BaseException | str) -> str:

@@ -19,7 +19,7 @@ class InputConfig:
     """crop: shorter side to size / crop_ratio, then centre crop. warp: straight to size x size.
     auto: warp at 384 and above and at 32 and below, crop between (the official rule)."""
     crop_ratio: float = 0.875
-    """Part of the resized picture that the centre crop keeps."""
+    """Part of the resized image that the centre crop keeps."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean of each channel (red, green, blue), for values in 0..1."""

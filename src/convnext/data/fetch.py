@@ -9,10 +9,10 @@ from __future__ import annotations
 import string
 import time
 from http.client import HTTPException, HTTPResponse
-from urllib.parse import quote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, urldefrag
 
 from convnext.core.errors import UserError
-from convnext.core.network import NoAnswer, ask, in_words, is_loopback, objection, offline, shown
+from convnext.core.network import BadRedirect, NoAnswer, ask_following, in_words, objection, offline, shown
 
 MAX_BYTES = 100_000_000
 """Bytes of an image file from the web; more are refused."""
@@ -20,7 +20,6 @@ TIMEOUT = 20.0
 """Seconds without a byte until a connection counts as cut."""
 LONGEST = 120.0
 """Seconds for the whole file."""
-_REDIRECTS = 5
 _HEADERS = {"User-Agent": "convnext", "Accept": "image/*", "Accept-Encoding": "identity"}
 _BY_HAND = "Save the image, and give the path of the file."
 
@@ -50,37 +49,13 @@ def fetch(
     if variable := offline():
         raise MissingImage(f"{name} is not fetched, for {variable} is set: unset it. Or: {_BY_HAND}")
     try:
-        with _open(url, timeout) as response:
+        with ask_following(url, _HEADERS, timeout, http="everywhere") as response:
             _check(response, name)
             return _received(response, name, max_bytes, until, longest)
+    except BadRedirect as error:
+        raise MissingImage(f"{error}. {_BY_HAND}") from None
     except NoAnswer as error:
         raise MissingImage(f"{name} could not be fetched: {error}. {_BY_HAND}") from None
-
-
-def _open(url: str, timeout: float) -> HTTPResponse:
-    """The answer at an address, redirects followed. Raises NoAnswer, and MissingImage for a redirect elsewhere."""
-    start = url
-    for _ in range(_REDIRECTS + 1):
-        response = ask(url, _HEADERS, timeout)
-        if response.status not in (301, 302, 303, 307, 308):
-            return response
-        with response:
-            location = quote(response.headers.get("Location", ""), safe=string.punctuation, encoding="latin-1")
-        try:
-            target = urldefrag(urljoin(url, location))[0]
-        except ValueError:
-            target = location
-        problem = objection(target, http="everywhere" if url.startswith("http:") else "nowhere")
-        if (
-            not problem
-            and is_loopback(urlsplit(target).hostname or "")
-            and not is_loopback(urlsplit(url).hostname or "")
-        ):
-            problem = "is this machine"
-        if problem:
-            raise MissingImage(f"{shown(url)} redirects to {shown(target)}, which {problem}. {_BY_HAND}")
-        url = target
-    raise MissingImage(f"{shown(start)} redirects more than {_REDIRECTS} times. {_BY_HAND}")
 
 
 def _check(response: HTTPResponse, name: str) -> None:

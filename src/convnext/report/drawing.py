@@ -1,4 +1,4 @@
-"""Images for people: thumbnails, and an image with the classes a model sees in it.
+"""Parts of drawings: thumbnails, text in fonts that have its letters, rounded boxes.
 
 H W space; images are uint8 RGB tensors (3, H, W).
 """
@@ -17,9 +17,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
 """Red, green and blue, 0..255."""
 
-_LONGEST, _SHORTEST = 1280, 400  # pixels of the shown image's longer side; larger ones shrink, smaller ones grow
+LONGEST, SHORTEST = 1280, 400  # pixels of the shown image's longer side; larger ones shrink, smaller ones grow
 PAPER, INK, MUTED = (250, 249, 246), (32, 35, 40), (112, 116, 124)
-_ACCENT, _QUIET, _TRACK = (43, 108, 176), (150, 172, 198), (232, 230, 224)
+ACCENT, QUIET, TRACK = (43, 108, 176), (150, 172, 198), (232, 230, 224)
 _CJK = ("Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "WenQuanYi Zen Hei", "Arial Unicode MS")
 
 
@@ -30,12 +30,12 @@ def thumbnail(image: Tensor, side: int) -> Image.Image:
     (so the longer side may fall short of `side`); all others are resampled (Lanczos). Raises ValueError for another
     shape or type.
     """
-    picture = _picture(image)
-    factor = whole_factor(max(picture.size), side)
+    shown = _as_pil(image)
+    factor = whole_factor(max(shown.size), side)
     if factor > 1:
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    width, height = (max(1, round(length * side / max(picture.size))) for length in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        return shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
+    width, height = (max(1, round(length * side / max(shown.size))) for length in shown.size)
+    return shown.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def whole_factor(longest: int, side: int) -> int:
@@ -43,7 +43,7 @@ def whole_factor(longest: int, side: int) -> int:
     return side // longest if 2 * longest <= side else 1
 
 
-def _picture(image: Tensor) -> Image.Image:
+def _as_pil(image: Tensor) -> Image.Image:
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
         raise ValueError(f"Expected a uint8 image (3, H, W), got {image.dtype} {tuple(image.shape)}.")
     return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())  # Pillow wants H W before the channels

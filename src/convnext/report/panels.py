@@ -15,8 +15,8 @@ def beside(left: Image.Image, right: Image.Image, titles: tuple[str, str]) -> Im
     """Two images side by side, each below its title: what is there and what was found, as an example."""
     unit = unit_of(max(left.size + right.size))
     columns = [
-        stacked([title_strip(title, picture.width, unit, bold=True), picture])
-        for title, picture in zip(titles, (left, right), strict=True)
+        stacked([title_strip(title, image.width, unit, bold=True), image])
+        for title, image in zip(titles, (left, right), strict=True)
     ]
     first, second = columns
     canvas = Image.new("RGB", (first.width + unit + second.width, max(first.height, second.height)), PAPER)

@@ -65,14 +65,14 @@ def skipped(run: RunFolder) -> str:
     return section("Skipped images", details(f"{count(len(found))} {noun} could not be read", listed))
 
 
-_PICTURES_SHOWN = 24
+_IMAGES_SHOWN = 24
 
 
-def picture_cards(run: RunFolder, what: str) -> str:
+def image_cards(run: RunFolder, what: str) -> str:
     """The images that the evaluation names. what: they show, as "Objects in"."""
     cards = []
-    for entry in entries(run.evaluation, "pictures")[:_PICTURES_SHOWN]:
-        name, picture = text(entry.get("name", "?")), run.picture(entry.get("picture"))
-        shown = f'<img src="{picture}" alt="{what} {name}">' if picture else '<div class="none">no picture</div>'
+    for entry in entries(run.evaluation, "pictures")[:_IMAGES_SHOWN]:
+        name, source = text(entry.get("name", "?")), run.image(entry.get("picture"))
+        shown = f'<img src="{source}" alt="{what} {name}">' if source else '<div class="none">no image</div>'
         cards.append(f'<figure class="scene">{shown}<figcaption>{name}</figcaption></figure>')
     return section("What it finds", f'<div class="scenes">{"".join(cards)}</div>' if cards else "")

@@ -18,7 +18,7 @@ from convnext.core.logs import read_log
 Values = dict[str, Any]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PICTURE_LIMIT = 4 << 20  # bytes; a thumbnail has some kilobytes, two scenes side by side about a million
+_IMAGE_LIMIT = 4 << 20  # bytes; a thumbnail has some kilobytes, two scenes side by side about a million
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class RunFolder:
         """The last event of a kind, empty if there is none."""
         return (self.of(event) or [{}])[-1]
 
-    def picture(self, name: Any) -> str | None:
+    def image(self, name: Any) -> str | None:
         """A PNG of this folder as a data: address; None if it is not there, not a PNG, or outside the folder."""
         if not isinstance(name, str) or not name or "\0" in name:
             return None
         try:
             file = (self.path / name).resolve()
             inside = file.is_relative_to(self.path.resolve()) and file.is_file()
-            content = file.read_bytes() if inside and file.stat().st_size <= _PICTURE_LIMIT else b""
+            content = file.read_bytes() if inside and file.stat().st_size <= _IMAGE_LIMIT else b""
         except (OSError, RuntimeError, ValueError):  # a name too long, a loop of links, a lone surrogate
             return None
         return f"data:image/png;base64,{base64.b64encode(content).decode()}" if content.startswith(_PNG) else None

@@ -1,4 +1,4 @@
-"""What evaluations share: every image once over all ranks, the part to evaluate on, the same classes."""
+"""What evaluations share: every image once over all ranks, the part to evaluate on, the same classes, some drawings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from PIL.Image import Image
+
 from convnext.core import distributed
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress
 from convnext.data.batch import Loaded, Work
 from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule, Dataset
+from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages, eval_batches, resolved_workers
 from convnext.data.splits import Record
 from convnext.recipes.recipe import Recipe
+from convnext.report.panels import beside
+from convnext.tasks.spec import Figures
+from convnext.weights.files import Metadata
 
+SHOWN = 12  # images in a report
 B = TypeVar("B")
 D = TypeVar("D", bound=Dataset)
 
@@ -72,9 +79,47 @@ def bad_images_of(dataset: Dataset) -> BadImages:
     return BadImages(len(dataset), max_bad=LoaderConfig().max_bad)
 
 
-def skipped(bad: BadImages) -> list[dict[str, str]]:
-    """The images that could not be read, as evaluation.json lists them."""
-    return [{"name": name, "reason": reason} for name, reason in bad.found.items()]
+def common_figures(
+    metadata: Metadata,
+    dataset: Dataset,
+    bad: BadImages,
+    *,
+    data: str,
+    held_out: bool | None,
+    images_per_second: float,
+) -> Figures:
+    """What evaluation.json says of every detector and segmenter; the task's own figures are added to it.
+
+    held_out: whether the images were held out of training; None: not known.
+    """
+    return {
+        "task": metadata.task,
+        "model": metadata.model.backbone.name,
+        "data": data,
+        "held_out": held_out,
+        "n": len(dataset),
+        "images_per_second": images_per_second,
+        "skipped": [{"name": name, "reason": reason} for name, reason in bad.found.items()],
+        "pictures": [],
+    }
+
+
+def draw_some(run: Path, dataset: Dataset, draw: Callable[[int], tuple[Image, Image]]) -> list[dict[str, str]]:
+    """Draws some images, spread over all of a data set, into a run's folder; returns what evaluation.json lists.
+
+    draw: makes two drawings of image i: as it is annotated, and as it was predicted.
+    """
+    new_folder(run / "pictures")
+    entries: list[dict[str, str]] = []
+    for number, index in enumerate(spread(len(dataset), SHOWN)):
+        try:
+            halves = draw(index)
+        except BadImage:
+            continue  # said already, while it was evaluated
+        name = f"pictures/{number:03d}.png"
+        beside(*halves, titles=("annotated", "found")).save(run / name)
+        entries.append({"name": dataset.name(index), "picture": name})
+    return entries
 
 
 def check_same_classes(known: Sequence[str], given: Sequence[str], *, model: str, data: Any) -> None:

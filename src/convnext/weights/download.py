@@ -15,22 +15,20 @@ import os
 import re
 import secrets
 import shutil
-import string
 import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from urllib.parse import quote, urldefrag, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, duration, say
-from convnext.core.network import NoAnswer, ask, in_words, is_loopback, objection, offline, shown
+from convnext.core.network import BadRedirect, NoAnswer, ask_following, in_words, objection, offline, shown
 from convnext.weights.cache import Part, alone, check, folders, place, record_of, recorded, sha256_of
 
 LARGEST = 8 << 30  # bytes; the largest published file, XXL's, has 3.4e9
 TIMEOUT = 20.0  # seconds without a byte before a connection counts as cut
 PAUSE = 1.0  # seconds before the first new attempt, doubled before each further one
 ATTEMPTS = 5  # in a row that bring less than a megabyte
-REDIRECTS = 5
 _MB = 1_000_000
 _PAGE = (
     "a web page came instead. A network that wants a login (hotel, guest, company) answers so, and a file whose "
@@ -246,32 +244,13 @@ def _receive(response: HTTPResponse, part: Part, there: int, size: int) -> None:
         raise _Refused(f"the server sends more than the {_size(size)} that it announced.")
 
 
-def _open(source: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
+def _open(url: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
     """The answer at an address, redirects followed as far as is safe. Raises _Refused or _Cut."""
-    url = source
-    for _ in range(REDIRECTS + 1):
-        response = _request(url, headers, timeout)
-        if response.status not in (301, 302, 303, 307, 308):
-            return response
-        with response:
-            location = quote(response.headers.get("Location", ""), safe=string.punctuation, encoding="latin-1")
-        try:
-            target = urldefrag(urljoin(url, location))[0]
-        except ValueError:
-            target = location
-        # a server elsewhere shall not have this machine ask its own services
-        http = "this machine" if is_loopback(urlsplit(url).hostname or "") else "nowhere"
-        if problem := objection(target, http=http):
-            login = "A network that wants a login does that too; open the address in a browser."
-            raise _Refused(f"{shown(url)} redirects to {shown(target)}, which {problem}. {login}")
-        url = target
-    raise _Refused(f"{shown(source)} redirects more than {REDIRECTS} times.")
-
-
-def _request(url: str, headers: dict[str, str], timeout: float) -> HTTPResponse:
-    """The answer at an address, whatever it is. Raises _Cut, and _Refused for a certificate that is not trusted."""
     try:
-        return ask(url, headers, timeout)
+        return ask_following(url, headers, timeout, http="this machine")
+    except BadRedirect as error:
+        login = "A network that wants a login does that too; open the address in a browser."
+        raise _Refused(f"{error}. {login}") from None
     except NoAnswer as error:
         if error.kind == "certificate":
             raise _Refused(f"{error}.") from None

@@ -16,7 +16,7 @@ class DetectionInputConfig:
     long: int = 1333
     """Most pixels of the longer side."""
     divisor: int = 32
-    """Pictures of a batch are padded, on the right and below, to a multiple of this."""
+    """Images of a batch are padded, on the right and below, to a multiple of this."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean of each channel (red, green, blue), for values in 0..1."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -40,6 +40,6 @@ class DetectionAugmentConfig:
     crop_sides: tuple[int, int] = (384, 600)
     """Least and most pixels of each side of the part that is cut."""
     drop_empty: bool = True
-    """Leave out training pictures without objects (the official recipe); False: they teach what is background."""
+    """Leave out training images without objects (the official recipe); False: they teach what is background."""
     min_side: int = 32
-    """Leave out training pictures with a side shorter than this."""
+    """Leave out training images with a side shorter than this."""

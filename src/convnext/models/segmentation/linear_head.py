@@ -1,4 +1,4 @@
-"""Heads that cost little: a class for every pixel from linear layers alone.
+"""Linear probing: a class for every pixel from one linear layer.
 
 B images, C channels, H W space, K classes. A 1x1 convolution and a bilinear resize may change places, so each map is
 convolved at its own size and the results are resized and added, where the literature resizes, concatenates and then
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from convnext.models.segmentation.mlp_head import _added
+from convnext.models.segmentation.mlp_head import sum_resized
 
 
 class LinearHead(nn.Module):
@@ -45,5 +45,5 @@ class LinearHead(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, channels[i], H_i, W_i) to logits (B, K, H_0, W_0)."""
         layers = zip(self.norms, self.convs, maps, strict=True)
-        logits = _added([conv(self.dropout(norm(x))) for norm, conv, x in layers])
+        logits = sum_resized([conv(self.dropout(norm(x))) for norm, conv, x in layers])
         return logits + self.bias[:, None, None]

@@ -1,4 +1,4 @@
-"""Heads that cost little: a class for every pixel from linear layers alone.
+"""The all-MLP head: a class for every pixel from linear layers alone.
 
 B images, C channels, H W space, K classes. A 1x1 convolution and a bilinear resize may change places, so each map is
 convolved at its own size and the results are resized and added, where the literature resizes, concatenates and then
@@ -35,11 +35,11 @@ class MLPHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (B, channels[i], H_i, W_i) to logits (B, K, H_0, W_0)."""
-        merged = _added([conv(x) for conv, x in zip(self.convs, maps, strict=True)])
+        merged = sum_resized([conv(x) for conv, x in zip(self.convs, maps, strict=True)])
         return self.conv_seg(self.dropout(self.act(self.bn(merged))))
 
 
-def _added(maps: Sequence[Tensor]) -> Tensor:
+def sum_resized(maps: Sequence[Tensor]) -> Tensor:
     """Maps of equal channels, from fine to coarse, as one as large as the first; added from the coarsest up, each
     resized by the step to the next."""
     whole = maps[-1]

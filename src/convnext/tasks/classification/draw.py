@@ -1,4 +1,4 @@
-"""Images for people: thumbnails, and an image with the classes a model sees in it.
+"""An image with the classes that a model sees in it.
 
 H W space; images are uint8 RGB tensors (3, H, W).
 """
@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from convnext.report.drawing import (
-    _ACCENT,
-    _LONGEST,
-    _QUIET,
-    _SHORTEST,
-    _TRACK,
+    ACCENT,
     INK,
+    LONGEST,
     MUTED,
     PAPER,
+    QUIET,
+    SHORTEST,
+    TRACK,
     Colour,
     font,
     rounded,
@@ -35,16 +35,16 @@ def annotated(image: Tensor, lines: Sequence[tuple[str, float]], *, title: str) 
     names are shortened in the middle. Raises ValueError for another shape or type of image.
     """
     longest = max(image.shape[-2:])
-    picture = thumbnail(image, min(max(longest, _SHORTEST), _LONGEST))
-    unit = min(max(max(picture.size) // 30, 16), 30)  # the size of the text, on which all distances hang
-    below = picture.width > 1.25 * picture.height
-    wide = max(picture.width, 22 * unit) if below else 22 * unit
+    shown = thumbnail(image, min(max(longest, SHORTEST), LONGEST))
+    unit = min(max(max(shown.size) // 30, 16), 30)  # the size of the text, on which all distances hang
+    below = shown.width > 1.25 * shown.height
+    wide = max(shown.width, 22 * unit) if below else 22 * unit
     panel = _panel(lines, title=title, width=wide, unit=unit)
-    width = wide if below else picture.width + wide
-    height = picture.height + panel.height if below else max(picture.height, panel.height)
+    width = wide if below else shown.width + wide
+    height = shown.height + panel.height if below else max(shown.height, panel.height)
     canvas = Image.new("RGB", (width, height), PAPER)
-    canvas.paste(picture, ((wide - picture.width) // 2 if below else 0, 0 if below else (height - picture.height) // 2))
-    canvas.paste(panel, (0, picture.height) if below else (picture.width, (height - panel.height) // 2))
+    canvas.paste(shown, ((wide - shown.width) // 2 if below else 0, 0 if below else (height - shown.height) // 2))
+    canvas.paste(panel, (0, shown.height) if below else (shown.width, (height - panel.height) // 2))
     return canvas
 
 
@@ -64,7 +64,7 @@ def _panel(lines: Sequence[tuple[str, float]], *, title: str, width: int, unit: 
         room = inner - round(figures.getlength(figure)) - unit
         write(draw, (margin, y + unit), name, size=unit, width=room, fill=ink, bold=first)
         bar = (margin, y + round(1.45 * unit), inner, max(4, unit // 3))
-        _bar(panel, bar, probability, fill=_ACCENT if first else _QUIET)
+        _bar(panel, bar, probability, fill=ACCENT if first else QUIET)
     return panel
 
 
@@ -72,5 +72,5 @@ def _bar(panel: Image.Image, box: tuple[int, int, int, int], share: float, *, fi
     """A bar with round ends in `box` (x, y, width, height), filled from the left up to `share` of 0..1."""
     x, y, width, height = box
     share = min(max(0.0, share), 1.0)  # in this order a NaN is 0
-    for length, colour in ((width, _TRACK), (round(width * share), fill)):
+    for length, colour in ((width, TRACK), (round(width * share), fill)):
         rounded(panel, (x, y, length, height), radius=height / 2, fill=colour)

@@ -63,9 +63,9 @@ def mistakes(run: RunFolder) -> str:
     cards = []
     for mistake in found[:_MISTAKES_SHOWN]:
         name, target, prediction = (text(mistake.get(key, "?")) for key in ("name", "target", "prediction"))
-        picture = run.picture(mistake.get("picture"))
+        source = run.image(mistake.get("picture"))
         alt = f"{name}: {target}, taken for {prediction}"
-        shown = f'<img src="{picture}" alt="{alt}">' if picture else '<div class="none">no picture</div>'
+        shown = f'<img src="{source}" alt="{alt}">' if source else '<div class="none">no image</div>'
         cards.append(
             f'<figure class="mistake" title="{name}">{shown}<figcaption><b>{target}</b><span>taken for '
             f"<em>{prediction}</em>, {percent(mistake.get('confidence'), 0)} sure</span><small>{name}</small>"

@@ -65,8 +65,8 @@ class _Frame:
     """An image on its canvas."""
 
     canvas: Image.Image
-    picture: tuple[int, int, int, int]
-    """x, y, width and height of the picture on the canvas."""
+    image: tuple[int, int, int, int]
+    """x, y, width and height of the image on the canvas."""
     unit: int
     """The size of title and legend."""
     size: int
@@ -135,7 +135,7 @@ def _frame(image: Tensor, longest: int, *, many: bool) -> _Frame:
     canvas.paste(shown, (x, y))
     return _Frame(
         canvas=canvas,
-        picture=(x, y, shown.width, shown.height),
+        image=(x, y, shown.width, shown.height),
         unit=unit,
         size=max(11, round(0.82 * unit)) if many else unit,
         line=round(unit / 6.5) if many else round(unit / 5),
@@ -155,7 +155,7 @@ def _objects(
     image: Tensor, detections: Detections | Instances, classes: Sequence[str], frame: _Frame, *, named: set[int]
 ) -> list[_Object]:
     """The objects as they stand on the canvas, in the given order."""
-    x, y, width, height = frame.picture
+    x, y, width, height = frame.image
     scale = torch.tensor([width / image.shape[2], height / image.shape[1]] * 2, dtype=torch.float64)
     most = torch.tensor([width, height] * 2, dtype=torch.float64)
     boxes = (detections.boxes.detach().cpu().double() * scale).clamp(min=0).minimum(most)
@@ -180,7 +180,7 @@ def _shown(mask: Tensor, frame: _Frame) -> tuple[Image.Image | None, tuple[int, 
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     if not len(rows):
         return None, (0, 0)
-    x, y, width, height = frame.picture
+    x, y, width, height = frame.image
     across, down = width / pixels.shape[1], height / pixels.shape[0]
     room = frame.line + 2
     left, top = max(int(columns[0] * across) - room, 0), max(int(rows[0] * down) - room, 0)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from convnext.core import distributed
@@ -21,7 +22,6 @@ from convnext.core.device import pick_device, pick_dtype
 from convnext.core.errors import UserError
 from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule
-from convnext.data.decode import BadImage
 from convnext.data.detection.config import DetectionInputConfig
 from convnext.data.detection.dataset import DetectionDataset
 from convnext.data.detection.transforms import DetectionBatch, image_batch, load_eval_batch
@@ -34,22 +34,20 @@ from convnext.models.detection.tta import AugmentedImage, detect_tta
 from convnext.models.tta import NO_TTA, TTA
 from convnext.ops.instances import Detections, above_score
 from convnext.recipes.recipe import Recipe
-from convnext.report.panels import beside
 from convnext.tasks.detection.draw import drawn
 from convnext.tasks.detection.options import DetectionEvaluateOptions
 from convnext.tasks.detection.weights import LoadedDetector, load_detector
 from convnext.tasks.evaluation import (
     bad_images_of,
     check_same_classes,
-    new_folder,
+    common_figures,
+    draw_some,
     part_to_evaluate,
-    skipped,
-    spread,
     visit_all,
 )
 from convnext.weights.locate import WeightFile
 
-SHOWN, WIDE = 12, 640  # images in a report: how many, and pixels of each half's longer side
+WIDE = 640  # pixels of the longer side of each half of an image in a report
 DRAWN_FROM = 0.5  # score from which a detection is drawn
 Size = tuple[int, int]
 
@@ -234,35 +232,31 @@ def _figures(
     data: str,
     held_out: bool | None,
 ) -> dict[str, Any]:
+    common = common_figures(
+        loaded.metadata,
+        dataset,
+        bad,
+        data=data,
+        held_out=held_out,
+        images_per_second=evaluation.images_per_second,
+    )
     return {
-        "task": loaded.metadata.task,
-        "model": loaded.metadata.model.backbone.name,
-        "data": data,
-        "held_out": held_out,
-        "n": len(dataset),
+        **common,
         "objects": int(dataset.counts.sum()),
         "box": dataclasses.asdict(evaluation.box),
         "mask": None if evaluation.mask is None else dataclasses.asdict(evaluation.mask),
-        "images_per_second": evaluation.images_per_second,
-        "skipped": skipped(bad),
-        "pictures": [],
     }
 
 
 @torch.inference_mode()
 def _draw_some(run: Path, dataset: DetectionDataset, loaded: LoadedDetector) -> list[dict[str, str]]:
-    """Draws some images, over all of the data, with what is in them and what was found."""
-    new_folder(run / "pictures")
-    entries, classes, device = [], loaded.metadata.classes, next(loaded.model.parameters()).device
-    for number, index in enumerate(spread(len(dataset), SHOWN)):
-        try:
-            image, truth = dataset.read(index), dataset.instances(index)
-        except BadImage:
-            continue  # said already, while it was evaluated
+    """Draws some images, with what is in them and what was found."""
+    classes, device = loaded.metadata.classes, next(loaded.model.parameters()).device
+
+    def draw(index: int) -> tuple[Image, Image]:
+        image, truth = dataset.read(index), dataset.instances(index)
         batch = image_batch([image], loaded.metadata.input)
         found = above_score(detect(loaded.model, batch, input=loaded.metadata.input, device=device)[0], DRAWN_FROM)
-        name = f"pictures/{number:03d}.png"
-        truth_drawn, found_drawn = (drawn(image, objects, classes, longest=WIDE) for objects in (truth, found))
-        beside(truth_drawn, found_drawn, titles=("annotated", "found")).save(run / name)
-        entries.append({"name": dataset.name(index), "picture": name})
-    return entries
+        return drawn(image, truth, classes, longest=WIDE), drawn(image, found, classes, longest=WIDE)
+
+    return draw_some(run, dataset, draw)

@@ -8,7 +8,7 @@ from typing import Any
 from convnext.report.charts import Curve, line_chart, percent_short, smoothed
 from convnext.report.html import UNKNOWN, count, measure, percent, section, table, text
 from convnext.report.page import TaskReport
-from convnext.report.parts import CLASSES_LISTED, class_by_class, picture_cards, speed, tile, verdict
+from convnext.report.parts import CLASSES_LISTED, class_by_class, image_cards, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, Values, entries, finite
 from convnext.report.training import across, loss_parts, series, steering, went
 
@@ -125,7 +125,7 @@ def _share(value: Any) -> str:
 
 def images(run: RunFolder) -> str:
     """Some images with what is in them and what was found."""
-    return picture_cards(run, "Objects in")
+    return image_cards(run, "Objects in")
 
 
 def classes(run: RunFolder) -> str:

@@ -67,12 +67,12 @@ def _tinted(shown: Image.Image, labels: Tensor, colours: Sequence[Colour]) -> Im
     table = np.zeros((IGNORE_INDEX + 1, 3), dtype=np.float32)
     table[: len(colours)] = colours
     strength = np.where(map_ == IGNORE_INDEX, 0.0, _TINT).astype(np.float32)[..., None]
-    picture = np.asarray(shown, dtype=np.float32) * (1 - strength) + table[map_] * strength
+    blended = np.asarray(shown, dtype=np.float32) * (1 - strength) + table[map_] * strength
     border = np.zeros(map_.shape, dtype=bool)
     border[1:] |= map_[1:] != map_[:-1]
     border[:, 1:] |= map_[:, 1:] != map_[:, :-1]
-    picture[border] *= 1 - _BORDER
-    return Image.fromarray(picture.round().astype(np.uint8))
+    blended[border] *= 1 - _BORDER
+    return Image.fromarray(blended.round().astype(np.uint8))
 
 
 def index_map(labels: Tensor, values: Sequence[int], colours: Sequence[Colour]) -> Image.Image:
@@ -86,9 +86,9 @@ def index_map(labels: Tensor, values: Sequence[int], colours: Sequence[Colour]) 
     map_ = own[labels.cpu().numpy()]
     if map_.max(initial=0) > 255:
         return Image.fromarray(map_.astype(np.uint16))
-    picture = Image.fromarray(map_.astype(np.uint8), mode="P")
+    indexed = Image.fromarray(map_.astype(np.uint8), mode="P")
     palette = np.zeros((256, 3), dtype=np.uint8)
     for value, colour in zip(own[: len(colours)].tolist(), colours, strict=True):
         palette[value] = colour
-    picture.putpalette(palette.tobytes())
-    return picture
+    indexed.putpalette(palette.tobytes())
+    return indexed

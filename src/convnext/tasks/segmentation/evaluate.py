@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from convnext.core import distributed
@@ -20,7 +21,6 @@ from convnext.core.atomic import write_text
 from convnext.core.device import pick_device, pick_dtype
 from convnext.data.config import InputConfig, LoaderConfig
 from convnext.data.dataset import DataModule
-from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages
 from convnext.data.mix import prepare
 from convnext.data.resize import resized_image
@@ -33,14 +33,12 @@ from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.models.segmentation.sliding_window import MEGABYTES, AugmentedImage, SlidingWindow, segment_tta
 from convnext.models.tta import NO_TTA, TTA
 from convnext.recipes.recipe import Recipe
-from convnext.report.panels import beside
 from convnext.tasks.evaluation import (
     bad_images_of,
     check_same_classes,
-    new_folder,
+    common_figures,
+    draw_some,
     part_to_evaluate,
-    skipped,
-    spread,
     visit_all,
 )
 from convnext.tasks.segmentation.draw import overlaid
@@ -48,7 +46,7 @@ from convnext.tasks.segmentation.options import SegmentationEvaluateOptions
 from convnext.tasks.segmentation.weights import LoadedSegmenter, load_segmenter
 from convnext.weights.locate import WeightFile
 
-SHOWN, WIDE = 12, 640  # images in a report: how many, and pixels of each half's longer side
+WIDE = 640  # pixels of the longer side of each half of an image in a report
 _CONFUSED = 10  # pairs of classes that are listed
 _AT_A_TIME = 4  # windows, on a GPU
 
@@ -198,18 +196,19 @@ def _figures(
     data: str,
     held_out: bool | None,
 ) -> dict[str, Any]:
+    common = common_figures(
+        loaded.metadata,
+        dataset,
+        bad,
+        data=data,
+        held_out=held_out,
+        images_per_second=evaluation.images_per_second,
+    )
     return {
-        "task": loaded.metadata.task,
-        "model": loaded.metadata.model.backbone.name,
-        "data": data,
-        "held_out": held_out,
-        "n": len(dataset),
+        **common,
         "pixels": int(evaluation.counts.sum()),
         **dataclasses.asdict(evaluation.figures),
         "confused": confused(evaluation.counts, dataset.classes),
-        "images_per_second": evaluation.images_per_second,
-        "skipped": skipped(bad),
-        "pictures": [],
     }
 
 
@@ -227,20 +226,15 @@ def confused(counts: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
 
 @torch.inference_mode()
 def _draw_some(run: Path, dataset: SegmentationDataset, loaded: LoadedSegmenter) -> list[dict[str, str]]:
-    """Draws some images, over all of the data, with the classes that are there and those that were found."""
-    new_folder(run / "pictures")
-    entries, device = [], next(loaded.model.parameters()).device
-    for number, index in enumerate(spread(len(dataset), SHOWN)):
-        try:
-            image, truth = dataset.read(index), dataset.labels(index)
-        except BadImage:
-            continue  # said already, while it was evaluated
+    """Draws some images, with the classes that are there and those that were found."""
+    classes, colours, device = dataset.classes, dataset.colours, next(loaded.model.parameters()).device
+
+    def draw(index: int) -> tuple[Image, Image]:
+        image, truth = dataset.read(index), dataset.labels(index)
         found = segment(loaded.model, image, input=loaded.metadata.input, device=device).cpu()
-        name = f"pictures/{number:03d}.png"
-        halves = (
-            overlaid(image, labels, dataset.classes, dataset.colours, longest=WIDE, named=labels is found)
-            for labels in (truth, found)
+        return (
+            overlaid(image, truth, classes, colours, longest=WIDE, named=False),
+            overlaid(image, found, classes, colours, longest=WIDE),
         )
-        beside(*halves, titles=("annotated", "found")).save(run / name)
-        entries.append({"name": dataset.name(index), "picture": name})
-    return entries
+
+    return draw_some(run, dataset, draw)

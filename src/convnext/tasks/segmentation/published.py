@@ -28,7 +28,7 @@ class PublishedSegmenter:
     crop: int
     """Side of the squares that it was trained on, in pixels."""
     miou: float
-    """mIoU on ADE20K's validation pictures at one size, percent."""
+    """mIoU on ADE20K's validation images at one size, percent."""
     miou_views: float
     """The same at six sizes and mirrored too, percent."""
     licence: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from convnext.report.charts import Curve, line_chart, percent_short, smoothed
 from convnext.report.html import count, percent, section, table, text
 from convnext.report.page import TaskReport
-from convnext.report.parts import CLASSES_LISTED, class_by_class, picture_cards, speed, tile, verdict
+from convnext.report.parts import CLASSES_LISTED, class_by_class, image_cards, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, entries, finite
 from convnext.report.training import across, loss_parts, series, steering, went
 
@@ -69,7 +69,7 @@ def curves(run: RunFolder) -> str:
 
 def images(run: RunFolder) -> str:
     """Some images with the classes that are there and those that were found."""
-    return picture_cards(run, "Classes of")
+    return image_cards(run, "Classes of")
 
 
 def classes(run: RunFolder) -> str:

@@ -230,7 +230,7 @@ def test_pictures_from_elsewhere_are_left_out(make_run, tmp_path, kind):
     change(folder, mistakes=[mistake, mistake | {"picture": "mistakes/000.png"}])
     page = page_of(folder)
     assert len(page.all("img")) == 1
-    assert "no picture" in page.text
+    assert "no image" in page.text
 
 
 @pytest.mark.parametrize("value", [None, "x", [], [1, "x"], {}, True, 10**400, -1], ids=lambda value: str(value)[:9])

@@ -178,7 +178,7 @@ def test_hostile_words_stay_words(make_detection_run):
     assert "<script" not in source
     assert source.count("<img ") == 1
     assert not [name for name in Attributes(source).names if name.startswith("on")]
-    assert "no picture" in words_of(source)
+    assert "no image" in words_of(source)
     assert source.count("&lt;script&gt;") > 8
 
 
