@@ -156,10 +156,12 @@ def given_splits(
     found: Callable[[D], str],
     seed: int,
     fraction: float,
+    is_test: bool | None = None,
 ) -> Splits[D]:
     """The parts that the data has.
 
-    name: of the validation part. saved: a record, whose images are taken again. found: the training part in words.
+    name: of the validation part. is_test: whether it is the test part; None: by its name. saved: a record, whose
+    images are taken again. found: the training part in words.
     Raises UserError, when the validation part is read, where it lacks images of the record.
     """
 
@@ -173,7 +175,7 @@ def given_splits(
 
     def note(train: D, val: D) -> str:
         text = f"Found {found(train)} to train on, {len(val):,} images in '{name}' to validate on."
-        if name.startswith("test"):
+        if name.lower().startswith("test") if is_test is None else is_test:
             text += (
                 " There is no 'val', so the test images choose the best model: its figures on them flatter a little."
             )

@@ -36,7 +36,7 @@ def test_images_classes_and_order(pets):
 
 
 def test_hidden_and_other_files_are_passed_over(pets, tiny, write):
-    before = scan(pets)
+    before = scan(pets).images
     write(
         pets,
         {
@@ -49,7 +49,10 @@ def test_hidden_and_other_files_are_passed_over(pets, tiny, write):
             "loose.csv": b"a,b",
         },
     )
-    assert scan(pets) == before
+    found = scan(pets)
+    assert found.images == before
+    assert found.passed == {".txt": 1}
+    assert found.notes(pets) == [f"Passed over in {pets}: 1 .txt."]
 
 
 def test_links_are_followed_and_circles_end(pets, tmp_path, tiny, write):
@@ -58,7 +61,7 @@ def test_links_are_followed_and_circles_end(pets, tmp_path, tiny, write):
     (pets / "cat" / "linked").symlink_to(elsewhere)
     (pets / "cat" / "round").symlink_to(pets / "cat")
     (pets / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    found = scan(pets)
+    found = scan(pets).images
     assert found["cat"] == ["cat/linked.png", "cat/linked/one.png", "cat/old/deep/x.png", "cat/z.png"]
     source = FolderDataset(pets, max_pixels=LIMIT)
     gone = [source.name(i) for i in range(len(source))].index("dog/gone.png")
@@ -142,7 +145,7 @@ def test_class_folders_without_images_are_named(pets, write):
     write(pets, {"emu/1.heic": b"x", "emu/2.heic": b"x"})
     with pytest.raises(UserError, match=r"'emu' in .* holds no images \(2 .heic; convert"):
         scan(pets)
-    assert list(scan(pets, missing_allowed=True)) == ["cat", "dog"]
+    assert list(scan(pets, missing_allowed=True).images) == ["cat", "dog"]
 
 
 def test_no_images_at_all(tmp_path, write):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tarfile
+import unicodedata
 
 import pytest
 import torch
@@ -12,8 +14,9 @@ import torch
 from convnext.core.errors import UserError
 from convnext.data.classification.dataset import ClassificationDataset
 from convnext.data.classification.digits import DigitsDataset
-from convnext.data.classification.open import ClassificationData
+from convnext.data.classification.open import ClassificationData, recognise
 from convnext.data.config import LoaderConfig
+from convnext.data.recognise import Mine
 from convnext.data.splits import Splits
 
 
@@ -219,3 +222,96 @@ def test_one_photo_for_each_class(shared_data, tmp_path):
         assert result.train.classes[0] == "tench"
     assert packed.train.classes == unpacked.train.classes
     assert torch.equal(packed.train.read(123), unpacked.train.read(123))
+
+
+# parts under other names
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [("Training", "Testing"), ("Train", "Test"), ("train_set", "val_set"), ("TRAIN", "DEV"), ("train2017", "val2017")],
+)
+def test_parts_in_other_spellings(tmp_path, tiny, write, train, val):
+    root = write(tmp_path, folder(tiny, f"{train}/a/1.png", f"{train}/b/2.png", f"{val}/a/1.png", f"{val}/b/2.png"))
+    assert isinstance(recognise(str(root)), Mine)
+    result = opened(root)
+    assert (result.train.classes, len(result.train), result.record["kind"]) == (("a", "b"), 2, "given")
+    assert names(result.val) == [f"{val}/a/1.png", f"{val}/b/2.png"]
+    assert ("choose the best model" in result.note) == val.lower().startswith("test")
+    whole = ClassificationData(root, folders="classes").splits(LoaderConfig(val_fraction=0.0), seed=0)
+    assert whole.train.classes == tuple(sorted((train, val)))
+
+
+def test_what_lies_beside_the_parts_is_said(tmp_path, tiny, write):
+    paths = ("train/a/1.png", "train/b/2.png", "val/a/1.png", "Test/a/1.png", "extra/a/1.png", "notes/readme.txt")
+    assert opened(write(tmp_path, folder(tiny, *paths))).note.splitlines()[1:] == [
+        f"Left out: 'extra' in {tmp_path}, beside the parts.",
+        "Not used: 'Test'.",
+    ]
+
+
+def test_two_names_of_one_part_are_asked_about(tmp_path, tiny, write):
+    root = write(tmp_path, folder(tiny, *(f"{part}/{k}/1.png" for part in ("train", "Training", "val") for k in "ab")))
+    with pytest.raises(UserError, match=r"'Training', 'train' .* can each be the part 'train'"):
+        opened(root)
+
+
+def test_folders_that_hold_the_same_classes_are_asked_about(tmp_path, tiny, write):
+    root = write(tmp_path, folder(tiny, *(f"{part}/{k}/1.png" for part in ("old", "new") for k in ("cat", "dog"))))
+    with pytest.raises(UserError, match=r"'new', 'old' .* hold the same folders \('cat', 'dog'\).*--folders classes"):
+        opened(root)
+    assert ClassificationData(root, folders="classes").for_evaluation(LoaderConfig()).classes == ("new", "old")
+    other = write(
+        tmp_path / "x", folder(tiny, "cat/small/1.png", "cat/large/1.png", "dog/old/1.png", "dog/young/1.png")
+    )
+    assert opened(other, 0.0).train.classes == ("cat", "dog")
+
+
+def test_names_in_several_unicode_forms_are_one_class(tmp_path, tiny, write):
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    root = write(
+        tmp_path, folder(tiny, f"train/{composed}/1.png", "train/tea/1.png", f"val/{apart}/1.png", "val/tea/2.png")
+    )
+    result = opened(root)
+    assert (result.train.classes, result.val.targets.tolist()) == ((composed, "tea"), [0, 1])
+    write(root, folder(tiny, f"train/{apart}/2.png"))
+    merged = opened(root)
+    assert merged.train.targets.tolist() == [0, 0, 1]
+    assert "were taken for one class" in merged.note
+
+
+def test_runs_are_no_data(tmp_path, tiny, write):
+    root = write(tmp_path, folder(tiny, "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png", "runs/x/mistakes/1.png"))
+    write(root, {"runs/x/recipe.json": b"{}", "mine/recipe.json": b"{}", "mine/a.png": tiny[0]})
+    write(root, {"dog/old/recipe.json": b"{}", "dog/old/pictures/a.png": tiny[0]})
+    result = opened(root, 0.0)
+    assert (result.train.classes, len(result.train)) == (("cat", "dog"), 4)
+    assert f"Passed over in {root}, since training runs are no data: 'mine', 'runs', 'dog/old'." in result.note
+    assert isinstance(recognise(str(root)), Mine)
+
+
+def test_parts_in_a_tar(tmp_path, tiny, pack):
+    paths = [f"set/{part}/{k}/{i}.png" for part in ("train", "Val") for k in "ab" for i in range(2)]
+    path = pack(tmp_path / "parts.tar", folder(tiny, *paths))
+    result = opened(path)
+    assert result.record["kind"] == "given"
+    assert names(result.train) == [f"parts.tar:{name}" for name in paths if "train" in name]
+    assert result.val.targets.tolist() == [0, 0, 1, 1]
+    assert names(evaluated(path)) == names(result.val)
+    odd = pack(tmp_path / "odd.tar", folder(tiny, "train/a/1.png", "val/a/1.png", "b/1.png"))
+    with pytest.raises(UserError, match="images outside of them"):
+        opened(odd)
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path, tiny, write):
+    write(tmp_path, folder(tiny, "a/1.png", "b/1.png"))
+    write(tmp_path, {"a/x.heic": b"", "b/y.HEIC": b"", "b/notes.txt": b"", "b/Thumbs.db": b"", "b/noend": b""})
+    os.mkfifo(tmp_path / "b" / "pipe.png")
+    said = opened(tmp_path, 0.0).note.splitlines()[-1]
+    assert said.startswith(f"Passed over in {tmp_path}: 2 .heic, ")
+    assert sorted(said.split(": ")[1].rstrip(".").split(", ")) == [
+        "1 .txt",
+        "1 pipe or device",
+        "1 without an ending",
+        "2 .heic",
+    ]

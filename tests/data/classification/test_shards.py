@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import io
+import json
+import lzma
 import multiprocessing
 import pickle
 import random
 import struct
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +21,8 @@ import torch
 from convnext.core.errors import UserError
 from convnext.data import tar
 from convnext.data.classification import shards as module
-from convnext.data.classification.shards import ShardDataset, find_shards
+from convnext.data.classification.shard_index import find_shards
+from convnext.data.classification.shards import ShardDataset
 from convnext.data.decode import BadImage, decode
 
 LIMIT = 10_000
@@ -124,21 +130,20 @@ def test_few_files_are_open_at_once(tmp_path, tiny, pack, monkeypatch):
         assert sum(archive.opened for archive in source.tars) <= 2
 
 
-@pytest.mark.parametrize("content", ["cat", "-1", "1.5", "", "٣", "9" * 30, "100000"])
+@pytest.mark.parametrize("content", ["cat", "-1", "1.5", "", "٣", "9" * 30, "100000", "two\nlines", "x" * 201])
 def test_a_class_that_is_no_class_names_shard_and_key(tmp_path, tiny, pack, content):
     path = pack(tmp_path / "a.tar", numbered(tiny[:2], [0, content]))
-    with pytest.raises(UserError, match=r"a.tar:0001.cls holds .* (class number|accepted)"):
+    with pytest.raises(UserError, match=r"a.tar:0001(.cls)? (holds .* class number|is of class|has the class number)"):
         ShardDataset([path], max_pixels=LIMIT)
 
 
-def test_lonely_images_and_class_files_are_said(tmp_path, tiny, pack, capsys):
+def test_lonely_images_and_class_files_are_said(tmp_path, tiny, pack):
     members = numbered(tiny, [0, 1] * 6)
     del members["0003.cls"], members["0005.png"]
     source = ShardDataset([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
     assert len(source) == 10
-    said = capsys.readouterr().err
-    assert "Left out: 1 images have no class file (a.tar:0003.png)." in said
-    assert "Left out: 1 class files have no image (a.tar:0005)." in said
+    assert "Left out: 1 images have no class file (a.tar:0003.png)." in source.notes
+    assert "Left out: 1 class files have no image (a.tar:0005)." in source.notes
     for key in ("0000", "0001", "0002"):
         del members[f"{key}.cls"]
     with pytest.raises(UserError, match=r"4 images have no class file \(b.tar:0000.png, .* Pack the shards again"):
@@ -256,3 +261,111 @@ def test_find_shards(tmp_path, pack):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.tar").mkdir()
     assert [path.name for path in find_shards(tmp_path)] == ["a.TAR", "b.tar", "c.tar.gz"]
+
+
+# what people pack
+
+
+def test_classes_can_be_names(tmp_path, tiny, pack):
+    members = {"0.png": tiny[0], "0.cls": b"dog\n", "1.png": tiny[1], "1.cls": b"cat", "2.png": tiny[2]}
+    members["2.json"] = json.dumps({"label": "dog"}).encode()
+    source = ShardDataset([pack(tmp_path / "a.tar", members)], max_pixels=LIMIT)
+    assert (source.classes, source.targets.tolist()) == (("cat", "dog"), [1, 0, 1])
+    members["2.json"] = b'{"label": 3}'
+    with pytest.raises(UserError, match=r"numbers alone .* or names alone"):
+        ShardDataset([pack(tmp_path / "b.tar", members)], max_pixels=LIMIT)
+
+
+def test_class_numbers_from_one(tmp_path, tiny, pack):
+    path = pack(tmp_path / "a.tar", numbered(tiny[:3], [1, 2, 4]))
+    source = ShardDataset([path], max_pixels=LIMIT)
+    assert (source.class_dirs, source.targets.tolist()) == (("1", "2", "3", "4"), [0, 1, 3])
+    assert source.notes == (
+        "Class numbers run from 1 to 4: 1 is the first class.",
+        "1 of the 4 class numbers have no image (3).",
+    )
+    val = ShardDataset([pack(tmp_path / "v.tar", numbered(tiny[:1], [2]))], max_pixels=LIMIT, keys=source.class_dirs)
+    assert val.targets.tolist() == [1]
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\ndog\n")
+    assert ShardDataset([path], max_pixels=LIMIT).classes == ("ant", "bee", "cat", "dog")
+    (tmp_path / "classes.txt").write_text("none\nant\nbee\ncat\ndog\n")  # five names: 0 is a class
+    assert ShardDataset([path], max_pixels=LIMIT).targets.tolist() == [1, 2, 4]
+
+
+def with_links(path: Path, files: dict[str, bytes], links: dict[str, tuple[bytes, str]]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        for name, (kind, target) in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            archive.addfile(info)
+    return path
+
+
+def test_links_in_a_tar(tmp_path, tiny):
+    links = {
+        "b/hard.png": (tarfile.LNKTYPE, "a/1.png"),
+        "b/soft.png": (tarfile.SYMTYPE, "../a/2.png"),
+        "b/twice.png": (tarfile.SYMTYPE, "hard.png"),
+        "b/out.png": (tarfile.SYMTYPE, "/etc/passwd"),
+        "b/round.png": (tarfile.SYMTYPE, "round.png"),
+        "b/pipe.png": (tarfile.FIFOTYPE, ""),
+    }
+    source = ShardDataset(
+        [with_links(tmp_path / "a.tar", {"a/1.png": tiny[0], "a/2.png": tiny[1]}, links)], max_pixels=LIMIT
+    )
+    assert [source.names[i] for i in range(len(source))] == [
+        "a/1.png",
+        "a/2.png",
+        "b/hard.png",
+        "b/soft.png",
+        "b/twice.png",
+    ]
+    for i, same in ((2, 0), (3, 1), (4, 0)):
+        assert torch.equal(source.read(i), pixels(tiny[same]))
+    assert source.targets.tolist() == [0, 0, 1, 1, 1]
+    assert source.notes == ("Passed over in a.tar: 2 link to nothing in the tar, 1 pipe or device.",)
+
+
+def test_tars_one_behind_the_other(tmp_path, tiny, pack):
+    parts = [pack(tmp_path / f"{i}.tar", {f"{'ab'[i]}/{i}.png": tiny[i]}).read_bytes() for i in range(2)]
+    (tmp_path / "c.tar").write_bytes(b"".join(parts) + bytes(3 << 20))
+    (tmp_path / "c.tar.gz").write_bytes(gzip.compress(parts[0]) + gzip.compress(parts[1]))
+    for name in ("c.tar", "c.tar.gz"):
+        source = ShardDataset([tmp_path / name], max_pixels=LIMIT)
+        assert source.targets.tolist() == [0, 1]
+        assert torch.equal(source.read(1), pixels(tiny[1]))
+    (tmp_path / "d.tar").write_bytes(parts[0] + b"x" * 2000)
+    with pytest.raises(UserError, match="is damaged at byte"):
+        ShardDataset([tmp_path / "d.tar"], max_pixels=LIMIT)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_compression_is_seen_from_the_content(tmp_path, tiny, pack, compress):
+    plain = pack(tmp_path / "a.tar", {"a/1.png": tiny[0], "BZh91.png/2.png": tiny[1]})
+    (tmp_path / "b.tar").write_bytes(compress(plain.read_bytes()))
+    plain.rename(tmp_path / "a.tar.gz")
+    for name in ("a.tar.gz", "b.tar"):
+        assert len(ShardDataset([tmp_path / name], max_pixels=LIMIT)) == 2
+
+
+def test_a_tar_whose_first_name_looks_like_a_magic(tmp_path, tiny, pack):
+    path = pack(tmp_path / "a.tar", {"BZhang/1.png": tiny[0], "version 1/2.png": tiny[1]})
+    assert ShardDataset([path], max_pixels=LIMIT).classes == ("BZhang", "version 1")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\x03\x04 and so on", "a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "a pointer of Git LFS"),
+        (b"\x28\xb5\x2f\xfd" + bytes(20), "zstd -d"),
+    ],
+)
+def test_what_is_no_tar_is_named(tmp_path, content, said):
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        ShardDataset([tmp_path / "a.tar"], max_pixels=LIMIT)

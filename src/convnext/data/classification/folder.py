@@ -26,13 +26,16 @@ class FolderDataset:
     `class_dirs` fixes the order of the classes and which there are (as in the training part); without it: every class
     folder found, sorted by name. `prefix` goes before the names that people are shown, as "val/".
 
+    `notes` says what was passed over.
+
     Raises UserError where the folder does not have this layout, or holds a class that `class_dirs` does not have.
     """
 
     def __init__(
         self, root: Path, *, max_pixels: int, class_dirs: Sequence[str] | None = None, prefix: str = ""
     ) -> None:
-        found = scan(root, missing_allowed=class_dirs is not None)
+        scanned = scan(root, missing_allowed=class_dirs is not None)
+        found, self.notes = scanned.images, tuple(scanned.notes(root))
         self.class_dirs = tuple(found) if class_dirs is None else tuple(class_dirs)
         for folder in found:
             if folder not in self.class_dirs:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.core.errors import UserError
@@ -24,39 +26,100 @@ LAYOUT = """Accepted is one folder for each class, with that class's images insi
 """
 
 
-def class_folders(root: Path) -> list[str]:
-    """Names of the folders directly below `root` that may be classes (not hidden), sorted."""
+@dataclass
+class Scan:
+    """What lies below a folder of class folders."""
+
+    images: dict[str, list[str]] = field(default_factory=dict)
+    """Class -> its images, as paths below the folder with forward slashes, sorted. Classes are in the order of their
+    folders' names; their names are in Unicode's composed form (NFC), in which names that look alike are alike."""
+    passed: Counter[str] = field(default_factory=Counter)
+    """What was passed over: kind, as ".avif" or "pipe or device" -> how many."""
+    runs: list[str] = field(default_factory=list)
+    """Folders of training runs, which are never data."""
+    merged: list[str] = field(default_factory=list)
+    """Classes of which there are several folders, whose names differ in nothing but their Unicode form."""
+
+    def notes(self, root: Path) -> list[str]:
+        """Sentences for people: what was passed over."""
+        notes = []
+        if self.passed:
+            kinds = ", ".join(f"{count:,} {printable(kind)}" for kind, count in self.passed.most_common(6))
+            more = len(self.passed) - 6
+            notes.append(f"Passed over in {root}: {kinds}{f' and {more} kinds more' if more > 0 else ''}.")
+        if self.runs:
+            notes.append(f"Passed over in {root}, since training runs are no data: {some(self.runs)}.")
+        if self.merged:
+            notes.append(
+                f"{some(self.merged)} in {root}: several folders of that name, in different Unicode forms, were taken "
+                "for one class."
+            )
+        return notes
+
+
+def class_folders(root: Path, *, runs: list[str] | None = None) -> list[str]:
+    """Names of the folders directly below `root` that may be classes, sorted: neither hidden nor of training runs.
+
+    runs: gets the names of folders that are left out because they are runs, or hold nothing but runs.
+    """
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if not _hidden(entry.name) and entry.is_dir())
+            found = sorted(entry.name for entry in entries if not _hidden(entry.name) and entry.is_dir())
     except OSError as error:
         raise UserError(f"{root} cannot be opened: {error.strerror}.") from None
+    of_runs = [name for name in found if _is_run(root / name) or _holds_runs_alone(root / name)]
+    if runs is not None:
+        runs += of_runs
+    return [name for name in found if name not in of_runs]
 
 
-def scan(root: Path, *, missing_allowed: bool = False) -> dict[str, list[str]]:
-    """Class folder -> its images, as paths below `root` with forward slashes; both sorted.
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.json").is_file()
 
-    Hidden files, hidden folders and files that are no images are passed over. Links are followed, but a folder is
-    entered once for each class, so that links in a circle end. Raises UserError for a layout that is not one folder for
-    each class, and for class folders without images unless `missing_allowed` (a validation part may lack a class).
+
+def _holds_runs_alone(folder: Path) -> bool:
+    """Whether a folder holds runs, as `runs/` does, and nothing else."""
+    try:
+        entries = [entry for entry in os.scandir(folder) if not _hidden(entry.name)]
+        return bool(entries) and all(entry.is_dir() and _is_run(Path(entry.path)) for entry in entries)
+    except OSError:
+        return False
+
+
+def scan(root: Path, *, missing_allowed: bool = False) -> Scan:
+    """The images of each class folder below `root`, and what was passed over.
+
+    Hidden files, hidden folders, training runs and files that are no images are passed over. Links are followed, but a
+    folder is entered once for each class, so that links in a circle end. Raises UserError for a layout that is not one
+    folder for each class, and for class folders without images unless `missing_allowed` (a validation part may lack a
+    class).
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}." if not root.exists() else f"{root} is not a folder.")
-    folders = class_folders(root)
+    found = Scan()
+    folders = class_folders(root, runs=found.runs)
     if not folders:
         raise UserError(no_classes(root))
     title = f"Looking through {root.name or root}"
-    looked = track(folders, title, len(folders), unit="folders")
-    found = {folder: sorted(images_below(root, folder)) for folder in looked}
-    empty = [folder for folder, images in found.items() if not images]
-    if len(empty) == len(folders):
+    empty = []
+    for folder in track(folders, title, len(folders), unit="folders"):
+        images = sorted(images_below(root, folder, scan=found))
+        name = unicodedata.normalize("NFC", folder)
+        if not images:
+            empty.append(folder)
+        elif name in found.images:
+            found.merged.append(name)
+            found.images[name] = sorted([*found.images[name], *images])
+        else:
+            found.images[name] = images
+    if not found.images:
         raise UserError(f"No folder in {root} holds an image ({_others(root, folders)}). {LAYOUT.format(root=root)}")
     if empty and not missing_allowed:
         raise UserError(
             f"{some(empty)} in {root} {'holds' if len(empty) == 1 else 'hold'} no images "
             f"({_others(root, empty)}). Put images in, or remove the folder: every folder there is taken for a class."
         )
-    return {folder: images for folder, images in found.items() if images}
+    return found
 
 
 def holds_images(root: Path, folder: str) -> bool:
@@ -64,12 +127,16 @@ def holds_images(root: Path, folder: str) -> bool:
     return next(images_below(root, folder), None) is not None
 
 
-def images_below(root: Path, folder: str = "", *, closed: list[str] | None = None) -> Iterator[str]:
-    """Paths below `root` of the images at any depth below root/folder, as `scan` finds them: none that is hidden, each
-    folder entered once.
+def images_below(
+    root: Path, folder: str = "", *, closed: list[str] | None = None, scan: Scan | None = None
+) -> Iterator[str]:
+    """Paths below `root` of the images at any depth below root/folder, as `scan` finds them: none that is hidden or in
+    a training run, each folder entered once.
 
-    Folders that cannot be opened are added to `closed`; without it, the first one raises UserError.
+    Folders that cannot be opened are added to `closed`; without it, the first one raises UserError. scan: counts what
+    is passed over.
     """
+    scan = scan or Scan()
     entered: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
@@ -85,18 +152,37 @@ def images_below(root: Path, folder: str = "", *, closed: list[str] | None = Non
                 raise UserError(f"{printable(str(root / place))} cannot be opened: {error.strerror}.") from None
             closed.append(place)
             continue
+        if place and any(entry.name == "recipe.json" for entry in entries):
+            scan.runs.append(place)
+            continue
         for entry in entries:
             if _hidden(entry.name):
                 continue
-            if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.is_dir():
-                # a dangling link too: better a bad image that is named than silence
-                yield posixpath.join(place, entry.name)
-            elif entry.is_dir():
+            if entry.is_dir():
                 waiting.append(posixpath.join(place, entry.name))
+            elif kind := _passed_over(entry):
+                scan.passed[kind] += 1
+            else:
+                yield posixpath.join(place, entry.name)
+
+
+def _passed_over(entry: os.DirEntry[str]) -> str:
+    """What kind of file it is that no image is read from; "" for an image."""
+    # a dangling link counts as a file too: better a bad image that is named than silence
+    if not entry.is_file() and not entry.is_symlink():
+        return "pipe or device"
+    if entry.name.lower().endswith(IMAGE_SUFFIXES):
+        return "pipe or device" if entry.is_symlink() and _is_special(entry.path) else ""
+    return os.path.splitext(entry.name)[1].lower() or "without an ending"
+
+
+def _is_special(path: str) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX", "@eaDir"))  # the last two: what Mac archives and Synology disks leave
+    """Hidden files, and what systems leave: Mac archives, Synology disks, Windows."""
+    return name.startswith((".", "__MACOSX", "@eaDir")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def no_classes(root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from convnext.tasks.shared_options import BatchOptions
 from convnext.tasks.spec import PredictOptions
@@ -11,6 +12,9 @@ from convnext.tasks.spec import PredictOptions
 @dataclass(frozen=True)
 class ClassificationEvaluateOptions(BatchOptions):
     """Options of `convnext evaluate`."""
+
+    folders: Literal["auto", "classes"] = "auto"
+    """Classifiers: classes takes every folder of --data for a class, whatever its name; auto knows parts by theirs."""
 
 
 @dataclass(frozen=True)

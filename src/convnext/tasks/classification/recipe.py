@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from convnext.data.classification.config import AugmentConfig
 from convnext.data.config import InputConfig, MixConfig
@@ -29,6 +29,9 @@ class ClassificationRecipe(Recipe):
     """What is done to each training image."""
     mix: MixConfig = field(default_factory=MixConfig)
     """What is done to each training batch."""
+    folders: Literal["auto", "classes"] = "auto"
+    """What folders mean. auto: train, val and test (in any usual spelling) are parts, others classes. classes: every
+    folder is a class, whatever its name."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal, cast
 
 import torch
 
@@ -130,14 +131,15 @@ def choose_recipe(
         init=backbone_config(init) if init else None,
     )
     recipe, reasons = choose(known)
-    return replace(recipe, data=str(data.data), init=init.source if init else ""), tuple(reasons)
+    folders = cast(Literal["auto", "classes"], (options or {}).get("folders") or "auto")
+    return replace(recipe, data=str(data.data), init=init.source if init else "", folders=folders), tuple(reasons)
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:
     """Whether a path holds data of this task."""
-    return recognise_classes(data)
+    return recognise_classes(data, folders=options.get("folders") or "auto")
 
 
 def open_data(data: str, options: Mapping[str, str]) -> ClassificationData:
     """The data at a path, opened once."""
-    return ClassificationData(data)
+    return ClassificationData(data, folders=options.get("folders") or "auto")

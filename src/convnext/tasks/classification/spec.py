@@ -18,4 +18,5 @@ CLASSIFICATION = task_of_package(
         ),
         goal="top1",
     ),
+    data_options=("folders",),
 )
