@@ -79,6 +79,11 @@ def bad_images_of(dataset: Dataset) -> BadImages:
     return BadImages(len(dataset), max_bad=LoaderConfig().max_bad)
 
 
+def skipped(bad: BadImages) -> list[dict[str, str]]:
+    """The images that could not be read, as evaluation.json lists them."""
+    return [{"name": name, "reason": reason} for name, reason in bad.found.items()]
+
+
 def common_figures(
     metadata: Metadata,
     dataset: Dataset,
@@ -99,7 +104,7 @@ def common_figures(
         "held_out": held_out,
         "n": len(dataset),
         "images_per_second": images_per_second,
-        "skipped": [{"name": name, "reason": reason} for name, reason in bad.found.items()],
+        "skipped": skipped(bad),
         "pictures": [],
     }
 
