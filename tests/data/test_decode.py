@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convnext.data import decode as module
-from convnext.data.decode import BadImage, decode
+from convnext.data.decode import IMAGE_SUFFIXES, BadImage, decode
 
 LIMIT = 100_000_000
 
@@ -318,3 +318,22 @@ def test_real_photos_as_pillow_reads_them(shared_data, both):
             data = archive.extractfile(member).read()  # type: ignore[union-attr]
             expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
             np.testing.assert_array_equal(both(data), expected)
+
+
+def test_avif_where_pillow_reads_it(picture):
+    if ".avif" not in IMAGE_SUFFIXES:
+        pytest.skip("this Pillow is built without AVIF")
+    buffer = io.BytesIO()
+    Image.fromarray(picture(32, 48)).save(buffer, "AVIF", quality=100, subsampling="4:4:4")
+    decoded = decode(buffer.getvalue(), name="x.avif", max_pixels=LIMIT).permute(1, 2, 0).numpy()
+    assert np.abs(decoded.astype(int) - picture(32, 48)).mean() < 4
+    with pytest.raises(BadImage, match="more than the limit"):
+        decode(buffer.getvalue(), name="x.avif", max_pixels=100)
+
+
+def test_heic_where_pillow_heif_is_installed(picture):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(picture(64, 96))).save(buffer, quality=-1, chroma=444)
+    decoded = decode(buffer.getvalue(), name="x.heic", max_pixels=LIMIT).permute(1, 2, 0).numpy()
+    assert np.abs(decoded.astype(int) - picture(64, 96)).mean() < 4

@@ -11,6 +11,8 @@ Values of more than 8 bits are scaled, never clipped: 16-bit ones by their range
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
 import io
 import warnings
 from collections.abc import Callable
@@ -23,15 +25,24 @@ from torch import Tensor
 
 from convnext.core.errors import UserError
 from convnext.core.text import printable
+from convnext.data import tiff
 
+_AVIF = importlib.util.find_spec("PIL._avif") is not None  # Pillow 11.3 and newer, as most are built
+_HEIC = importlib.util.find_spec("pillow_heif") is not None  # the extra `heic`
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif"),
     *(".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *((".avif",) if _AVIF else ()),
+    *((".heic", ".heif", ".hif") if _HEIC else ()),
 )
 """File endings (lower case) that are taken for images. The content, not the ending, decides how they are decoded."""
 
 # A closed list: Pillow's other readers include ones that start programs (EPS) and ones hardly anybody tests.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM"),
+    *(("AVIF",) if _AVIF else ()),
+    *(("HEIF",) if _HEIC else ()),
+)
 _ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 258
 _TURNS = {  # EXIF orientation -> what makes the image upright
@@ -59,7 +70,8 @@ class BadImage(UserError):
 def decode(data: bytes, *, name: str, max_pixels: int) -> Tensor:
     """The image in a file's bytes as uint8 (3, H, W), RGB in 0..255, contiguous and upright.
 
-    Reads JPEG, PNG, WebP, GIF, BMP, TIFF and PPM, of any colour mode. The header is looked at first: more than
+    Reads JPEG, PNG, WebP, GIF, BMP, TIFF and PPM, of any colour mode; AVIF where Pillow does, HEIC with `pillow-heif`.
+    The header is looked at first: more than
     `max_pixels` pixels are refused before anything is decompressed. Raises BadImage(name, reason) for everything that
     cannot be read, and nothing else.
     """
@@ -99,14 +111,40 @@ def _guarded(read: Callable[[], Tensor], name: str, unknown: Callable[[], str]) 
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    if _HEIC and data[4:8] == b"ftyp":
+        _register_heif()
+    try:
+        opened = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(data):
+            raise
+        return _decode_tiff(data, name, max_pixels)
+    with opened as image:
         _check_size(image, name, max_pixels)
+        if image.format == "TIFF" and tiff.misread(image):
+            return _decode_tiff(data, name, max_pixels)
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
             decoded = _decode_fast(data, *image.size)
             if decoded is not None:
                 return decoded
         image.load()
         return _to_tensor(_upright(_to_rgb(image, name), image))
+
+
+def _decode_tiff(data: bytes, name: str, max_pixels: int) -> Tensor:
+    """A TIFF that Pillow misreads or does not read."""
+    try:
+        pixels, orientation = tiff.read(data, max_pixels=max_pixels)
+    except tiff.UnknownTiff as error:
+        raise BadImage(name, str(error)) from None
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    turn = _TURNS.get(orientation)
+    return _to_tensor(_to_rgb(image if turn is None else image.transpose(turn), name))
+
+
+@functools.cache
+def _register_heif() -> None:
+    importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:

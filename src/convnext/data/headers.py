@@ -1,15 +1,18 @@
-"""The size of an image from the first bytes of its file, without decoding it."""
+"""What the first bytes of an image's file say, without decoding it: its size, what of it is not seen."""
 
 from __future__ import annotations
 
 import functools
 import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import ExifTags, Image
 
 from convnext.data.decode import IMAGE_SUFFIXES
 
+_SAMPLES_PER_PIXEL = 277  # a TIFF's tag
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
@@ -35,6 +38,41 @@ def header_size(path: Path) -> tuple[int, int] | None:
                 return height, width
         except Exception:  # noqa: BLE001 - damaged files make decoders raise nearly anything
             return None
+
+
+def survey(paths: Sequence[Path], *, most: int = 100) -> str:
+    """What is not seen of some images spread over all, in a sentence; "" where nothing.
+
+    Of pages and frames, the first is used; transparent parts are shown on white; of more than three bands, red, green
+    and blue are used.
+    """
+    looked = paths[:: max(len(paths) // most, 1)][:most]
+    kinds: Counter[str] = Counter(kind for path in looked for kind in _unseen(path))
+    if not kinds:
+        return ""
+    found = "; ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    return f"Of {len(looked):,} files looked at: {found}."
+
+
+def _unseen(path: Path) -> Iterator[str]:
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return  # neither pages nor alpha
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=_formats()) as image:
+                pages, bands, mode = bool(getattr(image, "is_animated", False)), len(image.getbands()), image.mode
+                tags = getattr(image, "tag_v2", {})
+                bands = max(bands, int(tags.get(_SAMPLES_PER_PIXEL, 1)))
+                alpha = mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+        except Exception:  # noqa: BLE001 - damaged files make decoders raise nearly anything; reading them says so
+            return
+    if pages:
+        yield "with several pages or frames (the first is used)"
+    if alpha:
+        yield "with transparency (shown on white)"
+    elif bands > 3 and mode != "CMYK":
+        yield "with more than 3 bands (red, green and blue are used)"
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from convnext.core.text import printable
 from convnext.data.classification.names import names_of_folders
 from convnext.data.classification.scan import scan
 from convnext.data.decode import BadImage, decode
+from convnext.data.headers import survey
 from convnext.data.strings import Strings
 
 
@@ -35,7 +36,7 @@ class FolderDataset:
         self, root: Path, *, max_pixels: int, class_dirs: Sequence[str] | None = None, prefix: str = ""
     ) -> None:
         scanned = scan(root, missing_allowed=class_dirs is not None)
-        found, self.notes = scanned.images, tuple(scanned.notes(root))
+        found = scanned.images
         self.class_dirs = tuple(found) if class_dirs is None else tuple(class_dirs)
         for folder in found:
             if folder not in self.class_dirs:
@@ -45,9 +46,15 @@ class FolderDataset:
                 )
         self.root, self.max_pixels, self.prefix = str(root), max_pixels, prefix
         self.paths = Strings([path for folder in self.class_dirs for path in found.get(folder, ())])
+        unseen = survey([root / path for path in self._spread()])
+        self.notes = (*scanned.notes(root), *([unseen] if unseen else []))
         counts = torch.tensor([len(found.get(folder, ())) for folder in self.class_dirs])
         self.targets = torch.repeat_interleave(torch.arange(len(counts)), counts)
         self.classes = names_of_folders(self.class_dirs, root)
+
+    def _spread(self, most: int = 100) -> list[str]:
+        """Some of the images, spread over all."""
+        return [self.paths[i] for i in range(0, len(self.paths), max(len(self.paths) // most, 1))][:most]
 
     def __len__(self) -> int:
         return len(self.paths)
