@@ -57,7 +57,7 @@ def words(before: list[str]) -> list[str]:
     if not before:
         return list(COMMANDS)
     command, rest = before[0], before[1:]
-    if command in ("weights", "roadmap"):
+    if command in ("weights", "roadmap", "data"):
         return _of_parts(command, rest)
     kinds = _arguments()
     if command not in kinds:
@@ -85,9 +85,9 @@ def _arguments() -> dict[str, type]:
 
 def _of_parts(command: str, rest: list[str]) -> list[str]:
     """What may come after a command with parts, as `convnext weights list`."""
-    from convnext.cli import roadmap, weights
+    from convnext.cli import data, roadmap, weights
 
-    parts = weights.PARTS if command == "weights" else roadmap.PARTS
+    parts = {"weights": weights.PARTS, "roadmap": roadmap.PARTS, "data": data.PARTS}[command]
     if not rest:
         return list(parts)
     published = [name for spec in TASKS.values() for name in spec.published()]

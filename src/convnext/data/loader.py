@@ -35,9 +35,13 @@ _SMALL = 64  # images up to this size are read sooner than they are handed over,
 
 
 class BadImages:
-    """The images that could not be read: each is said once, and more than max(3, max_bad * num_images) are an error."""
+    """The images that could not be read: each is said once, and more than max(3, max_bad * num_images) are an error.
 
-    def __init__(self, num_images: int, *, max_bad: float) -> None:
+    quiet: they are counted, not said.
+    """
+
+    def __init__(self, num_images: int, *, max_bad: float, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.found: dict[str, str] = {}  # name -> reason
         self.num_images, self.max_bad = num_images, max_bad
         self.limit = max(3, int(max_bad * num_images))
@@ -47,7 +51,8 @@ class BadImages:
         if name in self.found:
             return
         self.found[name] = reason
-        say(f"Skipped an image that cannot be read: {name}: {reason}")
+        if not self.quiet:
+            say(f"Skipped an image that cannot be read: {name}: {reason}")
         if len(self.found) > self.limit:
             few = "\n".join(f"    {name}: {reason}" for name, reason in list(self.found.items())[:5])
             raise UserError(
@@ -144,6 +149,11 @@ def eval_batches(
     return _batches(load, work, bad, workers=min(workers, len(work)), may_be_empty=True)
 
 
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def resolved_workers(loader: LoaderConfig, *, size: int, world_size: int = 1) -> int:
     """Worker processes on each rank. A number that was chosen is kept; -1 (auto) is decided from the machine.
 
@@ -156,7 +166,7 @@ def resolved_workers(loader: LoaderConfig, *, size: int, world_size: int = 1) ->
     gpu = torch.cuda.is_available()
     if size <= _SMALL and not gpu:
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))  # ranks on this machine
     cores = cores // max(here, 1)
     return min(max(cores if gpu else cores // 2, 1), _MAX_WORKERS)

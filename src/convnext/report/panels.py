@@ -70,6 +70,31 @@ def legend(classes: Sequence[tuple[Colour, str, str]], width: int, unit: int) ->
     return panel
 
 
+def contact_sheet(cells: Sequence[tuple[Image.Image, str]], *, columns: int = 4, side: int = 320) -> Image.Image:
+    """Images in rows, each with its longer side at most `side` pixels and a line of text below."""
+    unit = 13
+    placed = [(_within(image, side), text) for image, text in cells]
+    width = side + unit
+    rows = [placed[start : start + columns] for start in range(0, len(placed), columns)]
+    strips = []
+    for row in rows:
+        height = max(image.height for image, _ in row)
+        strip = Image.new("RGB", (width * min(columns, len(placed)), height + 2 * unit), PAPER)
+        for place, (image, text) in enumerate(row):
+            strip.paste(image, (place * width, 0))
+            strip.paste(title_strip(text, side, unit), (place * width, image.height))
+        strips.append(strip)
+    return stacked(strips)
+
+
+def _within(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
 def stacked(parts: Sequence[Image.Image]) -> Image.Image:
     """One below the other, from the left."""
     canvas = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), PAPER)

@@ -156,6 +156,12 @@ class TaskSpec:
     """The figures of a model on data; with the recipe and split of its run, on what that held out."""
     evaluate_run: Callable[[Path, DataModule[Any], Recipe, Record], Figures]
     """The figures of a run's best model on what it held out; evaluation.json and images are written into its folder."""
+    class_counts: Callable[[Any], tuple[str, list[int]]]
+    """What is counted ("images", "objects", ...), and how many there are of each class in a data set."""
+    draw_samples: Callable[[Any, Sequence[int]], list[Image]]
+    """Some images of a data set with their labels drawn on them. Raises BadImage."""
+    draw_augmented: Callable[[Any, Any, Sequence[int]], list[Image]]
+    """The same as a recipe's training sees them in its first epoch."""
     summary: Callable[[Figures], dict[str, float | None]]
     """The figures that are printed as JSON when a run has ended, by name."""
     headline: Callable[[Figures], str]
@@ -207,6 +213,9 @@ FUNCTIONS = {
     "setup": "setup",
     "evaluate_on": "evaluate",
     "evaluate_run": "evaluate",
+    "class_counts": "samples",
+    "draw_samples": "samples",
+    "draw_augmented": "samples",
     "summary": "console",
     "headline": "console",
     "evaluation_text": "console",

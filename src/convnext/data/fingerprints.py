@@ -1,0 +1,138 @@
+"""What identifies an image: its pixels, exactly, and what it looks like; and which images are alike.
+
+N images. The perceptual hash is dHash: the image in grey at 9 x 8 pixels, a bit for each pixel that is brighter than
+its left neighbour (N. Krawetz, "Kind of like that", 2013).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from convnext.core.logs import Progress
+from convnext.data.batch import Loaded, Work
+from convnext.data.dataset import Dataset
+from convnext.data.decode import BadImage
+from convnext.data.loader import BadImages, eval_batches, usable_cores
+
+NEAR = 3
+"""Bits of 64 in which the hashes of near-duplicates differ at most."""
+_PLAIN = 6  # bits: a hash with fewer, of either kind, is of an image without structure, and says nothing
+_BANDS = np.array_split(np.arange(64), NEAR + 1)  # of two hashes that near, one of the bands is equal
+_CROWDED = 2000  # images of one band: more share something so common that it is no sign of likeness
+_WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue in grey
+
+
+class Fingerprint(NamedTuple):
+    """Of one image."""
+
+    image: int
+    """Its index in the data set."""
+    height: int
+    width: int
+    pixels: bytes
+    """16 bytes: equal for equal pixels."""
+    looks: int
+    """64 bits: near for images that look alike."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All images of a data set, looked at."""
+
+    found: list[Fingerprint]
+    """In order, without those that cannot be read."""
+    unreadable: dict[str, str]
+    """Name -> reason."""
+
+
+def fingerprint(image: Tensor, number: int = 0) -> Fingerprint:
+    """Of an image, uint8 (3, H, W), of that number in its data set."""
+    height, width = image.shape[1:]
+    digest = hashlib.blake2b(image.numpy().tobytes(), digest_size=16, key=f"{height}x{width}".encode()).digest()
+    grey = sum(weight * channel.float() for weight, channel in zip(_WEIGHTS, image, strict=True))
+    assert isinstance(grey, Tensor)
+    small = F.interpolate(grey[None, None], size=(8, 9), mode="area")[0, 0]
+    bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
+    return Fingerprint(number, height, width, digest, sum(1 << place for place, bit in enumerate(bits) if bit))
+
+
+def survey(dataset: Dataset, *, workers: int = -1, title: str = "Looking at images") -> Survey:
+    """Reads every image once, in worker processes (-1: as many as this machine can use), with progress."""
+    bad = BadImages(len(dataset), max_bad=1.0, quiet=True)
+    batches = eval_batches(
+        partial(_load, dataset=dataset),
+        num_images=len(dataset),
+        batch_size=16,
+        bad=bad,
+        workers=workers if workers >= 0 else usable_cores(),
+    )
+    found: list[Fingerprint] = []
+    with Progress(title, len(dataset), unit="image") as progress:
+        for batch in batches:
+            found += batch
+            progress.update(len(found) + len(bad.found))
+    return Survey(found, dict(bad.found))
+
+
+def _load(work: Work, *, dataset: Dataset) -> Loaded[list[Fingerprint]]:
+    found, failures = [], []
+    for index in work.indices.tolist():
+        try:
+            found.append(fingerprint(dataset.read(index), index))
+        except BadImage as error:
+            failures.append((error.name, error.reason))
+    return Loaded(found, len(found), failures)
+
+
+def same_pixels(prints: Sequence[Fingerprint]) -> list[list[int]]:
+    """Places, in `prints`, of images with equal pixels: groups of two and more, in order."""
+    groups: defaultdict[bytes, list[int]] = defaultdict(list)
+    for place, one in enumerate(prints):
+        groups[one.pixels].append(place)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def look_alikes(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
+    """Pairs of places, in `prints`, of images that look alike but whose pixels differ, ascending.
+
+    Their hashes differ in at most `NEAR` of 64 bits. Images without structure are left out.
+    """
+    hashes = np.array([one.looks for one in prints], dtype=np.uint64)
+    ones = np.bitwise_count(hashes)
+    telling = np.nonzero((ones >= _PLAIN) & (ones <= 64 - _PLAIN))[0]
+    pairs: set[tuple[int, int]] = set()
+    for band in _BANDS:
+        mask = np.uint64(sum(1 << int(bit) for bit in band))
+        for group in _equal(hashes[telling] & mask):
+            if len(group) <= _CROWDED:
+                pairs.update(_near(telling[group], hashes))
+    return sorted((a, b) for a, b in pairs if prints[a].pixels != prints[b].pixels)
+
+
+def _equal(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Places of equal values: groups of two and more."""
+    order = np.argsort(values, kind="stable")
+    starts = np.nonzero(np.diff(values[order]))[0] + 1
+    return (np.sort(group) for group in np.split(order, starts) if len(group) > 1)
+
+
+def _near(places: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[int, int]]:
+    if len(places) < 4:
+        for a, b in combinations(places.tolist(), 2):
+            if int(hashes[a] ^ hashes[b]).bit_count() <= NEAR:
+                yield a, b
+        return
+    chosen = hashes[places]
+    apart = np.bitwise_count(chosen[:, None] ^ chosen[None])
+    first, second = np.nonzero(np.triu(apart <= NEAR, 1))
+    yield from zip(places[first].tolist(), places[second].tolist(), strict=True)

@@ -1,0 +1,96 @@
+"""`convnext data check` and `show`: what is wrong is found and counted, for every task; sheets are drawn."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convnext.cli.main import main
+from convnext.tasks.choose import recognise
+from convnext.tasks.inspection import check, check_text
+from labelmaps import labelled
+from painted import painted
+
+
+def noise(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (24, 32, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for number, part in enumerate(("train", "val")):
+        for place, kind in enumerate(("cat", "dog")):
+            folder = tmp_path / "photos" / part / kind
+            folder.mkdir(parents=True)
+            for i in range(5 if part == "train" else 2):
+                noise(100 * number + 10 * place + i).save(folder / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def checked(data) -> dict:
+    spec, _ = recognise(str(data), {})
+    found = check(spec, spec.open_data(str(data), {}), workers=0)
+    assert json.loads(json.dumps(found)) == found
+    return found
+
+
+def test_nothing_wrong(photos):
+    found = checked(photos)
+    assert found["wrong"] == 0
+    assert found["parts"]["train"]["classes"] == {"cat": 5, "dog": 5}
+    assert (found["parts"]["val"]["smallest"], found["parts"]["val"]["median_side"]) == ([24, 32], 24)
+    assert check_text(found).endswith("Nothing is wrong.")
+
+
+def test_all_that_is_wrong_is_found(photos, capsys):
+    shutil.copy(photos / "train/cat/0.png", photos / "val/cat/leak.png")
+    shutil.copy(photos / "train/dog/1.png", photos / "train/cat/also a dog.png")
+    shutil.copy(photos / "train/dog/2.png", photos / "train/dog/twice.png")
+    (photos / "train/dog/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    found = checked(photos)
+    assert found["leaks"] == [["train/cat/0.png", "val/cat/leak.png"]]
+    assert found["contradictions"] == [["train/cat/also a dog.png (cat)", "train/dog/1.png (dog)"]]
+    assert ["train/dog/2.png", "train/dog/twice.png"] in found["duplicates"]
+    assert [entry["name"] for entry in found["unreadable"]] == ["train/dog/broken.png"]
+    assert found["wrong"] == 3
+    assert main(["data", "check", str(photos), "--workers", "0"]) == 1
+    text = capsys.readouterr().out
+    assert "1 images are in training and in validation:\n    train/cat/0.png = val/cat/leak.png" in text
+    assert "3 things to repair." in text
+
+
+def test_look_alikes_across_parts_are_listed(photos):
+    smooth = Image.fromarray(
+        np.kron(np.random.default_rng(7).integers(0, 255, (8, 9, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+    )
+    smooth.save(photos / "train/cat/smooth.png")
+    smooth.resize((60, 54)).save(photos / "val/cat/smaller.png")
+    found = checked(photos)
+    assert found["alike_across"] == [["train/cat/smooth.png", "val/cat/smaller.png"]]
+    assert found["wrong"] == 0  # looks alone prove nothing
+
+
+def test_detection_and_segmentation(tmp_path):
+    found = checked(painted(tmp_path / "coco"))
+    assert found["task"] == "detect"
+    assert all(part["counted"] == "objects" for part in found["parts"].values())
+    assert sum(found["parts"]["train"]["classes"].values()) > 0
+    found = checked(labelled(tmp_path / "maps"))
+    assert found["parts"]["train"]["counted"] == "pixels"
+
+
+def test_sheets_are_drawn(photos, tmp_path, capsys):
+    out = tmp_path / "sheet.png"
+    for data in (photos, painted(tmp_path / "coco"), labelled(tmp_path / "maps")):
+        assert main(["data", "show", str(data), "--out", str(out), "--images", "3", "--force"]) == 0
+        with Image.open(out) as image:
+            assert image.width > 600
+            assert len(np.unique(np.asarray(image.convert("L")))) > 50
+    assert main(["data", "show", str(photos), "--out", str(out)]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert main(["data", "show", str(photos), "--out", str(tmp_path / "no" / "x.png")]) == 1
+    assert main(["data", "show", str(photos), "--out", str(tmp_path / "x.jpg")]) == 1
