@@ -27,6 +27,7 @@ from convnext.recipes.recipe import Recipe
 from convnext.report.page import write_page
 from convnext.report.run_folder import open_run
 from convnext.tasks.choose import check_data, find_file, find_weights, task_of_run
+from convnext.tasks.inspection import FIRST_BATCH, first_batch
 from convnext.tasks.recipes import check_recipe, read_recipe, save_recipe, task_of
 from convnext.tasks.setup import Setup
 from convnext.tasks.spec import EvaluateOptions
@@ -248,6 +249,8 @@ def _run(
         distributed.barrier()  # every rank has what it needs: only now is anything written
         if distributed.is_main():
             _create_folder(out, recipe, setup.split)
+            if (drawn := first_batch(task_of(recipe), recipe, task)) is not None:
+                drawn.save(out / FIRST_BATCH)
     # From here on ranks differ in what they draw (drop path), and in nothing else.
     seed_everything(mix_seed(recipe.loop.seed, distributed.rank()))
     loop = Loop(

@@ -34,7 +34,8 @@ def test_from_a_folder_to_a_report(convnext: Convnext, shapes: Path, tmp_path: P
     assert "Training from scratch with 18 images a class is too few" in answer.err
     assert f"report: {run / 'report.html'}" in answer.out
     assert {path.name for path in run.iterdir()} >= {
-        *("recipe.json", "split.json", "log.jsonl", "last.pt", "best.safetensors", "evaluation.json", "report.html")
+        *("recipe.json", "split.json", "log.jsonl", "last.pt", "best.safetensors", "evaluation.json", "report.html"),
+        "first_batch.png",
     }
     assert json.loads((run / "recipe.json").read_text())["data"] == str(shapes)
     assert len(json.loads((run / "split.json").read_text())["val"]) == 4

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from convnext.core.errors import UserError
 from convnext.run import write_report
@@ -270,3 +271,12 @@ def test_a_long_run_gives_a_small_page(make_run):
 def test_a_report_needs_no_torch():
     check = "import convnext.report.page, sys; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_the_first_batch_is_shown_where_it_was_drawn(make_run):
+    folder = make_run()
+    assert "As training saw it" not in write_report(folder).read_text(encoding="utf-8")
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(folder / "first_batch.png")
+    source = write_report(folder).read_text(encoding="utf-8")
+    assert re.search(r'As training saw it.*<img class="wide" src="data:image/png;base64,', source, re.DOTALL)
+    Page(source)

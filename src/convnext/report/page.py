@@ -54,6 +54,7 @@ def _page(run: RunFolder, report: TaskReport) -> str:
     sections = (
         training.amiss(run),
         *report.sections,
+        training.first_batch(run),
         training.notes(run),
         training.facts(run),
         skipped(run),

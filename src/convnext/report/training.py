@@ -138,6 +138,17 @@ def notes(run: RunFolder) -> str:
     return section("Notes and warnings", f'<ul class="notes">{"".join(items)}</ul>' if items else "")
 
 
+def first_batch(run: RunFolder) -> str:
+    """The first images as training saw them."""
+    source = run.image("first_batch.png")
+    if source is None:
+        return ""
+    shown = f'<img class="wide" src="{source}" alt="the first images of the first batch">'
+    return section(
+        "As training saw it", shown, lead="The first images of the first batch, augmented, with their labels."
+    )
+
+
 def recipe(run: RunFolder) -> str:
     """The recipe, whole."""
     if run.recipe is None:

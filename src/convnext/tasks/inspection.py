@@ -15,12 +15,16 @@ from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule, Dataset
 from convnext.data.decode import BadImage
 from convnext.data.fingerprints import NEAR, Fingerprint, Survey, look_alikes, same_pixels, survey
+from convnext.data.loader import train_order
 from convnext.recipes.recipe import Recipe
 from convnext.report.panels import contact_sheet
+from convnext.tasks.base_task import BaseTask
 from convnext.tasks.evaluation import spread
 from convnext.tasks.spec import TaskSpec
 
 Values = dict[str, Any]
+FIRST_BATCH = "first_batch.png"
+_FIRST = 8  # images of a run's first batch that are drawn
 _SHOWN = 5  # examples of each kind in a text
 
 
@@ -134,6 +138,13 @@ def _kind(what: str, examples: Sequence[str]) -> Iterator[str]:
         yield from (f"    {example}" for example in examples[:_SHOWN])
         if more > 0:
             yield f"    and {more:,} more"
+
+
+def first_batch(spec: TaskSpec, recipe: Recipe, task: BaseTask[Any, Any]) -> Image | None:
+    """The first images of a run as its first batch holds them; None where none of them can be read."""
+    order = train_order(task.num_images, seed=task.seed, epoch=0)
+    images = spec.draw_augmented(recipe, task.train, order[:_FIRST].tolist())
+    return contact_sheet([(image, "") for image in images]) if images else None
 
 
 def sheet(spec: TaskSpec, recipe: Recipe, dataset: Dataset, *, images: int) -> Image:

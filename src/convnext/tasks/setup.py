@@ -12,8 +12,8 @@ from convnext.core.errors import UserError
 from convnext.data.loader import BadImages
 from convnext.data.splits import Splits
 from convnext.recipes.recipe import Recipe
+from convnext.tasks.base_task import BaseTask
 from convnext.training.loop import Plan
-from convnext.training.task import Task
 from convnext.weights.files import Metadata
 from convnext.weights.locate import WeightFile
 
@@ -29,7 +29,7 @@ class Setup:
     build: Callable[[WeightFile | None], tuple[nn.Module, list[str]]]
     """The model on its device, the same on every rank, from weights to start from (None: newly initialised); and what
     those did not provide."""
-    task: Callable[[Plan], Task]
+    task: Callable[[Plan], BaseTask[Any, Any]]
     metadata: Metadata
     """What a saved model knows about itself."""
     name: str
