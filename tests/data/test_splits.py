@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.classification.dataset import Subset
-from convnext.data.splits import stratified_split
-from convnext.data.strings import Strings
+from convnext.data.splits import covering_split, random_split, stratified_split
+from convnext.data.strings import Strings, as_text, read_text
 
 
 class Numbers:
@@ -91,3 +93,46 @@ def test_strings_come_back():
 def test_printable():
     assert printable("Müller/猫.jpg") == "Müller/猫.jpg"
     assert printable("a\x1b[31m\udcff\n") == "a?[31m??"
+
+
+def test_what_is_held_out_holds_every_class_that_two_images_have():
+    for seed in range(20):
+        present = torch.zeros(10, 3, dtype=torch.bool)
+        present[:, 0] = True
+        present[[2, 7], 1] = True  # in two images
+        present[4, 2] = True  # in one: it stays in training
+        train, val = covering_split(present, fraction=0.1, seed=seed)
+        assert sorted([*train.tolist(), *val.tolist()]) == list(range(10))
+        assert len(val) == 1
+        assert present[val].any(0).tolist() == [True, True, False]
+        assert present[train].all(1).any() or present[train].any(0).all()
+
+
+def test_an_image_without_anything_is_not_the_only_one_held_out():
+    present = torch.ones(6, 2, dtype=torch.bool)
+    for nothing in range(6):
+        those = present.clone()
+        those[nothing] = False
+        _, val = covering_split(those, fraction=0.1, seed=0)
+        assert those[val].all()
+
+
+@given(st.integers(1, 30), st.integers(1, 5), st.integers(0, 5))
+def test_a_covering_split_is_the_random_one_where_that_covers(n: int, classes: int, seed: int):
+    present = torch.ones(n, classes, dtype=torch.bool)
+    one, other = covering_split(present, fraction=0.2, seed=seed), random_split(n, fraction=0.2, seed=seed)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_text_of_people(tmp_path: Path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeffa\r\nä\r".encode())
+    assert read_text(path) == "a\nä\n"
+    with pytest.raises(UserError, match="is UTF-16 text"):
+        as_text("a".encode("utf-16"), path)
+    with pytest.raises(UserError, match=r"no UTF-8 text \(byte 2\)"):
+        as_text(b"a\xff", path)
+    with pytest.raises(UserError, match="more than 3 bytes"):
+        read_text(path, most=3)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_text(tmp_path)

@@ -23,6 +23,7 @@ class Named(Protocol):
 
 
 D = TypeVar("D", bound=Named)
+_TRIES = 100  # images on each side that are tried for an exchange
 
 
 def stratified_split(targets: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -55,6 +56,45 @@ def random_split(n: int, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]
     amount = min(max(round(fraction * n), 1), n - 1) if fraction > 0 else 0
     order = torch.randperm(n, generator=torch.Generator().manual_seed(mix_seed(seed, n)))
     return order[amount:].sort().values, order[:amount].sort().values
+
+
+def covering_split(present: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """As `random_split`, then changed as little as makes both parts hold what can be learned and judged.
+
+    present: bool (N, K), what each image holds (classes with pixels, with objects). Of each class that two images or
+    more hold, one is held out and one stays, and the only one stays, where exchanging two images does that without
+    losing another class. The same arguments give the same split.
+    """
+    train, val = random_split(len(present), fraction=fraction, seed=seed)
+    if not len(val):
+        return train, val
+    held = torch.zeros(len(present), dtype=torch.bool)
+    held[val] = True
+    order = torch.randperm(len(present), generator=torch.Generator().manual_seed(mix_seed(seed, len(present), 1)))
+    total = present.sum(0)
+    for k in torch.argsort(total, stable=True).tolist():  # the rarest first: it has the least choice
+        for into in (True, False):
+            enough = int(total[k]) > (1 if into else 0)
+            if enough and not bool(present[held == into, k].any()):
+                _exchange(present, held, k, order, into=into)
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def _exchange(present: Tensor, held: Tensor, k: int, order: Tensor, *, into: bool) -> None:
+    """Brings an image with class k into the held-out part (or out of it), in exchange for one that is not missed."""
+    inside = held[order] == into
+    comes = order[~inside & present[order, k]][:_TRIES].tolist()
+    goes = order[inside]
+    goes = goes[torch.argsort(present[goes].sum(1), stable=True)][:_TRIES].tolist()  # who holds least is missed least
+    here, there, several = present[held == into].sum(0), present[held != into].sum(0), present.sum(0) > 1
+    for come in comes:
+        for go in goes:
+            lost_here = (here == 1) & present[go] & ~present[come]
+            lost_there = (there == 1) & present[come] & ~present[go]
+            from_held, from_train = (lost_here, lost_there) if into else (lost_there, lost_here)
+            if not bool(((from_held & several) | from_train).any()):
+                held[come], held[go] = into, not into
+                return
 
 
 def restored(source: Named, split: dict[str, Any], where: str | Path) -> tuple[Tensor, Tensor]:
@@ -196,16 +236,20 @@ def drawn_splits(
     seed: int,
     fraction: float,
     targets: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> Splits[D]:
     """A share of the images held out at random, or those that a saved record held out.
 
-    found: the data set in words. targets: int64 (N,), classes of which the same share each is held out.
+    found: the data set in words. targets: int64 (N,), classes of which the same share each is held out. present: bool
+    (N, K), what each image holds, of which both parts should have some (`covering_split`).
     """
     if saved is not None:
         kept, held = restored(dataset, saved, where)
         seed, fraction = saved["seed"], saved["fraction"]
     elif targets is not None:
         kept, held = stratified_split(targets, fraction=fraction, seed=seed)
+    elif present is not None:
+        kept, held = covering_split(present, fraction=fraction, seed=seed)
     else:
         kept, held = random_split(len(dataset), fraction=fraction, seed=seed)
     if not len(held):
