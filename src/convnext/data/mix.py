@@ -27,7 +27,7 @@ Box = tuple[int, int, int, int]
 
 
 def prepare(images: Tensor, config: InputConfig) -> Tensor:
-    """uint8 (B, 3, H, W) in 0..255 to float32 (B, 3, H, W): (value / 255 - mean) / std, in channels_last layout."""
+    """uint8 (B, C, H, W) in 0..255 to float32 (B, C, H, W): (value / 255 - mean) / std, in channels_last layout."""
     mean, scale = _constants(config.mean, config.std, images.device)
     # laid out while still uint8, a quarter of the bytes; channels_last is what convolutions run on fastest
     return images.contiguous(memory_format=torch.channels_last).float().sub_(mean).mul_(scale)
@@ -48,11 +48,11 @@ def prepare_padded(images: Tensor, sizes: Tensor, *, mean: Three, std: Three) ->
 
 @functools.lru_cache(maxsize=8)
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / std for values in 0..255, (3, 1, 1); kept, for copying them to a device would wait for it."""
+    """Mean and 1 / std for values in 0..255, (C, 1, 1); kept, for copying them to a device would wait for it."""
     with torch.inference_mode(False):  # kept beyond an evaluation, so they must serve in training too
         means = torch.tensor([255 * value for value in mean], dtype=torch.float32, device=device)
         scales = torch.tensor([1 / (255 * value) for value in std], dtype=torch.float32, device=device)
-        return means.view(3, 1, 1), scales.view(3, 1, 1)
+        return means.view(-1, 1, 1), scales.view(-1, 1, 1)
 
 
 def erase(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.core.text import printable
+from convnext.data.bands import decode_bands, suffixes
 from convnext.data.classification.names import names_of_folders
 from convnext.data.classification.scan import scan
-from convnext.data.decode import BadImage, decode
+from convnext.data.decode import BadImage
 from convnext.data.headers import survey
 from convnext.data.strings import Strings
 
@@ -26,7 +27,7 @@ class FolderDataset:
 
     `class_dirs` fixes the order of the classes and which there are (as in the training part); without it: every class
     folder found, sorted by name. `prefix` goes before the names that people are shown, as "val/". inner: a
-    folder in each class's folder; its images alone.
+    folder in each class's folder; its images alone. bands, white: as `decode_bands` takes them.
 
     `notes` says what was passed over.
 
@@ -41,8 +42,10 @@ class FolderDataset:
         class_dirs: Sequence[str] | None = None,
         prefix: str = "",
         inner: str = "",
+        bands: int = 3,
+        white: float = 0.0,
     ) -> None:
-        scanned = scan(root, missing_allowed=class_dirs is not None)
+        scanned = scan(root, missing_allowed=class_dirs is not None, suffixes=suffixes(bands))
         found = {name: _inside(images, inner) for name, images in scanned.images.items()} if inner else scanned.images
         self.class_dirs = tuple(found) if class_dirs is None else tuple(class_dirs)
         for folder in found:
@@ -52,8 +55,9 @@ class FolderDataset:
                     f"{nearest(folder, self.class_dirs)} Rename or remove that folder."
                 )
         self.root, self.max_pixels, self.prefix = str(root), max_pixels, prefix
+        self.bands, self.white = bands, white
         self.paths = Strings([path for folder in self.class_dirs for path in found.get(folder, ())])
-        unseen = survey([root / path for path in self._spread()])
+        unseen = survey([root / path for path in self._spread()]) if bands == 3 else ""
         self.notes = (*scanned.notes(root), *([unseen] if unseen else []))
         counts = torch.tensor([len(found.get(folder, ())) for folder in self.class_dirs])
         self.targets = torch.repeat_interleave(torch.arange(len(counts)), counts)
@@ -70,14 +74,18 @@ class FolderDataset:
         """The path below the dataset's folder, as "cat/another.png"."""
         return printable(self.prefix + self.paths[index])
 
-    def read(self, index: int) -> Tensor:
-        """uint8 (3, H, W); raises BadImage."""
+    def content(self, index: int) -> bytes:
+        """The bytes of the file; raises BadImage."""
         try:
             with open(os.path.join(self.root, self.paths[index]), "rb") as file:
-                data = file.read()
+                return file.read()
         except OSError as error:
             raise BadImage(self.name(index), f"the file cannot be read ({error.strerror})") from None
-        return decode(data, name=self.name(index), max_pixels=self.max_pixels)
+
+    def read(self, index: int) -> Tensor:
+        """uint8 (bands, H, W); raises BadImage."""
+        name, limit = self.name(index), self.max_pixels
+        return decode_bands(self.content(index), name=name, max_pixels=limit, bands=self.bands, white=self.white)
 
 
 def _inside(paths: Sequence[str], inner: str) -> list[str]:

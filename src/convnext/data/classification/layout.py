@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from convnext.core.errors import UserError, nearest
 from convnext.data.classification.dataset import ClassificationDataset
@@ -30,8 +31,17 @@ from convnext.data.classification.shard_index import SHARD_SUFFIXES, ShardIndex,
 from convnext.data.classification.shards import ShardDataset
 from convnext.data.parts import PARTS, part_of, parts_among
 
-Part = Callable[[Sequence[str] | None, int], ClassificationDataset]
-"""Opens one part of the data, given the classes it must keep to (None: those found) and the most pixels of an image."""
+
+class Reading(NamedTuple):
+    """How images are read: as `decode_bands` takes it."""
+
+    max_pixels: int
+    bands: int = 3
+    white: float = 0.0
+
+
+Part = Callable[[Sequence[str] | None, Reading], ClassificationDataset]
+"""Opens one part of the data, given the classes it must keep to (None: those found) and how its images are read."""
 _ALIKE = 0.5  # share of class folders in common from which two folders look like parts of one data set
 
 
@@ -58,7 +68,7 @@ def find_layout(data: str | Path, *, folders: str = "auto") -> Layout:
     """
     path = Path(data)
     if str(data) == "digits":
-        return _whole("scikit-learn's handwritten digits", lambda keys, limit: DigitsDataset())
+        return _whole("scikit-learn's handwritten digits", lambda keys, reading: DigitsDataset())
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"There is no {path}.{nearest(path.name, beside)} A folder of images, or 'digits', is needed.")
@@ -186,10 +196,10 @@ def _whole(what: str, part: Part) -> Layout:
 
 
 def _folder(
-    path: Path, prefix: str, keys: Sequence[str] | None, limit: int, *, inner: str = ""
+    path: Path, prefix: str, keys: Sequence[str] | None, reading: Reading, *, inner: str = ""
 ) -> ClassificationDataset:
-    return FolderDataset(path, max_pixels=limit, class_dirs=keys, prefix=prefix, inner=inner)
+    return FolderDataset(path, class_dirs=keys, prefix=prefix, inner=inner, **reading._asdict())
 
 
-def _read_shards(index: ShardIndex, part: str, keys: Sequence[str] | None, limit: int) -> ClassificationDataset:
-    return ShardDataset(index, max_pixels=limit, keys=keys, part=part)
+def _read_shards(index: ShardIndex, part: str, keys: Sequence[str] | None, reading: Reading) -> ClassificationDataset:
+    return ShardDataset(index, keys=keys, part=part, **reading._asdict())

@@ -15,7 +15,7 @@ import torch
 from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.classification.dataset import ClassificationDataset, Subset, class_dirs
-from convnext.data.classification.layout import find_layout
+from convnext.data.classification.layout import Reading, find_layout
 from convnext.data.classification.scan import class_folders, holds_images, no_classes, some
 from convnext.data.classification.shard_index import SHARD_SUFFIXES, find_shards
 from convnext.data.config import LoaderConfig
@@ -39,7 +39,7 @@ class ClassificationData:
     def __init__(self, data: str | Path, *, folders: str = "auto") -> None:
         self.data = data
         self._layout = find_layout(data, folders=folders)
-        self._parts: dict[tuple[str, int], ClassificationDataset] = {}
+        self._parts: dict[tuple[str, Reading], ClassificationDataset] = {}
         self._notes: dict[str, None] = dict.fromkeys(self._layout.notes)  # in order, each once
 
     def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[ClassificationDataset]:
@@ -47,14 +47,14 @@ class ClassificationData:
         return with_notes(self._splits(loader, seed, saved), lambda train, val: [*self._notes, *self._unused()])
 
     def _splits(self, loader: LoaderConfig, seed: int, saved: Record | None) -> Splits[ClassificationDataset]:
-        layout, limit = self._layout, loader.max_pixels
+        layout, reading = self._layout, _reading(loader)
         if "train" not in layout.parts:
             what = f"{self.data} has a '{next(iter(layout.names.values()))}' part but no 'train' part."
             raise UserError(f"{what} Add a folder 'train' beside it.")
         if val := self._val_part:
             return given_splits(
-                lambda: self._train(limit),
-                lambda: self._val(val, limit),
+                lambda: self._train(reading),
+                lambda: self._val(val, reading),
                 layout.names[val],
                 saved,
                 found=lambda train: f"{layout.what}: {_counted(train)}",
@@ -62,7 +62,7 @@ class ClassificationData:
                 fraction=loader.val_fraction,
                 is_test=val == "test",
             )
-        whole = self._train(limit)
+        whole = self._train(reading)
         return drawn_splits(
             whole,
             saved,
@@ -79,7 +79,8 @@ class ClassificationData:
         A part that lacks classes of the training part keeps their order, so `classes` agrees with that of `splits`.
         """
         val = self._val_part
-        return self._val(val, loader.max_pixels) if val else self._read("train", None, loader.max_pixels)
+        reading = _reading(loader)
+        return self._val(val, reading) if val else self._read("train", None, reading)
 
     @property
     def _val_part(self) -> str:
@@ -89,21 +90,21 @@ class ClassificationData:
         unused = [self._layout.names[part] for part in self._layout.parts if part not in ("train", self._val_part)]
         return [f"Not used: '{printable(name)}'." for name in unused]
 
-    def _train(self, max_pixels: int) -> ClassificationDataset:
-        train = self._read("train", None, max_pixels)
+    def _train(self, reading: Reading) -> ClassificationDataset:
+        train = self._read("train", None, reading)
         _check_classes(train, self.data)
         return train
 
-    def _val(self, part: str, max_pixels: int) -> ClassificationDataset:
-        known = class_dirs(self._read("train", None, max_pixels)) if "train" in self._layout.parts else None
-        return self._read(part, known, max_pixels)
+    def _val(self, part: str, reading: Reading) -> ClassificationDataset:
+        known = class_dirs(self._read("train", None, reading)) if "train" in self._layout.parts else None
+        return self._read(part, known, reading)
 
-    def _read(self, name: str, known: Sequence[str] | None, max_pixels: int) -> ClassificationDataset:
-        if (name, max_pixels) not in self._parts:
-            dataset = self._layout.parts[name](known, max_pixels)
+    def _read(self, name: str, known: Sequence[str] | None, reading: Reading) -> ClassificationDataset:
+        if (name, reading) not in self._parts:
+            dataset = self._layout.parts[name](known, reading)
             self._notes |= dict.fromkeys(getattr(dataset, "notes", ()))
-            self._parts[name, max_pixels] = Subset(dataset, range(len(dataset)))
-        return self._parts[name, max_pixels]
+            self._parts[name, reading] = Subset(dataset, range(len(dataset)))
+        return self._parts[name, reading]
 
 
 def recognise(data: str, *, folders: str = "auto") -> Verdict:
@@ -154,6 +155,10 @@ def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:
     only = class_dirs(dataset)[int(dataset.targets[0])]
     hint = _inner_hint(Path(data) / only)
     raise UserError(f"{data} has a single class, '{only}'; a classifier needs at least two.{hint}")
+
+
+def _reading(loader: LoaderConfig) -> Reading:
+    return Reading(loader.max_pixels, loader.bands, loader.white)
 
 
 def _counted(dataset: ClassificationDataset) -> str:
