@@ -40,7 +40,7 @@ def decode_bands(data: bytes, *, name: str, max_pixels: int, bands: int, white: 
     if bands == 3:
         return decode(data, name=name, max_pixels=max_pixels)
     values = _read(data, name, max_pixels, bands)
-    return torch.from_numpy(np.ascontiguousarray(_eight_bits(values, white, name)))
+    return torch.from_numpy(np.ascontiguousarray(scaled(values, white, name)))
 
 
 def greatest(data: bytes, *, name: str, max_pixels: int, bands: int) -> float:
@@ -72,8 +72,7 @@ def _values(data: bytes, name: str, max_pixels: int, bands: int) -> np.ndarray:
         if found.shape[0] == bands:
             return found
     if bands == 1:
-        colours = decode(data, name=name, max_pixels=max_pixels).numpy()
-        return np.rint(np.tensordot(np.array(_LUMA, np.float32), colours, axes=1)).astype(np.uint8)[None]
+        return grey(decode(data, name=name, max_pixels=max_pixels)).numpy()
     with open_image(data, name=name, max_pixels=max_pixels) as image:
         found = np.asarray(image.convert("RGBA") if image.mode in ("PA", "P") else image)
     if found.ndim != 3 or found.shape[2] != bands:
@@ -102,7 +101,15 @@ def _of_array(data: bytes, name: str, max_pixels: int, bands: int) -> np.ndarray
     return values if values.shape[0] == bands else np.moveaxis(values, 2, 0)
 
 
-def _eight_bits(values: np.ndarray, white: float, name: str) -> np.ndarray:
+def grey(image: Tensor) -> Tensor:
+    """uint8 (3, H, W) to uint8 (1, H, W)."""
+    weights = torch.tensor(_LUMA)[:, None, None]
+    return (image * weights).sum(dim=0, keepdim=True).round().clamp(0, 255).to(torch.uint8)
+
+
+def scaled(values: np.ndarray, white: float, name: str) -> np.ndarray:
+    """Values of any type as uint8 of the same shape: those from `white` on are 255 (see `decode_bands`). Raises
+    BadImage."""
     if values.dtype == np.uint8:
         return values
     _check_finite(values, name)

@@ -192,10 +192,12 @@ class TaskSpec:
     transform_for: Callable[[Any, Recipe | None], Callable[[Any], Tensor]]
     """The preprocessing of metadata as a function of one image; with a recipe, that of its training."""
 
+    measure: Callable[[Any, DataModule[Any]], tuple[Recipe, tuple[str, ...]]] = lambda recipe, data: (recipe, ())
+    """A recipe with what is measured from the data before training, and in words what that was."""
     marks: tuple[str, ...] = ()
     """Tensors of which every file of the task, whoever saved it, holds one; none: files that no other task claims."""
     data_options: tuple[str, ...] = ()
-    """Settings of its recipes that say how data is opened, besides those of the loader."""
+    """Settings of its recipes that a data set must be opened by, as "labels" or "loader.bands"."""
     draws: bool = False
     """Whether predictions are drawn unless somebody says otherwise."""
     name_pattern: str = ""
@@ -245,12 +247,14 @@ VALUES = {
 def task_of_package(package: str, name: str, texts: Texts, **more: Any) -> TaskSpec:
     """A task whose answers stand in a package's modules, as `FUNCTIONS` and `VALUES` say; they are imported when they
     are first asked for. more: the plain fields of TaskSpec (`marks`, `draws`, ...)."""
-    functions = {field: _function(f"{package}.{module}", field) for field, module in FUNCTIONS.items()}
+    functions = {field: function_of(f"{package}.{module}", field) for field, module in FUNCTIONS.items()}
     values = {field: _value(f"{package}.{module}", given) for field, (module, given) in VALUES.items()}
     return TaskSpec(name=name, texts=texts, **functions, **values, **more)
 
 
-def _function(module: str, name: str) -> Callable[..., Any]:
+def function_of(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when it is first called."""
+
     def call(*arguments: Any) -> Any:
         return getattr(import_module(module), name)(*arguments)
 

@@ -72,5 +72,6 @@ def _stacked(
     views: list[Tensor], indices: list[int], dataset: ClassificationDataset, input: InputConfig
 ) -> ClassificationBatch:
     chosen = torch.tensor(indices, dtype=torch.int64)
-    images = torch.stack(views) if views else torch.zeros((0, len(input.mean), input.size, input.size), dtype=torch.uint8)
+    empty = torch.zeros((0, len(input.mean), input.size, input.size), dtype=torch.uint8)
+    images = torch.stack(views) if views else empty
     return ClassificationBatch(images, dataset.targets[chosen], chosen)

@@ -54,6 +54,10 @@ class ClassificationMetadata:
 LIMITS = Limits(
     numbers={
         **model_limits("model"),
+        "model.in_chans": "[1, 1000]",
+        "loader.bands": "[1, 1000]",
+        "loader.white": "[0, inf)",
+        "input.white": "[0, inf)",
         "input.size": "[1, 4096]",
         "input.crop_ratio": "(0, 1]",
         "augment.padding": "[0, inf)",

@@ -16,6 +16,7 @@ from convnext.data.classification.cached import CachedDataset
 from convnext.data.classification.dataset import ClassificationDataset
 from convnext.data.classification.open import ClassificationData
 from convnext.data.classification.open import recognise as recognise_classes
+from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule
 from convnext.data.decode import BadImage
 from convnext.data.loader import resolved_workers
@@ -121,7 +122,8 @@ def choose_recipe(
     """A recipe for this data (and these weights to start from), and the reasons for it."""
     if init is not None and init.values is not None and not owns(init.values):
         raise UserError(f"{init.file} holds no classifier, whose layers a classifier could start from.")
-    plain = ClassificationRecipe(name="")
+    bands = int((options or {}).get("loader.bands") or 3)
+    plain = ClassificationRecipe(name="", loader=LoaderConfig(bands=bands))
     train = data.splits(plain.loader, seed=plain.loop.seed).train
     known = Facts(
         images=len(train),
@@ -132,7 +134,8 @@ def choose_recipe(
     )
     recipe, reasons = choose(known)
     folders = cast(Literal["auto", "classes"], (options or {}).get("folders") or "auto")
-    return replace(recipe, data=str(data.data), init=init.source if init else "", folders=folders), tuple(reasons)
+    recipe = replace(recipe, loader=replace(recipe.loader, bands=bands), folders=folders)
+    return replace(recipe, data=str(data.data), init=init.source if init else ""), tuple(reasons)
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:

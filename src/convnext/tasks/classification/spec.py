@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnext.tasks.spec import Texts, task_of_package
+from convnext.tasks.spec import Texts, function_of, task_of_package
 
 CLASSIFICATION = task_of_package(
     __package__ or "",
@@ -18,5 +18,6 @@ CLASSIFICATION = task_of_package(
         ),
         goal="top1",
     ),
-    data_options=("folders",),
+    data_options=("folders", "loader.bands",),
+    measure=function_of(f"{__package__}.bands", "measure"),
 )
