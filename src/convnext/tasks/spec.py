@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from convnext.data.recognise import Verdict
 from convnext.recipes.recipe import Recipe
+from convnext.tasks.start import Start, Wish, from_scratch
 
 if TYPE_CHECKING:
     import torch
@@ -194,6 +195,8 @@ class TaskSpec:
 
     measure: Callable[[Any, DataModule[Any]], tuple[Recipe, tuple[str, ...]]] = lambda recipe, data: (recipe, ())
     """A recipe with what is measured from the data before training, and in words what that was."""
+    start: Callable[[DataModule[Any], Options, Wish], Start] = lambda data, options, wish: from_scratch("")
+    """What training on data best starts from, for the `data_options` that were given and what is asked of weights."""
     marks: tuple[str, ...] = ()
     """Tensors of which every file of the task, whoever saved it, holds one; none: files that no other task claims."""
     data_options: tuple[str, ...] = ()
@@ -213,6 +216,7 @@ FUNCTIONS = {
     "open_data": "setup",
     "choose_recipe": "setup",
     "setup": "setup",
+    "start": "start",
     "evaluate_on": "evaluate",
     "evaluate_run": "evaluate",
     "class_counts": "samples",

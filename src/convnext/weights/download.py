@@ -95,7 +95,9 @@ def download(url: str, *, sha256: str = "", timeout: float = TIMEOUT, pause: flo
     except _Refused as error:
         by_hand = f"To do it by hand, save {shown(url)} as {path}"
         message = f"{path.name} could not be downloaded: {error} {by_hand}."
-        raise (NotReached(message, str(error).rstrip(".")) if isinstance(error, _Away) else UserError(message)) from None
+        raise (
+            NotReached(message, str(error).rstrip(".")) if isinstance(error, _Away) else UserError(message)
+        ) from None
     except OSError as error:
         raise UserError(_disk_problem(error, path)) from None
     return path
@@ -150,13 +152,20 @@ def _mirrors(url: str) -> list[str]:
 
 def _fetch_from_any(sources: list[str], part: Part, sha256: str, timeout: float, pause: float) -> None:
     """Brings the file from the first source that gives it. Raises _Refused with the last one's reason."""
+    wrong = False
     try:
         for mirror in sources[:-1]:
             try:
                 return _fetch(mirror, part, sha256, timeout, pause)
             except _Refused as error:
                 say(f"The mirror {shown(mirror)} gave no file: {error} Trying the next address.")
-        return _fetch(sources[-1], part, sha256, timeout, pause)
+                wrong |= not isinstance(error, _Away)
+        try:
+            return _fetch(sources[-1], part, sha256, timeout, pause)
+        except _Away as error:
+            raise (
+                _Refused(str(error)) if wrong else error
+            ) from None  # a wrong file on a mirror is more than no network
     except OSError:
         part.discard()  # a full disk is no place to leave a part on
         raise
