@@ -334,6 +334,28 @@ def test_a_segmenter_starts_from_ade20k(
     assert (recipe["init"], recipe["model"]["head"], recipe["model"]["width"]) == (SEGMENTER, "mlp", 256)
 
 
+def test_weights_that_were_named_and_are_not_reached(
+    convnext: Convnext, mirror: Server, photos: Path, tmp_path: Path
+) -> None:
+    """With a recipe that is picked, and with one by name."""
+    mirror.close()
+    for words in ((), ("cifar10",)):
+        answer = convnext("train", *words, "--data", photos, "--init", TINY, "--out", tmp_path / "run")
+        assert_refused(answer, *ADVICE, f"save {address(TINY)} as", "about 1,000 images of each class")
+
+
+def test_a_recipe_file_may_say_none(convnext: Convnext, mirror: Server, photos: Path, tmp_path: Path) -> None:
+    small = ["--model.depths", "1", "1", "1", "1", "--model.dims", "8", "8", "16", "16", "--schedule.epochs", "1"]
+    assert convnext("train", "demo", "--out", tmp_path / "run", *small).status == 0
+    values = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    (tmp_path / "r.json").write_text(json.dumps({**values, "init": "none"}))
+    answer = convnext("train", tmp_path / "r.json", "--out", tmp_path / "again")
+    assert answer.status == 0, answer.err
+    assert initial_weights(tmp_path / "again") == ""
+    (tmp_path / "r.json").write_text(json.dumps({**values, "init": "auto"}))
+    assert_refused(convnext("train", tmp_path / "r.json", "--out", tmp_path / "x"), "'auto' is for `convnext train")
+
+
 # A model that is named
 
 

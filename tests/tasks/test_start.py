@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from convnext.core.errors import UserError
 from convnext.models.config import ModelConfig
+from convnext.tasks.choose import find_file
 from convnext.tasks.classification import start as classification
-from convnext.tasks.classification.choose import Facts, choose
+from convnext.tasks.classification.choose import ENOUGH_LARGE, ENOUGH_SMALL, Facts, choose
 from convnext.tasks.detection import start as detection
 from convnext.tasks.initial import wish_of
 from convnext.tasks.segmentation import start as segmentation
@@ -33,10 +35,19 @@ class Classes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
 
-    def __call__(self, wish: Wish | None = None, *, images: int = 500, classes: int = 5, side: int = 300) -> Start:
+    def __call__(
+        self,
+        wish: Wish | None = None,
+        *,
+        images: int = 500,
+        classes: int = 5,
+        side: int = 300,
+        options: dict[str, str] | None = None,
+    ) -> Start:
         facts = Facts(images, classes, side, accelerator=False)
         self.monkeypatch.setattr(classification, "facts_of", lambda data, options: facts)
-        return classification.start(SimpleNamespace(), {}, wish or Wish())
+        data: Any = SimpleNamespace()
+        return classification.start(data, options or {}, wish or Wish())
 
 
 @pytest.fixture
@@ -112,6 +123,11 @@ def test_layers_of_ones_own_start_from_scratch(classes: Classes, tmp_path: Path)
         assert start.why.endswith("--model.backbone.stem-stride")
 
 
+def test_images_of_other_bands_start_from_scratch(classes: Classes) -> None:
+    assert classes(options={"loader.bands": "3"}).row is not None
+    assert classes(options={"loader.bands": "1"}).why == "published weights are of images of 3 bands, not 1"
+
+
 def test_detectors(device: str) -> None:
     assert name(detection.start(objects(50), {}, Wish())) == "mask_rcnn_convnext_tiny.fb_coco"
     many = {"cpu": "mask_rcnn_convnext_tiny.fb_coco", "cuda": "cascade_mask_rcnn_convnext_small.fb_coco"}[device]
@@ -154,3 +170,15 @@ def test_larger_models_go_through_a_gpu_in_parts() -> None:
     for model, parts in (("convnext_tiny", 0), ("convnext_base", 128)):
         recipe, _ = choose(Facts(50_000, 5, 300, accelerator=True, init=ModelConfig(model)))
         assert (recipe.loop.global_batch, recipe.loop.micro_batch) == (512, parts)
+
+
+def test_what_training_from_scratch_takes_is_said_alike() -> None:
+    assert f"{ENOUGH_LARGE:,} images of each class, {ENOUGH_SMALL} where" in TASKS["classify"].texts.scratch
+    for name, few in (("detect", detection.FEW), ("segment", segmentation.FEW)):
+        assert f"about {few} images" in TASKS[name].texts.scratch
+
+
+@pytest.mark.parametrize("words", ["auto", "none"])
+def test_words_of_train_are_no_models(words: str) -> None:
+    with pytest.raises(UserError, match=f"'{words}' is for `convnext train --init {words}`"):
+        find_file(words)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -66,6 +67,16 @@ def picked_weights(spec: TaskSpec, data: DataModule[Any], options: Mapping[str, 
         raise UserError(f"{error} (--init FILE starts from other weights, --init none from scratch.)") from None
     reason = f"starts from {start.row.name} ({_megabytes(size)}, {_licence(start.row)}): {start.why}"
     return Initial(file, (Reason(reason, "init"),), start.named)
+
+
+@contextmanager
+def advised(spec: TaskSpec) -> Iterator[None]:
+    """Says what else there is to start from where the weights that somebody named are not reached."""
+    try:
+        yield
+    except NotReached as error:
+        scratch = f", --init none trains from scratch, which takes {spec.texts.scratch}" if spec.texts.scratch else ""
+        raise UserError(f"{error} {_WAYS}{scratch}.") from None
 
 
 def _fetched(row: Published, why: str) -> tuple[int, WeightFile]:

@@ -112,6 +112,8 @@ class Texts:
     """Commands that train one, and what they do."""
     goal: str
     """The figure that the best model has the most of, as it stands in the log ("top1")."""
+    scratch: str = ""
+    """What training from scratch takes, as "about 200 images or more"."""
     papers: str = ""
     """The paper's recipes as a name to try."""
 

@@ -17,6 +17,7 @@ CLASSIFICATION = task_of_package(
             ("train cifar10 --data cifar --optim.lr 1e-3", "a recipe by name, with another learning rate"),
         ),
         goal="top1",
+        scratch="about 1,000 images of each class, 100 where they are small",
     ),
     data_options=("folders", "loader.bands",),
     measure=function_of(f"{__package__}.bands", "measure"),
