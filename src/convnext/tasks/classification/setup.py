@@ -22,7 +22,7 @@ from convnext.data.decode import BadImage
 from convnext.data.loader import resolved_workers
 from convnext.data.recognise import Verdict
 from convnext.data.splits import Record, Splits
-from convnext.models.create import Model, from_config
+from convnext.models.create import Model, from_config, settings_of
 from convnext.tasks.classification.choose import Facts, choose, warnings
 from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe, owns
 from convnext.tasks.classification.task import ClassificationTask
@@ -75,9 +75,10 @@ def _model(recipe: ClassificationRecipe, device: torch.device, init: WeightFile 
     new = load_initial(model, init) if init else []
     smallest = model.strides[-1]
     if recipe.input.size < smallest:
+        has_stride = "stem_stride" in settings_of(recipe.model.name)
         raise UserError(
             f"{recipe.model.name} shrinks images {smallest} times: --input.size is at least {smallest}, not "
-            f"{recipe.input.size}. A smaller --model.stem-stride takes smaller images."
+            f"{recipe.input.size}.{' A smaller --model.stem-stride takes smaller images.' if has_stride else ''}"
         )
     return model.to(device), new
 
@@ -116,23 +117,31 @@ def median_side(dataset: ClassificationDataset, *, sample: int = 15) -> int:
     return int(statistics.median(sides))
 
 
+def facts_of(data: DataModule[ClassificationDataset], options: Mapping[str, str]) -> Facts:
+    """What the choice of a recipe depends on, of data that is opened by these `data_options`."""
+    plain = ClassificationRecipe(name="", loader=LoaderConfig(bands=_bands(options)))
+    train = data.splits(plain.loader, seed=plain.loop.seed).train
+    return Facts(
+        images=len(train),
+        classes=len(train.classes),
+        side=median_side(train),
+        accelerator=pick_device().type != "cpu",
+    )
+
+
+def _bands(options: Mapping[str, str]) -> int:
+    return int(options.get("loader.bands") or 3)
+
+
 def choose_recipe(
     data: DataModule[ClassificationDataset], init: WeightFile | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[ClassificationRecipe, tuple[str, ...]]:
     """A recipe for this data (and these weights to start from), and the reasons for it."""
     if init is not None and init.values is not None and not owns(init.values):
         raise UserError(f"{init.file} holds no classifier, whose layers a classifier could start from.")
-    bands = int((options or {}).get("loader.bands") or 3)
-    plain = ClassificationRecipe(name="", loader=LoaderConfig(bands=bands))
-    train = data.splits(plain.loader, seed=plain.loop.seed).train
-    known = Facts(
-        images=len(train),
-        classes=len(train.classes),
-        side=median_side(train),
-        accelerator=pick_device().type != "cpu",
-        init=backbone_config(init) if init else None,
-    )
+    known = replace(facts_of(data, options or {}), init=backbone_config(init) if init else None)
     recipe, reasons = choose(known)
+    bands = _bands(options or {})
     folders = cast(Literal["auto", "classes"], (options or {}).get("folders") or "auto")
     recipe = replace(recipe, loader=replace(recipe.loader, bands=bands), folders=folders)
     return replace(recipe, data=str(data.data), init=init.source if init else ""), tuple(reasons)
