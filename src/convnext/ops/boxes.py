@@ -77,6 +77,17 @@ def assign(overlaps: Tensor, *, positive: float, negative: float, best_from: flo
     return assigned
 
 
+def spared(assigned: Tensor, boxes: Tensor, ignored: Tensor | None) -> Tensor:
+    """What `assign` gave for boxes (N, 4), NEITHER in place of BACKGROUND where at least half of a box lies in a region
+    to ignore, (R, 4). As mmdetection's `ignore_iof_thr` of 0.5."""
+    if ignored is None or not len(ignored) or not len(boxes):
+        return assigned
+    low, high = torch.maximum(boxes[:, None, :2], ignored[:, :2]), torch.minimum(boxes[:, None, 2:], ignored[:, 2:])
+    shared = (high - low).clamp_min(0).prod(dim=2).amax(dim=1)
+    inside = shared >= 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return torch.where(inside & (assigned == BACKGROUND), NEITHER, assigned)
+
+
 def sample(assigned: Tensor, *, count: int, positive_share: float) -> tuple[Tensor, Tensor]:
     """Samples at most `count` boxes: the ascending indices of boxes with objects, and those of background boxes.
 

@@ -185,7 +185,7 @@ def test_what_is_no_layout(tmp_path, tiny, write):
         opened(classes)
     with pytest.raises(UserError, match="Did you mean 'pets'"):
         opened(tmp_path / "pet")
-    with pytest.raises(UserError, match=r"neither a folder nor a .json file"):
+    with pytest.raises(UserError, match=r"neither a folder nor a .json or .xml file"):
         opened(classes / "cat" / "a.png")
     only_val = write(tmp_path / "only", {"valid/_annotations.coco.json": annotated(["a.png"]), "valid/a.png": tiny[0]})
     with pytest.raises(UserError, match="has a 'valid' part but no 'train' part"):

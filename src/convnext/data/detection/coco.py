@@ -65,6 +65,13 @@ class CocoDataset:
         inside = np.bincount(self.file.images[~self.file.crowds], minlength=len(self.file.files))
         return torch.from_numpy(inside[self._images])
 
+    def present(self) -> np.ndarray:
+        """bool (N, K): which classes each image has objects of, crowds not counted."""
+        kept = ~self.file.crowds
+        found = np.zeros((len(self.file.files), len(self.classes)), dtype=bool)
+        found[self.file.images[kept], self.file.labels[kept]] = True
+        return found[self._images]
+
     def __len__(self) -> int:
         """N, the number of images."""
         return len(self._images)
@@ -87,7 +94,8 @@ class CocoDataset:
         image = decode(data, name=self.name(index), max_pixels=self.max_pixels)
         said, found = self._size(index), (image.shape[1], image.shape[2])
         if found != said:
-            raise BadImage(self.name(index), sizes_differ(found, said))
+            path = self.file.root / self.file.files[int(self._images[index])]
+            raise BadImage(self.name(index), sizes_differ(found, said, path))
         return image
 
     def instances(self, index: int) -> Instances:
@@ -99,17 +107,26 @@ class CocoDataset:
         rows = rows[~self.file.crowds[rows]]
         boxes = torch.from_numpy(self.file.boxes[rows])
         labels = torch.from_numpy(self.file.labels[rows])
+        ignored = self._ignored(index)
         if not self.has_masks:
-            return Instances(boxes, labels)
+            return Instances(boxes, labels, ignored=ignored)
         height, width = self._size(index)
         if len(rows) * height * width > _MOST_MASK_PIXELS:
             raise BadImage(self.name(index), f"masks of {len(rows)} objects of {width} x {height} pixels are too many")
         masks = np.zeros((len(rows), height, width), dtype=bool)
         for mask, row in zip(masks, rows.tolist(), strict=True):
-            outline = self.file.polygons[row]
-            assert outline is not None  # has_masks: all have one
-            mask[:] = polygons.mask(outline, height, width)
-        return Instances(boxes, labels, torch.from_numpy(masks))
+            if (outline := self.file.polygons[row]) is not None:
+                mask[:] = polygons.mask(outline, height, width)
+        outlined = self.file.outlined[rows]
+        known = None if outlined.all() else torch.from_numpy(outlined)
+        return Instances(boxes, labels, torch.from_numpy(masks), outlined=known, ignored=ignored)
+
+    def _ignored(self, index: int) -> Tensor | None:
+        """Boxes of crowds and of annotations that were left out, float32 (R, 4); None where there are none."""
+        rows, image = self._rows(index), int(self._images[index])
+        crowds = self.file.boxes[rows[self.file.crowds[rows]]]
+        found = np.concatenate([crowds, self.file.regions[self.file.region_images == image]])
+        return torch.from_numpy(found) if len(found) else None
 
     def selected(self, indices: Sequence[int] | Tensor) -> CocoDataset:
         """Some of these images, in the given order."""
@@ -150,6 +167,10 @@ class CocoDataset:
             "area": area,
             "iscrowd": int(self.file.crowds[row]),
         }
+        if self.has_masks and outline is None:  # no outline to compare masks with: they are not judged there
+            x, y, w, h = box
+            outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            annotation |= {"ignore_mask": 1}
         return annotation if outline is None else annotation | {"segmentation": outline}
 
     def _rows(self, index: int) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""The annotations of a file, checked one by one, and kept in a few arrays. M objects, R regions."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+
+from convnext.data.detection import polygons
+from convnext.data.detection.listed import ListedImages
+from convnext.data.detection.polygons import Polygons
+from convnext.data.problems import Problems, short
+
+_FAR = 1e9  # beyond any image
+_WITHOUT_AREA = ("boxes without area", "")
+_THIN = 0.02  # pixels: less could be nothing, once the two sides are float32
+
+
+class Objects:
+    """The annotations of a file, checked one by one. crowds: whether iscrowd 1 means a crowd; else an object."""
+
+    def __init__(
+        self, listed: ListedImages, categories: dict[int, int], problems: Problems, *, crowds: bool = True
+    ) -> None:
+        self.listed, self.categories, self.problems, self._crowds = listed, categories, problems, crowds
+        self.images, self.labels, self.crowds = array("q"), array("q"), array("b")
+        self.areas, self._given, self._boxes = array("d"), array("d"), array("d")
+        self.polygons = Polygons()
+        self.outlined = array("b")
+        self.region_images, self._regions = array("q"), array("f")
+        self._cut = self._without_area = 0
+
+    @property
+    def given(self) -> np.ndarray:
+        return np.array(self._given).reshape(-1, 4)
+
+    @property
+    def boxes(self) -> np.ndarray:
+        return np.array(self._boxes, dtype=np.float32).reshape(-1, 4)
+
+    @property
+    def regions(self) -> np.ndarray:
+        return np.array(self._regions, dtype=np.float32).reshape(-1, 4)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether an object, other than a crowd, has an outline."""
+        return any(outlined and not crowd for outlined, crowd in zip(self.outlined, self.crowds, strict=True))
+
+    def add(self, entry: Any) -> None:
+        """Takes an annotation if nothing is wrong with it, else notes what is."""
+        if not isinstance(entry, dict):
+            self.problems.add("annotations that are no objects of JSON", short(entry))
+            return
+        number = entry.get("image_id")
+        if type(number) is int and number in self.listed.dropped:
+            self.listed.lost += 1  # reported with its image
+            return
+        wrong = self._wrong(entry)
+        if wrong == _WITHOUT_AREA:
+            self._without_area += 1
+        elif wrong:
+            self._ignore(entry)
+            kind, example = wrong
+            self.problems.add(kind, f"{short(entry.get('id', 'without id'))} of image {short(number)}: {example}")
+
+    def _wrong(self, entry: dict[str, Any]) -> tuple[str, str] | None:
+        number, category = entry.get("image_id"), entry.get("category_id")
+        if type(number) is not int or number not in self.listed.places:
+            return "annotations of images that are not listed", "no such image"
+        if type(category) is not int or category not in self.categories:
+            return "annotations of unknown categories", f"category {short(category)}"
+        crowd = entry.get("iscrowd", 0)
+        if crowd not in (0, 1):
+            return "annotations whose 'iscrowd' is neither 0 nor 1", short(crowd)
+        place = self.listed.places[number]
+        height, width = self.listed.sizes[place]
+        given = entry.get("bbox")
+        if not isinstance(given, list) or len(given) != 4 or not all(map(_is_number, given)):
+            return "annotations whose 'bbox' is not four finite numbers (x, y, width, height)", short(given)
+        x, y, w, h = given
+        if w < 0 or h < 0:
+            return "boxes of negative size", short(given)
+        if w < _THIN or h < _THIN:
+            return _WITHOUT_AREA
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+        if x1 - x0 < _THIN or y1 - y0 < _THIN:
+            return "boxes outside of their image", f"{short(given)} in {width} x {height} pixels"
+        given_polygons = entry.get("segmentation") or None  # [], as some tools write for boxes, is none
+        wrong = "" if given_polygons is None else polygons.problem(given_polygons, height, width)
+        if wrong:
+            return "annotations whose 'segmentation' is malformed", wrong
+        self._cut += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1  # a pixel: rounding
+        self._take(place, self.categories[category], bool(crowd) and self._crowds, entry.get("area"))
+        self._given.extend((x, y, w, h))
+        self._boxes.extend((x0, y0, x1, y1))
+        self.polygons.add(given_polygons)
+        self.outlined.append(given_polygons is not None)
+        return None
+
+    def _ignore(self, entry: dict[str, Any]) -> None:
+        """Keeps the box of an annotation that is left out as a region to ignore, where it has one."""
+        place, given = self._place(entry.get("image_id")), entry.get("bbox")
+        if place is None or not isinstance(given, list) or len(given) != 4 or not all(map(_is_number, given)):
+            return
+        (height, width), (x, y, w, h) = self.listed.sizes[place], given
+        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+        if x1 - x0 > _THIN and y1 - y0 > _THIN:
+            self.region_images.append(place)
+            self._regions.extend((x0, y0, x1, y1))
+
+    def _place(self, number: Any) -> int | None:
+        return self.listed.places.get(number) if type(number) is int else None
+
+    def _take(self, place: int, label: int, crowd: bool, area: Any) -> None:
+        self.images.append(place)
+        self.labels.append(label)
+        self.crowds.append(crowd)
+        self.areas.append(area if _is_number(area) and area > 0 else float("nan"))
+
+    def notes(self) -> list[str]:
+        """How many boxes were left out or cut off, and which objects teach less than others."""
+        found = []
+        crowds, plain = sum(self.crowds), len(self.crowds) - sum(self.crowds)
+        if crowds:
+            found.append(f"{crowds:,} crowds (iscrowd 1) are ignored; --crowds objects takes them as objects.")
+        bare = sum(1 for outlined, crowd in zip(self.outlined, self.crowds, strict=True) if not outlined and not crowd)
+        if bare and self.has_masks:
+            found.append(
+                f"{bare:,} of {plain:,} objects have a box without an outline: they teach boxes and classes, not masks."
+            )
+        if self._without_area:  # COCO itself has some
+            found.append(f"{self._without_area:,} boxes have no area; they are left out.")
+        if self._cut:
+            found.append(
+                f"{self._cut:,} boxes reach more than a pixel beyond their image; they are cut off at its border."
+            )
+        if doubled := self._doubled():
+            found.append(f"{doubled:,} objects are there twice: the same box of the same class in the same image.")
+        return found
+
+    def _doubled(self) -> int:
+        """Objects that repeat another one, to a tenth of a pixel."""
+        kept = ~np.array(self.crowds, dtype=bool)
+        if not kept.any():
+            return 0
+        rows = np.column_stack([np.array(self.images), np.array(self.labels), np.round(self.given * 10)])[kept]
+        return len(rows) - len(np.unique(rows, axis=0))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -_FAR < value < _FAR  # false for NaN too
