@@ -144,6 +144,15 @@ def test_offline_it_says_at_once_what_to_do(
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
+def test_weights_of_the_hub_have_another_mirror(
+    convnext: Convnext, mirror: Server, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVNEXT_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    words = ("train", "--data", photos, "--model.name", "convnext_nano", "--out", tmp_path / "run")
+    assert_refused(convnext(*words, *FAST), "convnext_nano.in12k", "HF_ENDPOINT=https://", "--init none")
+
+
 def test_hosts_that_are_down(convnext: Convnext, mirror: Server, photos: Path, tmp_path: Path) -> None:
     mirror.close()
     answer, seconds = timed(convnext, "train", "--data", photos, "--out", tmp_path / "run", *FAST)

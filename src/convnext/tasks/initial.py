@@ -19,6 +19,7 @@ from convnext.tasks.start import COMMERCIAL, NONE, Start, Wish
 from convnext.weights.cache import place
 from convnext.weights.catalog import LICENCES, catalog
 from convnext.weights.download import size_of
+from convnext.weights.hub import PREFIX
 from convnext.weights.locate import fetch
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from convnext.weights.locate import Published, WeightFile
 
 R = TypeVar("R", bound=Recipe)
-_WAYS = (
-    "--init FILE starts from weights that are on this machine, CONVNEXT_MIRROR=https://HOST/FOLDER fetches them from a "
-    "copy of another machine's cache"
-)
+_HERE = "--init FILE starts from weights that are on this machine"
+_MIRRORS = {
+    True: "CONVNEXT_MIRROR=https://HOST/FOLDER fetches them from a copy of another machine's cache",
+    False: "HF_ENDPOINT=https://HOST fetches them from a mirror of the hub",
+}
+"""Whether the weights stand at an address of their own -> what takes another one."""
 
 
 class Initial(NamedTuple):
@@ -76,12 +79,12 @@ def advised(spec: TaskSpec) -> Iterator[None]:
         yield
     except NotReached as error:
         scratch = f", --init none trains from scratch, which takes {spec.texts.scratch}" if spec.texts.scratch else ""
-        raise UserError(f"{error} {_WAYS}{scratch}.") from None
+        raise UserError(f"{error} {_HERE}, {_MIRRORS[True]}{scratch}.") from None
 
 
 def _fetched(row: Published, why: str) -> tuple[int, WeightFile]:
     """A published file and its size in bytes. What comes, and under which licence, is said before it comes."""
-    if not row.location.startswith("https:"):  # the hub's library has its own ways
+    if row.location.startswith(PREFIX):  # the hub's library has its own ways
         say(f"- weights to start from: {row.name}, {_licence(row)} ({why})")
         file = fetch(row)
         return file.file.stat().st_size, file
@@ -94,11 +97,12 @@ def _fetched(row: Published, why: str) -> tuple[int, WeightFile]:
 def _without(row: Published, start: Start, reason: str) -> Reason:
     """Why training is from scratch though there are weights. Raises UserError where the data is too little for that, or
     where several processes train together, of which others may have reached the weights."""
+    ways = f"{_HERE}, {_MIRRORS[not row.location.startswith(PREFIX)]}"
     if not start.enough or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         scratch = f"--init none trains from scratch, which takes {start.needs}"
-        raise UserError(f"The weights {row.name} are not here and cannot be fetched ({reason}): {_WAYS}, {scratch}.")
+        raise UserError(f"The weights {row.name} are not here and cannot be fetched ({reason}): {ways}, {scratch}.")
     text = f"from scratch, for the weights {row.name} are not here and cannot be fetched ({reason})"
-    return Reason(f"{text}; that takes {start.needs}. {_WAYS}.", "init")
+    return Reason(f"{text}; that takes {start.needs}. {ways}.", "init")
 
 
 def with_named_models(recipe: R, given: Mapping[str, str], initial: Initial) -> tuple[R, list[str]]:
