@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.core.errors import UserError
+from convnext.core.lock import LOCK
 from convnext.core.logs import track
 from convnext.core.text import printable
 from convnext.data.decode import IMAGE_SUFFIXES
@@ -24,6 +25,8 @@ LAYOUT = """Accepted is one folder for each class, with that class's images insi
     {root}/cat/another.png
     {root}/dog/something.jpg
 """
+
+_OF_RUNS = ("recipe.json", LOCK)  # the second alone: a run that is about to begin
 
 
 @dataclass
@@ -79,7 +82,7 @@ def class_folders(root: Path, *, runs: list[str] | None = None) -> list[str]:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "recipe.json").is_file()
+    return any((folder / name).is_file() for name in _OF_RUNS)
 
 
 def _holds_runs_alone(folder: Path) -> bool:
@@ -164,7 +167,7 @@ def images_below(
                 raise UserError(f"{printable(str(root / place))} cannot be opened: {error.strerror}.") from None
             closed.append(place)
             continue
-        if place and any(entry.name == "recipe.json" for entry in entries):
+        if place and any(entry.name in _OF_RUNS for entry in entries):
             scan.runs.append(place)
             continue
         for entry in entries:

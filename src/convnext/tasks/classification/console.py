@@ -35,6 +35,9 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
         (f"top-{figures['top5_k']}", f"{percent(figures['top5'], 2)}  ({100 * low5:.2f} to {100 * high5:.2f})"),
         ("per class", f"{percent(figures['mean_per_class'], 2)} on average"),
     ]
+    if figures["invalid"]:
+        what = f"{figures['invalid']:,} images gave no numbers; they count as wrong (--dtype float32 may help)"
+        entries.append(("not finite", what))
     if figures["ece"] is not None:
         entries.append(("calibration", f"{percent(figures['ece'], 2)} expected error of the confidence"))
     entries.append(("speed", f"{figures['images_per_second']:.1f} images/s, reading included"))

@@ -5,7 +5,6 @@ B batch, H W space, K classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from convnext.core import distributed
 from convnext.core.atomic import write_text
+from convnext.core.strict_json import to_json
 from convnext.data.classification.batch import ClassificationBatch, load_eval_batch
 from convnext.data.classification.dataset import ClassificationDataset
 from convnext.data.classification.remap import RemappedDataset
@@ -31,7 +31,7 @@ from convnext.report.drawing import thumbnail
 from convnext.tasks.classification.figures import Mistake, Skipped, evaluation_dict
 from convnext.tasks.classification.options import ClassificationEvaluateOptions
 from convnext.tasks.classification.weights import LoadedClassifier, load_model
-from convnext.tasks.evaluation import bad_images_of, new_folder, part_to_evaluate, visit_all
+from convnext.tasks.evaluation import bad_images_of, new_folder, outputs_are_finite, part_to_evaluate, visit_all
 from convnext.weights.locate import WeightFile
 
 MISTAKES = 24  # images in a report
@@ -125,7 +125,8 @@ def evaluate_on(
     not the model's.
     """
     loaded = load_model(file, device=options.device, dtype=options.dtype)
-    dataset, held_out = part_to_evaluate(data, LoaderConfig(), recipe, saved)
+    loader = LoaderConfig(bands=loaded.metadata.model.in_chans, white=loaded.metadata.input.white)
+    dataset, held_out = part_to_evaluate(data, loader, recipe, saved)
     if recipe is None:
         dataset = RemappedDataset(dataset, loaded.metadata.classes, loaded.metadata.class_dirs)
     evaluation, skipped = _evaluate(loaded, dataset, batch=options.batch or _BATCH, workers=options.workers)
@@ -145,7 +146,7 @@ def evaluate_run(run: Path, data: DataModule[ClassificationDataset], recipe: Rec
         target, found = val.classes[int(val.targets[wrong.index])], val.classes[wrong.prediction]
         mistakes.append(Mistake(val.name(wrong.index), target, found, wrong.confidence, file))
     figures = _figures(loaded, val, evaluation, skipped, data=recipe.data, held_out=splits.held_out, mistakes=mistakes)
-    write_text(run / "evaluation.json", json.dumps(figures) + "\n")
+    write_text(run / "evaluation.json", to_json(figures) + "\n")
     return figures
 
 
@@ -164,6 +165,9 @@ def _evaluate(
         bad=bad,
         mistakes=mistakes,
     )
+    result = evaluation.result
+    if result.invalid == result.n:  # fewer, as in half precision, count as wrong and are told
+        outputs_are_finite(result.invalid, result.n, loaded.metadata.model.name)
     return evaluation, [Skipped(name, reason) for name, reason in bad.found.items()]
 
 

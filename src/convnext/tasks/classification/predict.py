@@ -5,6 +5,7 @@ B batch, C channels, H W space, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from convnext.core.device import Precision
 from convnext.core.errors import UserError
+from convnext.data.inputs import WrongImage
 from convnext.data.mix import prepare
 from convnext.data.preprocess import eval_transform
 from convnext.tasks.classification.draw import annotated
 from convnext.tasks.classification.options import ClassificationPredictOptions
 from convnext.tasks.classification.weights import load_model
-from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector
+from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector, no_numbers
 from convnext.weights.locate import WeightFile
 
 TOP = 5
@@ -95,6 +97,7 @@ class Classifier(BasePredictor[ClassificationResult]):
         if not self.metadata.model.num_classes:
             what = model.source if isinstance(model, WeightFile) else model
             raise UserError(f"{what} has no classifier to predict with: it gives features. Fine-tune it, with --init.")
+        self.bands, self.white = self.metadata.model.in_chans, self.metadata.input.white
         weight = next(self.model.parameters())
         self.device, self.dtype, self.top = weight.device, weight.dtype, top
         count = self.metadata.model.num_classes
@@ -102,7 +105,13 @@ class Classifier(BasePredictor[ClassificationResult]):
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[Tensor]) -> Tensor:
-        """Images of any size, uint8 (3, H, W) in RGB each, to probabilities (B, K), float32 on the CPU."""
+        """Images of any size, uint8 (3, H, W) in RGB each, to probabilities (B, K), float32 on the CPU.
+
+        A model of other bands takes (bands, H, W), as `read` gives them. Raises WrongImage for other images.
+        """
+        wrong = next((image for image in images if image.shape[0] != self.bands), None)
+        if wrong is not None:
+            raise WrongImage(f"The model takes images of {self.bands} bands, and one has {wrong.shape[0]}.")
         batch = torch.stack([eval_transform(image, self.metadata.input) for image in images])
         batch = prepare(batch.to(self.device), self.metadata.input)
         return self.model(batch.to(self.dtype)).float().softmax(dim=1).cpu()
@@ -112,6 +121,9 @@ class Classifier(BasePredictor[ClassificationResult]):
     ) -> list[ClassificationResult]:
         """As `BasePredictor.predict`; the `top` likeliest classes of each."""
         probabilities = self.probabilities(images)
+        for i, total in enumerate(probabilities.sum(dim=1).tolist()):
+            if not math.isfinite(total):
+                raise no_numbers(f"the model gives for {names[i] if names else f'image {i}'}")
         values, indices = probabilities.topk(min(top or self.top, len(self.classes)))
         results = []
         for i, (row, places) in enumerate(zip(values.tolist(), indices.tolist(), strict=True)):

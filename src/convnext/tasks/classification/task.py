@@ -66,4 +66,5 @@ class ClassificationTask(BaseTask[ClassificationDataset, ClassificationBatch]):
             device=self.device,
             bad=self.bad,
         ).result
-        return {"loss": result.loss, "top1": result.top1, "top5": result.top5}
+        figures = {"loss": result.loss, "top1": result.top1, "top5": result.top5}
+        return figures | ({"invalid": float(result.invalid)} if result.invalid else {})

@@ -21,7 +21,7 @@ from convnext.data.splits import Record, Splits
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.ops.losses import class_weights
-from convnext.recipes.advice import length_warnings
+from convnext.recipes.advice import Reason, length_warnings
 from convnext.tasks.segmentation.recipe import SegmentationMetadata, SegmentationRecipe
 from convnext.tasks.segmentation.recipes import fine_tuned, head_for, small_segmenter
 from convnext.tasks.segmentation.task import SegmentationTask
@@ -31,7 +31,7 @@ from convnext.training.loop import Plan
 from convnext.weights.backbone import backbone_config
 from convnext.weights.locate import WeightFile
 
-_FEW = 200  # images: training from random weights on fewer reaches little
+FEW = 200  # images: training from random weights on fewer reaches little
 _NAMES = {"upernet": "UPerNet", "mlp": "an all-MLP head", "linear": "a linear layer"}
 
 
@@ -116,7 +116,7 @@ def _weights(dataset: SegmentationDataset, balance: float) -> torch.Tensor:
 def warnings(recipe: SegmentationRecipe, images: int, plan: Plan) -> list[str]:
     """What will probably go wrong with this recipe on that many images."""
     found = length_warnings(recipe, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps)
-    if not recipe.init and images < _FEW:
+    if not recipe.init and images < FEW:
         found.append(
             f"Training from random weights on {images} images reaches little. Start from a trained segmenter "
             "(--init upernet_convnext_tiny.fb_ade20k) or a trained classifier (--init convnext_tiny.fb_in22k)."
@@ -131,7 +131,8 @@ def choose_recipe(
     labels = (options or {}).get("labels", "")
     if init is None:
         recipe = replace(small_segmenter(), data=str(data.data), labels=labels)
-        return recipe, ("a small segmenter from random weights; with --init a trained one learns from fewer images",)
+        reason = "a small segmenter from random weights; with --init a trained one learns from fewer images"
+        return recipe, (Reason(reason, "model", "init"),)
     images = data.num_train_images(LoaderConfig().val_fraction)
     accelerator = pick_device().type != "cpu"
     if holds_segmenter(init):
@@ -141,7 +142,8 @@ def choose_recipe(
     recipe = fine_tuned(init.source, model, images=images, accelerator=accelerator)
     where = "a GPU" if accelerator else "no GPU here, so small crops"
     reason = f"fine-tuning on crops of {recipe.augment.crop} pixels ({where}), {recipe.schedule.steps} steps"
-    return replace(recipe, data=str(data.data), labels=labels), (reason,)
+    about = ("augment.crop", "schedule", "init")
+    return replace(recipe, data=str(data.data), labels=labels), (Reason(reason, *about),)
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:
