@@ -408,3 +408,12 @@ def test_a_recipe_that_starts_from_weights_of_another_model(convnext: Convnext, 
     words = ["train", "coco/mask_rcnn_convnext_tiny", "--data", data, "--out", tmp_path / "run"]
     answer = convnext(*words, "--model.backbone.name", "swin_tiny")
     assert_refused(answer, "starts from convnext_tiny.fb_in1k_no_ema, which is no swin_tiny", "--init none")
+
+
+def test_weights_of_another_model_than_the_one_that_is_named(
+    convnext: Convnext, photos: Path, weights: bytes, tmp_path: Path
+) -> None:
+    words = ("train", "--data", photos, "--init", tmp_path / "w.safetensors", "--out", tmp_path / "run", *FAST)
+    answer = convnext(*words, "--model.name", "convnext_small")
+    assert_refused(answer, "w.safetensors holds a convnext_tiny: leave out --model.name convnext_small")
+    assert convnext(*words, "--model.name", "convnext_tiny").status == 0  # says what the weights say

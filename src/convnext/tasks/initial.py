@@ -12,6 +12,7 @@ from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.core.network import NotReached
 from convnext.core.text import printable
+from convnext.models.figures import all_figures
 from convnext.recipes.advice import Reason
 from convnext.recipes.named import named_parts, with_whole_models
 from convnext.recipes.recipe import Recipe
@@ -115,8 +116,16 @@ def with_named_models(recipe: R, given: Mapping[str, str], initial: Initial) -> 
     own = "" if "init" in given or init is not None else recipe.init
     new, changes = with_whole_models(recipe, {**initial.named, **given}, of_weights=bool(own or init))
     notes = [str(change) for change in changes if change.option in given]
+    changed = [option.replace("_", "-") for option in given if option.startswith("model.") and option.endswith(".name")]
     before, after = ([part.name for _, part in named_parts(one) if part.NAMED == "name"] for one in (recipe, new))
-    if not own or before == after:
+    if before == after:
+        return new, notes
+    if init is not None and not _alike(before[0], after[0]):
+        raise UserError(
+            f"{init.source} holds a {before[0]}: leave out --{changed[0]} {printable(after[0])}, or start from "
+            "weights of that model."
+        )
+    if not own:
         return new, notes
     name = f"{after[0]}.{own.partition('.')[2]}"
     if name not in catalog():
@@ -125,6 +134,13 @@ def with_named_models(recipe: R, given: Mapping[str, str], initial: Initial) -> 
             f"from, --init FILE, --init NAME (`convnext weights list` shows names) or --init {NONE}."
         )
     return replace(new, init=name), [*notes, f"starts from {name}, as {recipe.name} does from {own}"]
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two models have stages of the same sizes, as those that differ in their norms do; unknown names are left
+    for others to refuse."""
+    sizes = [(figures.depths, figures.dims) for name in (one, other) if (figures := all_figures().get(name))]
+    return len(sizes) < 2 or sizes[0] == sizes[1]
 
 
 def _licence(row: Published) -> str:
