@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convnext.core.errors import UserError
+from convnext.core.strict_json import to_json
 from convnext.core.text import printable
 from convnext.data.classification.dataset import Subset
-from convnext.data.splits import covering_split, random_split, stratified_split
+from convnext.data.splits import (
+    covering_split,
+    drawn_splits,
+    given_splits,
+    random_split,
+    restored,
+    stratified_split,
+)
 from convnext.data.strings import Strings, as_text, read_text
 
 
@@ -30,6 +40,9 @@ class Numbers:
 
     def name(self, index: int) -> str:
         return f"number {index}"
+
+    def selected(self, indices: Any) -> Subset:
+        return Subset(self, indices)
 
 
 def test_a_subset_reads_names_and_labels_its_own_images():
@@ -136,3 +149,49 @@ def test_text_of_people(tmp_path: Path):
         read_text(path, most=3)
     with pytest.raises(UserError, match="cannot be read"):
         read_text(tmp_path)
+
+
+class Alike:
+    """Images whose names differ in a control character alone."""
+
+    classes = ("a",)
+    targets = torch.zeros(6, dtype=torch.int64)
+    raw = ("a\x01", "a\x02", "a?", "b", "\udcff", "c")
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def read(self, index: int) -> torch.Tensor:
+        return torch.zeros(3, 1, 1, dtype=torch.uint8)
+
+    def name(self, index: int) -> str:
+        return printable(self.raw[index])
+
+    def key(self, index: int) -> str:
+        return self.raw[index]
+
+    def selected(self, indices: Any) -> Subset:
+        return Subset(self, indices)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_names_that_print_alike_are_held_out_one_by_one(seed: int) -> None:
+    drawn = drawn_splits(Alike(), None, "here", found="6", seed=seed, fraction=0.5)
+    record = json.loads(to_json(drawn.record))
+    again = drawn_splits(Alike(), record, "here", found="6", seed=seed, fraction=0.5)
+    assert again.val.indices.tolist() == drawn.val.indices.tolist()
+    assert again.train.indices.tolist() == drawn.train.indices.tolist()
+    part = Subset(Alike(), [0, 4])
+    given = given_splits(lambda: part, lambda: part, "val", None, found=lambda _: "", seed=0, fraction=0.1)
+    assert given.record["val"] == ["a\x01", "\udcff"]
+
+
+def test_a_record_of_an_earlier_version_never_trains_on_what_was_held_out() -> None:
+    """It has printed names: all that are printed so stay held out."""
+    old = {"seed": 0, "fraction": 0.1, "kind": "random", "val": ["a?", "b"]}
+    kept, held = restored(Alike(), old, "here")
+    assert (kept.tolist(), held.tolist()) == ([4, 5], [0, 1, 2, 3])
+    plain = drawn_splits(Numbers(), None, "here", found="", seed=0, fraction=0.3)
+    assert "exact" not in plain.record
+    with pytest.raises(UserError, match="no longer in here"):
+        restored(Alike(), {**old, "val": ["z"]}, "here")

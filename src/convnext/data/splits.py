@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -102,7 +102,10 @@ def restored(source: Named, split: dict[str, Any], where: str | Path) -> tuple[T
     names = split.get("val")
     if not isinstance(names, list) or "seed" not in split or "fraction" not in split:
         raise UserError("The saved split is not one: it needs 'seed', 'fraction' and the held-out names in 'val'.")
-    index = {source.name(i): i for i in range(len(source))}
+    called = identity if split.get("exact") else source_name
+    index: dict[str, list[int]] = {}
+    for i in range(len(source)):
+        index.setdefault(called(source, i), []).append(i)
     missing = [name for name in names if name not in index]
     if missing:
         raise UserError(
@@ -110,8 +113,29 @@ def restored(source: Named, split: dict[str, Any], where: str | Path) -> tuple[T
             "back, give the folder where the data is now, or start a new run."
         )
     held = torch.zeros(len(source), dtype=torch.bool)
-    held[torch.tensor([index[name] for name in names], dtype=torch.int64)] = True
+    # of an earlier version's record, all images that are printed alike: none that was held out is ever trained on
+    held[torch.tensor([i for name in names for i in index[name]], dtype=torch.int64)] = True
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def identity(source: Named, index: int) -> str:
+    """What tells an image from all others of a data set: its `key`, where it has those, else its name.
+
+    Names are for people: two files whose names differ in a control character alone are printed alike.
+    """
+    return getattr(source, "key", source.name)(index)
+
+
+def source_name(source: Named, index: int) -> str:
+    """An image's name as it is printed."""
+    return source.name(index)
+
+
+def held_out_names(source: Named, indices: Iterable[int]) -> Record:
+    """The part of a record that names held-out images; "exact" where their printed names may not tell them apart."""
+    chosen = list(indices)
+    alike = any("?" in source.name(i) for i in chosen)  # what `printable` puts in place of a character
+    return {"val": [identity(source, i) for i in chosen]} | ({"exact": True} if alike else {})
 
 
 def selected(dataset: D, indices: Tensor) -> D:
@@ -140,7 +164,9 @@ def _check(fraction: float) -> None:
 
 
 Record = dict[str, Any]
-"""{"seed", "fraction", "kind": "given" | "stratified" | "random" | "none", "val": [names]}, to be saved as JSON."""
+"""{"seed", "fraction", "kind": "given" | "stratified" | "random" | "none", "val": [names]}, to be saved as JSON.
+
+With "exact": true the names are each image's `identity`, else what is printed."""
 
 
 class Splits(Generic[D]):
@@ -222,7 +248,7 @@ def given_splits(
         return text
 
     def record(val: D) -> Record:
-        return {"seed": seed, "fraction": fraction, "kind": "given", "val": [val.name(i) for i in range(len(val))]}
+        return {"seed": seed, "fraction": fraction, "kind": "given", **held_out_names(val, range(len(val)))}
 
     return Splits(train, read_val, held_out=True, note=note, record=record)
 
@@ -264,13 +290,13 @@ def drawn_splits(
     of_each = ", some of each class," if targets is not None else ""
     note = f"Found {found}; {len(held):,} of them{of_each} are held out to validate on (seed {seed})."
     kind = "random" if targets is None else "stratified"
-    names = [dataset.name(i) for i in held.tolist()]
+    names = held_out_names(dataset, held.tolist())
     return Splits(
         lambda: selected(dataset, kept),
         lambda: selected(dataset, held),
         held_out=True,
         note=lambda train, val: note,
-        record=lambda val: {"seed": seed, "fraction": fraction, "kind": kind, "val": names},
+        record=lambda val: {"seed": seed, "fraction": fraction, "kind": kind, **names},
     )
 
 

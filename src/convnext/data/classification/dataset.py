@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convnext.data.dataset import Dataset
+from convnext.data.splits import identity
 
 
 class ClassificationDataset(Dataset, Protocol):
@@ -52,6 +53,10 @@ class Subset:
     def name(self, index: int) -> str:
         """What people are shown."""
         return self.dataset.name(int(self.indices[index]))
+
+    def key(self, index: int) -> str:
+        """What tells the image from all others."""
+        return identity(self.dataset, int(self.indices[index]))
 
     def selected(self, indices: Sequence[int] | Tensor) -> Subset:
         """Some of these images, in the given order."""

@@ -72,7 +72,11 @@ class FolderDataset:
 
     def name(self, index: int) -> str:
         """The path below the dataset's folder, as "cat/another.png"."""
-        return printable(self.prefix + self.paths[index])
+        return printable(self.key(index))
+
+    def key(self, index: int) -> str:
+        """The same as it is on the disk: no two images have one."""
+        return self.prefix + self.paths[index]
 
     def content(self, index: int) -> bytes:
         """The bytes of the file; raises BadImage."""

@@ -72,7 +72,11 @@ class ShardDataset:
 
     def name(self, index: int) -> str:
         """`shard:key`, as "train-000.tar:000017"."""
-        return printable(f"{self.tars[self.places[index, 0]].path.name}:{self.names[index]}")
+        return printable(self.key(index))
+
+    def key(self, index: int) -> str:
+        """The same as it is in the shard."""
+        return f"{self.tars[self.places[index, 0]].path.name}:{self.names[index]}"
 
     def content(self, index: int) -> bytes:
         """The bytes of the image's file; raises BadImage."""

@@ -78,7 +78,11 @@ class CocoDataset:
 
     def name(self, index: int) -> str:
         """The path below the folder of the images."""
-        return printable(self.file.files[self._images[index]])
+        return printable(self.key(index))
+
+    def key(self, index: int) -> str:
+        """The same as it is on the disk."""
+        return self.file.files[self._images[index]]
 
     def image_id(self, index: int) -> int:
         """The image's number in the file."""
