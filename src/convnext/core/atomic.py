@@ -22,8 +22,8 @@ class FullDisk(UserError, OSError):
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(
-            f"No space left to write {printable(str(path))}: the disk, or your share of it, is full. Make room; what was "
-            "there before is unchanged."
+            f"No space left to write {printable(str(path))}: the disk, or your share of it, is full. Make room; "
+            "what was there before is unchanged."
         )
 
 
@@ -34,11 +34,21 @@ def replacing(path: Path) -> Generator[BinaryIO, None, None]:
     A link is followed: what it leads to is replaced. A device or a pipe (/dev/stdout) is written to as it is, for it
     must not be replaced by a file. Raises FullDisk.
     """
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        with path.open("wb") as file:
-            yield file
-        return
-    path = Path(os.path.realpath(path)) if os.path.islink(path) else path
+    try:
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            with path.open("wb") as file:
+                yield file
+        else:
+            with _moved_to(Path(os.path.realpath(path)) if os.path.islink(path) else path) as file:
+                yield file
+    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        if is_full(error):
+            raise FullDisk(path) from error
+        raise
+
+
+@contextmanager
+def _moved_to(path: Path) -> Generator[BinaryIO, None, None]:
     temporary = path.with_name(f".{path.name[:_LONGEST]}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -46,10 +56,6 @@ def replacing(path: Path) -> Generator[BinaryIO, None, None]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-        if is_full(error):
-            raise FullDisk(path) from error
-        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -45,7 +45,7 @@ def check_file(path: Path, option: str) -> None:
         raise UserError(f"{option}: {shown} is a folder; {option} takes a file.")
     if os.path.exists(path) and not os.path.isfile(path):
         return  # a device, as /dev/stdout or /dev/null: there is nothing to try
-    real = Path(os.path.realpath(path))
+    real = Path(os.path.realpath(path)) if os.path.islink(path) else path
     check_folder(real.parent, option)
     try:
         if real.exists() and not os.access(real, os.W_OK):
