@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 import re
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from convnext.core.errors import UserError
@@ -17,11 +19,11 @@ from convnext.core.errors import UserError
 def read_pickle(path: Path) -> Any:
     """Reads a torch checkpoint with weights_only=True. Raises UserError for anything that is not plain data.
 
-    Besides tensors and plain values it accepts argparse.Namespace: official training checkpoints keep their arguments
-    in one.
+    Besides tensors and plain values it accepts what training checkpoints keep beside them: argparse.Namespace, paths,
+    NumPy's arrays and scalars.
     """
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_plain_data()):
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
             _check_archive(path)
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -33,6 +35,21 @@ def read_pickle(path: Path) -> Any:
             raise UserError(f"{path} {reason}; use a .safetensors file of the same weights.") from None
         kind = type(error).__name__
         raise UserError(f"{path} is damaged or not a torch checkpoint ({kind}); download or copy it again.") from None
+
+
+def _plain_data() -> list[Any]:
+    """Classes and functions that make nothing but data."""
+    dtypes = {type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
+    rebuild = np.float64(0).__reduce__()[0]
+    array = np.zeros(0).__reduce__()[0]
+    numpy_names = [(rebuild, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    numpy_names += [(array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    paths = [
+        (pathlib.PurePosixPath if "Windows" not in name else pathlib.PureWindowsPath, f"{module}.{name}")
+        for module in ("pathlib", "pathlib._local")
+        for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")
+    ]
+    return [argparse.Namespace, np.dtype, np.ndarray, *dtypes, *numpy_names, *paths]
 
 
 def _check_archive(path: Path) -> None:

@@ -1,10 +1,9 @@
-"""What a file of weights holds: wrappers taken off, and the state dict brought to the official names and shapes.
+"""What a state dict holds, whoever named its tensors: brought to the official names and shapes.
 
 C channels, k kernel size.
 
-Wrappers and aliases are those of the published checkpoints: Meta's files keep the weights under `model`, training
-checkpoints add `model_ema`, detection and segmentation files use `state_dict` and put the model under `backbone.`,
-data-parallel ones prefix `module.`, OpenCLIP's hold a text tower too, and V2's pre-trained ones sparse convolutions.
+Layouts and aliases are those of the published checkpoints: detection and segmentation files put the model under
+`backbone.`, OpenCLIP's hold a text tower too, and V2's pre-trained ones sparse convolutions.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +19,6 @@ from torch import Tensor
 from convnext.core.errors import UserError
 from convnext.weights.layouts import layout_of, translate
 
-WRAPPERS = ("model", "state_dict", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.")
 _CLIP_HEADS = {  # OpenCLIP's projection -> timm's classifier
     "visual.head.proj.": "visual.trunk.head.fc.",
     "visual.head.mlp.fc1.": "visual.trunk.head.pre_logits.fc.",
@@ -43,23 +40,9 @@ class Official(NamedTuple):
     """Whether the file says that the norm stands before pooling (timm's convnext_tiny_hnf)."""
 
 
-def unwrap(loaded: Any, where: str) -> dict[str, Tensor]:
-    """The state dict inside what a file held, as it is named there. Raises UserError where there is none."""
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-            break
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise UserError(
-            f"{where} holds no model weights: expected names and tensors, or those under {', '.join(WRAPPERS)}."
-        )
-    return {str(name): value for name, value in loaded.items()}
-
-
 def official(given: Mapping[str, Tensor]) -> Official:
     """Brings a state dict of any layout known here to the official names and shapes. Values are not changed."""
-    state = {_without_prefixes(name): value for name, value in given.items()}
-    state = {name: value for name, value in state.items() if not name.startswith(_ALIASES)}
+    state = {name: value for name, value in given.items() if not name.startswith(_ALIASES)}
     kept, left, source = _image_model(state)
     if source == "openclip":
         kept = _with_clip_head(kept)
@@ -70,12 +53,6 @@ def official(given: Mapping[str, Tensor]) -> Official:
         kept, source = translate(kept, layout, back=True), source or layout.name
     kept = {name: _reshaped(name, value) for name, value in kept.items()}
     return Official(kept, source or "official", left, norm_first)
-
-
-def _without_prefixes(name: str) -> str:
-    while name.startswith(_PREFIXES):  # in any order, and both
-        name = name.split(".", 1)[1]
-    return name
 
 
 def _image_model(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...], str]:

@@ -12,13 +12,15 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
+from convnext.core.logs import say
 from convnext.weights.catalog import at_location, catalog, find
 from convnext.weights.download import download
-from convnext.weights.files import read_values, read_whole
+from convnext.weights.files import read_contents, read_values
 from convnext.weights.hub import PREFIX, hub_file, hub_weights, parse_hub_id
+from convnext.weights.sharded import INDEXES, index_of
 
 BEST = "best.safetensors"
-_FOLDER_FILES = (BEST, "model.safetensors", "pytorch_model.bin")
+_FOLDER_FILES = (BEST, "model.safetensors", "pytorch_model.bin", *INDEXES)
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _DIGEST = 8  # hex digits of the sha256 at the end of a published file's name, as convnext_tiny-983f1562.pth
 
@@ -56,6 +58,7 @@ class WeightFile:
         source: what was asked for: a path, a name, an address.
         file: where it is.
         row: its row in a list of published weights.
+        which: the name of one of several states in a checkpoint; "": the average of the weights where there is one.
         config, preprocessor: config.json and preprocessor_config.json beside it, as timm and transformers write them.
     """
 
@@ -67,8 +70,9 @@ class WeightFile:
         row: Published | None = None,
         config: Mapping[str, Any] | None = None,
         preprocessor: Mapping[str, Any] | None = None,
+        which: str = "",
     ) -> None:
-        self.source, self.file, self.row = source, file, row
+        self.source, self.file, self.row, self.which = source, file, row, which
         self.config, self.preprocessor = dict(config or {}), dict(preprocessor or {})
 
     @cached_property
@@ -78,8 +82,12 @@ class WeightFile:
 
     @cached_property
     def state(self) -> dict[str, Tensor]:
-        """Every tensor under the name that it has in the file, on the CPU; mapped where the format allows it."""
-        return read_whole(self.file)
+        """Every tensor under the name that it has in the file, without prefixes of wrappers, on the CPU; mapped where
+        the format allows it. What was taken of several states is said."""
+        found = read_contents(self.file, which=self.which)
+        for note in found.notes:
+            say(f"- {self.source}: {note}")
+        return found.state
 
 
 def locate(source: str | Path | WeightFile) -> WeightFile:
@@ -96,6 +104,9 @@ def locate(source: str | Path | WeightFile) -> WeightFile:
         return _on_hub(text, text)
     if path.exists():
         return _on_disk(path, text)
+    before, _, which = text.rpartition("#")
+    if before and which and Path(before).is_file():
+        return WeightFile(text, Path(before), row=at_location(Path(before).name), which=which)
     if text.startswith("https://"):
         return WeightFile(text, download(text, sha256=_digest_in(text)), row=at_location(text))
     if text not in catalog() and (len(path.parts) > 1 or path.suffix in _SUFFIXES):
@@ -151,7 +162,8 @@ def _on_hub(text: str, source: str, row: Published | None = None) -> WeightFile:
 
 def _on_disk(path: Path, source: str) -> WeightFile:
     if path.is_file():
-        return WeightFile(source, path, row=at_location(path.name))
+        index = index_of(path)
+        return WeightFile(source, index or path, row=at_location(path.name))
     file = next((path / name for name in _FOLDER_FILES if (path / name).is_file()), None)
     if file is None:
         raise UserError(
