@@ -13,7 +13,7 @@ from convnext.core import distributed
 from convnext.core.device import pick_device
 from convnext.core.errors import UserError
 from convnext.data.classification.cached import CachedDataset
-from convnext.data.classification.dataset import ClassificationDataset
+from convnext.data.classification.dataset import ClassificationDataset, class_dirs
 from convnext.data.classification.open import ClassificationData
 from convnext.data.classification.open import recognise as recognise_classes
 from convnext.data.config import LoaderConfig
@@ -60,7 +60,7 @@ def setup(
     return Setup(
         num_images=len(train),
         split=splits.record,
-        build=lambda init: _model(full, device, init),
+        build=lambda init: _model(full, device, init, train),
         task=lambda plan: _task(full, splits, device, plan),
         metadata=ClassificationMetadata(full.model, full.input, classes),
         name=full.model.name,
@@ -70,9 +70,11 @@ def setup(
     )
 
 
-def _model(recipe: ClassificationRecipe, device: torch.device, init: WeightFile | None) -> tuple[Model, list[str]]:
-    model = from_config(recipe.model)
-    new = load_initial(model, init) if init else []
+def _model(
+    recipe: ClassificationRecipe, device: torch.device, init: WeightFile | None, data: ClassificationDataset
+) -> tuple[Model, list[str]]:
+    model, folders = from_config(recipe.model), class_dirs(data)
+    new = load_initial(model, init, classes=data.classes, class_dirs=folders) if init else []
     smallest = model.strides[-1]
     if recipe.input.size < smallest:
         has_stride = "stem_stride" in settings_of(recipe.model.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast, get_args
 
@@ -55,7 +55,7 @@ def setup(
     return Setup(
         num_images=len(train),
         split=splits.record,
-        build=lambda init: _model(full, device, init),
+        build=lambda init: _model(full, device, init, classes),
         task=lambda _: _task(full, train, splits, device),
         metadata=DetectionMetadata(full.model, full.input, classes, whole.category_ids),
         name=_name(full.model),
@@ -70,9 +70,11 @@ def _name(model: DetectorConfig) -> str:
     return f"{cascade}{'Mask' if model.masks else 'Faster'} R-CNN on {model.backbone.name}"
 
 
-def _model(recipe: DetectionRecipe, device: torch.device, init: WeightFile | None) -> tuple[RCNN, list[str]]:
+def _model(
+    recipe: DetectionRecipe, device: torch.device, init: WeightFile | None, classes: Sequence[str]
+) -> tuple[RCNN, list[str]]:
     model = build_detector(recipe.model)
-    new = load_initial_detector(model, init) if init else []
+    new = load_initial_detector(model, init, classes=classes) if init else []
     if device.type == "cuda" and distributed.world_size() > 1:
         # Batch norm over the regions of all ranks, as in the official configurations; the backbone keeps its own.
         model.roi_head = cast("RoIHeads", nn.SyncBatchNorm.convert_sync_batchnorm(model.roi_head))
@@ -113,7 +115,7 @@ def choose_recipe(
     plain = replace(small_mask_rcnn(), data=str(data.data), crowds=_crowds(options))
     if init is None:
         reason = "a small Mask R-CNN from random weights; with --init a trained detector learns from fewer images"
-        return plain, (Reason(reason, "model", "init"),)
+        return plain, (Reason(reason, "model.backbone.name", "init"),)
     tolerant = replace(plain.loader, skip_bad=True)  # what is wrong is reported when training begins
     images = len(data.splits(tolerant, seed=plain.loop.seed).train)
     accelerator = pick_device().type != "cpu"
@@ -123,9 +125,12 @@ def choose_recipe(
         model = mask_rcnn(replace(backbone_config(init), num_classes=0))
     recipe = fine_tuned(init.source, model, images=images, accelerator=accelerator)
     where = "a GPU" if accelerator else "no GPU here, so smaller images"
-    reason = f"fine-tuning at {recipe.input.short} pixels ({where}), {recipe.schedule.epochs:g} epochs"
-    found = Reason(reason, "input.short", "schedule", "init")
-    return replace(recipe, data=str(data.data), crowds=plain.crowds), (found,)
+    reasons = (
+        Reason(f"fine-tuning {init.source}", "init"),
+        Reason(f"at {recipe.input.short} pixels ({where})", "input.short"),
+        Reason(f"{images} images: {recipe.schedule.epochs:g} epochs", "schedule"),
+    )
+    return replace(recipe, data=str(data.data), crowds=plain.crowds), reasons
 
 
 def _crowds(options: Mapping[str, str] | None) -> Crowds:

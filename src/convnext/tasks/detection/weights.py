@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from convnext.tasks.detection.published import (
 )
 from convnext.tasks.detection.recipe import DetectionMetadata, owns
 from convnext.tasks.detection.spec import DETECTION
+from convnext.tasks.heads import class_order, in_order, kept_words
 from convnext.weights.backbone import load_backbone
 from convnext.weights.files import load_strictly, metadata_from
 from convnext.weights.formats import official
@@ -133,22 +134,31 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
-def load_initial_detector(model: RCNN, source: str | Path | WeightFile) -> list[str]:
+def load_initial_detector(
+    model: RCNN, source: str | Path | WeightFile, *, classes: Sequence[str] | None = None
+) -> list[str]:
     """Loads weights to start from, and returns in words what stays newly initialised.
 
-    source: a detector, whose outputs start anew where it has other classes, and whose mask heads are left off where the
+    source: a detector, whose outputs start anew where it has other classes (classes: the data's, by name, in any
+    order; None: as many), and whose mask heads are left off where the
     model has none (or start anew where they are not in it); or a classifier, whose layers become the backbone. Raises
     UserError where anything else does not fit.
     """
     file = find_detector_file(source)
     if holds_detector(file):
-        return _load_initial_heads(model, dict(file.state), file.source)
+        return _load_initial_heads(model, file, classes)
     return load_backbone(model.backbone, file)
 
 
-def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> list[str]:
+def _load_initial_heads(model: RCNN, file: WeightFile, classes: Sequence[str] | None) -> list[str]:
     """Loads another detector's tensors, its heads as far as they fit; returns in words what stays newly initialised."""
-    expected, notes = model.state_dict(), []
+    expected, notes, given, where = model.state_dict(), [], dict(file.state), file.source
+    order = None if classes is None else class_order(describe_detector(file)[0].classes, classes)
+    if order is not None:
+        of_classes = [name for name in given if _OF_CLASSES.match(name) and len(given[name]) != 4]
+        of_classes += [name for name in given if _OF_CLASSES.match(name) and len(given[name]) == 4 == len(order)]
+        given |= {name: in_order(given[name], order) for name in of_classes}
+        say(f"- {kept_words(where, order)}")
     drawn = {name: value for name, value in expected.items() if name.startswith(_MASKS)}
     if not drawn:
         given = {name: value for name, value in given.items() if not name.startswith(_MASKS)}
@@ -157,7 +167,9 @@ def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> li
     others = [
         name
         for name, value in expected.items()
-        if _OF_CLASSES.match(name) and name in given and given[name].shape != value.shape
+        if _OF_CLASSES.match(name)
+        and name in given
+        and (given[name].shape != value.shape or (classes is not None and order is None))
     ]
     if others:
         notes = ["every output that depends on the classes, of which the weights have others,", *notes]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -54,7 +54,7 @@ def setup(
     return Setup(
         num_images=len(train),
         split=splits.record,
-        build=lambda init: _model(full, device, init),
+        build=lambda init: _model(full, device, init, classes),
         task=lambda plan: _task(full, train, splits, device, plan),
         metadata=SegmentationMetadata(full.model, full.input, classes, whole.colours, whole.values),
         name=f"{_NAMES[full.model.head]} on {full.model.backbone.name}",
@@ -71,9 +71,11 @@ def _enough(dataset: SegmentationDataset, batch: int) -> SegmentationDataset:
     return dataset if times == 1 else dataset.selected([*range(len(dataset))] * times)
 
 
-def _model(recipe: SegmentationRecipe, device: torch.device, init: WeightFile | None) -> tuple[nn.Module, list[str]]:
+def _model(
+    recipe: SegmentationRecipe, device: torch.device, init: WeightFile | None, classes: Sequence[str]
+) -> tuple[nn.Module, list[str]]:
     model: EncoderDecoder = build_segmenter(recipe.model)
-    new = load_initial_segmenter(model, init) if init else []
+    new = load_initial_segmenter(model, init, classes=classes) if init else []
     if device.type == "cuda" and distributed.world_size() > 1:
         # Batch norm over the images of all ranks, as in the official configurations; the backbone keeps its own.
         for name in ("decode_head", "auxiliary_head"):
@@ -132,7 +134,7 @@ def choose_recipe(
     if init is None:
         recipe = replace(small_segmenter(), data=str(data.data), labels=labels)
         reason = "a small segmenter from random weights; with --init a trained one learns from fewer images"
-        return recipe, (Reason(reason, "model", "init"),)
+        return recipe, (Reason(reason, "model.backbone.name", "init"),)
     images = data.num_train_images(LoaderConfig().val_fraction)
     accelerator = pick_device().type != "cpu"
     if holds_segmenter(init):
@@ -141,9 +143,12 @@ def choose_recipe(
         model = head_for(replace(backbone_config(init), num_classes=0), accelerator=accelerator)
     recipe = fine_tuned(init.source, model, images=images, accelerator=accelerator)
     where = "a GPU" if accelerator else "no GPU here, so small crops"
-    reason = f"fine-tuning on crops of {recipe.augment.crop} pixels ({where}), {recipe.schedule.steps} steps"
-    about = ("augment.crop", "schedule", "init")
-    return replace(recipe, data=str(data.data), labels=labels), (Reason(reason, *about),)
+    reasons = (
+        Reason(f"fine-tuning {init.source}", "init"),
+        Reason(f"on crops of {recipe.augment.crop} pixels ({where})", "augment.crop"),
+        Reason(f"{images} images: {recipe.schedule.steps} steps", "schedule"),
+    )
+    return replace(recipe, data=str(data.data), labels=labels), reasons
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:
