@@ -84,6 +84,7 @@ def _large(facts: Facts) -> tuple[ClassificationRecipe, list[Reason]]:
     """224-pixel images, or 128 on a CPU."""
     pixels = 224 if facts.accelerator else 128
     where = "a GPU" if facts.accelerator else "no GPU here, so small enough for a CPU"
+    size = Reason(f"images of {pixels} pixels ({where})", "input.size")
     if facts.init:
         model = _tuned(facts.init)
         recipe = ClassificationRecipe(
@@ -95,7 +96,8 @@ def _large(facts: Facts) -> tuple[ClassificationRecipe, list[Reason]]:
             optim=OptimConfig(lr=5e-4, layer_decay=0.8, clip_grad=1.0),
         )
         return recipe, [
-            Reason(f"fine-tuning {facts.init.name} at {pixels} pixels ({where})", "model", "init", "input.size"),
+            Reason(f"fine-tuning {facts.init.name}", "model", "init"),
+            Reason(f"at {pixels} pixels ({where})", "input.size"),
             Reason(
                 "later layers learn faster than early ones (layer decay 0.8), no mixing of images (paper Table 6)",
                 "optim.layer_decay",
@@ -112,7 +114,8 @@ def _large(facts: Facts) -> tuple[ClassificationRecipe, list[Reason]]:
         optim=OptimConfig(lr=1e-3, clip_grad=1.0),
     )
     return recipe, [
-        Reason(f"training {name} from scratch at {pixels} pixels ({where})", "model", "init", "input.size"),
+        Reason(f"training {name} from scratch", "model", "init"),
+        Reason(f"at {pixels} pixels ({where})", "input.size"),
         Reason("without weights to start from: with them (--init) fewer images reach far more", "init"),
     ]
 
