@@ -206,7 +206,7 @@ def recipe_of(out: Path) -> Recipe:
 
 def _split_of(out: Path) -> Record:
     try:
-        split: Any = json.loads((out / SPLIT).read_text(encoding="utf-8"))
+        split: Any = json.loads((out / SPLIT).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{out / SPLIT}, which says what the run held out, cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

@@ -139,7 +139,7 @@ def _step(event: dict[str, Any]) -> float:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The events of a run's log. Leaves out a last line that a kill cut short; empty if there is no file."""
     events: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:

@@ -18,7 +18,7 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON values of a recipe or of metadata with the heads' names of today."""
     model = values.get("model")
     head = model.get("head") if isinstance(model, dict) else None
-    if not isinstance(model, dict) or head not in RENAMED_HEADS:
+    if not isinstance(model, dict) or not isinstance(head, str) or head not in RENAMED_HEADS:
         return dict(values)
     return {**values, "model": {**model, "head": RENAMED_HEADS[head]}}
 
