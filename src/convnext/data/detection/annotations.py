@@ -88,7 +88,6 @@ def read_annotations(
 
     path: the file in COCO's form, or, with a `document` that was read already, what messages call it. crowds: what
     annotations with iscrowd 1 are: regions that are ignored, or objects; auto: ignored, unless half of all are crowds.
-
     Boxes that reach beyond their image are cut off at its border. Without any outline there are boxes only; with some,
     the objects without one have a box alone. Images and annotations that something is wrong with are left out:
     `problems` says all of it (what, how often, some examples), for callers who refuse such files, and `note` says what
@@ -105,17 +104,15 @@ def read_annotations(
         listed.add(entry)
     listed.check_headers()
     evidence.check(given.annotations, listed, path)
-    decided = crowds == "objects" or _are_crowds(given.annotations, path, crowds)
+    _check_crowds(given.annotations, path, crowds)
     places = {number: place for place, number in enumerate(category_ids)}
-    objects = Objects(listed, places, problems, crowds=decided is not True)
+    objects = Objects(listed, places, problems, crowds=crowds != "objects")
     for entry in given.annotations:
         objects.add(entry)
     notes = [*given.notes, *listed.notes()]
-    del given
     if not listed.files or not len(objects.polygons):
-        raise UserError(
-            f"{path} has no {'object' if listed.files else 'image'} that can be used. {problems.text(listed.lost)}"
-        )
+        missing = "object" if listed.files else "image"
+        raise UserError(f"{path} has no {missing} that can be used. {problems.text(listed.lost)}")
     return Annotations(
         path=path,
         root=listed.root,
@@ -140,8 +137,8 @@ def read_annotations(
     )
 
 
-def _are_crowds(entries: Sequence[Any], path: Path, crowds: Crowds) -> bool | None:
-    """None: crowds are ignored. Raises UserError where that is to be decided, since most annotations are crowds."""
+def _check_crowds(entries: Sequence[Any], path: Path, crowds: Crowds) -> None:
+    """Raises UserError where it is to be decided what crowds are, since most annotations are crowds."""
     marked = sum(1 for entry in entries if isinstance(entry, dict) and entry.get("iscrowd") == 1)
     if crowds == "auto" and marked and 2 * marked >= len(entries):
         raise UserError(
@@ -153,7 +150,6 @@ def _are_crowds(entries: Sequence[Any], path: Path, crowds: Crowds) -> bool | No
         raise UserError(
             f"All {marked:,} annotations of {path} are crowds: no object is left. --crowds objects takes them."
         )
-    return None
 
 
 def _categories(entries: list[Any], path: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
