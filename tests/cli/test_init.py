@@ -134,6 +134,16 @@ def test_published_weights_are_the_default(
     assert (tmp_path / "rerun/best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
 
 
+def test_published_weights_for_images_of_other_bands(
+    convnext: Convnext, mirror: Server, photos: Path, weights: bytes, tmp_path: Path
+) -> None:
+    mirror.at(path_of(TINY), whole(weights))
+    answer = convnext("train", "--data", photos, "--loader.bands", "1", "--out", tmp_path / "run", *FAST)
+    assert answer.status == 0, answer.err
+    assert initial_weights(tmp_path / "run") == TINY
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["model"]["in_chans"] == 1
+
+
 def test_offline_it_says_at_once_what_to_do(
     convnext: Convnext, mirror: Server, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

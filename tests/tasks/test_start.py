@@ -42,12 +42,11 @@ class Classes:
         images: int = 500,
         classes: int = 5,
         side: int = 300,
-        options: dict[str, str] | None = None,
     ) -> Start:
         facts = Facts(images, classes, side, accelerator=False)
         self.monkeypatch.setattr(classification, "facts_of", lambda data, options: facts)
         data: Any = SimpleNamespace()
-        return classification.start(data, options or {}, wish or Wish())
+        return classification.start(data, {}, wish or Wish())
 
 
 @pytest.fixture
@@ -121,11 +120,6 @@ def test_layers_of_ones_own_start_from_scratch(classes: Classes, tmp_path: Path)
     wish = Wish(changed=("backbone.stem_stride",))
     for start in (detection.start(objects(5), {}, wish), segmentation.start(scenes(tmp_path, 5), {}, wish)):
         assert start.why.endswith("--model.backbone.stem-stride")
-
-
-def test_images_of_other_bands_start_from_scratch(classes: Classes) -> None:
-    assert classes(options={"loader.bands": "3"}).row is not None
-    assert classes(options={"loader.bands": "1"}).why == "published weights are of images of 3 bands, not 1"
 
 
 def test_detectors(device: str) -> None:

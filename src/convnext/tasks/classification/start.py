@@ -21,9 +21,6 @@ def start(data: DataModule[ClassificationDataset], options: Mapping[str, str], w
     known = facts_of(data, options)
     if known.side <= SMALL_SIDE:
         return too_small(known.side)
-    bands = options.get("loader.bands") or "3"
-    if bands != "3":
-        return from_scratch(f"published weights are of images of 3 bands, not {bands}")
     if problem := misfit(wish):
         return from_scratch(problem)
     name, why = _model(known.images, pick_device().type != "cpu", commercial=wish.commercial)
