@@ -79,7 +79,7 @@ def test_figures_by_hand(data: Path) -> None:
     )
     labels = torch.cat([val.labels(i).flatten() for i in range(len(val))])
     share = float((labels == 1).sum() / (labels != 255).sum())
-    figures = log_figures(found.figures)
+    figures = log_figures(found)
     assert figures["aAcc"] == pytest.approx(share)
     assert figures["mIoU"] == pytest.approx(share / 3)
     assert figures["mAcc"] == pytest.approx(1 / 3)
