@@ -152,7 +152,7 @@ def evaluate(
     options = options or spec.evaluate_options()()
     if data and not isinstance(data, (str, Path)):
         return spec.evaluate_on(file, options, data, None, None)
-    opening = {name: str(getattr(options, name, "")) for name in spec.data_options}
+    opening = {name: _given(options, name) for name in spec.data_options}
     if data:
         why = f"{file.source} is a {spec.texts.model}"
         check_data(spec, str(data), opening, why=why, advice=f"Give images for a {spec.texts.model}.")
@@ -164,6 +164,14 @@ def evaluate(
     recipe = read_recipe(folder / RECIPE)
     figures = spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(folder))
     return figures | ({"chosen": chosen} if (chosen := _chosen(file)) else {})
+
+
+def _given(options: EvaluateOptions, name: str) -> str:
+    """The value of an option as "table.image"; "" where a task's options have none of that name."""
+    value: Any = options
+    for part in name.split("."):
+        value = getattr(value, part, "")
+    return str(value)
 
 
 def _chosen(file: WeightFile) -> str:

@@ -99,9 +99,19 @@ def mix(
 
     Sources: Zhang et al., "mixup" (2018); Yun et al., "CutMix" (2019); combined as in timm's Mixup, mode "batch".
     """
-    soft = smoothed(targets, num_classes, config.smoothing)
+    return mix_soft(images, smoothed(targets, num_classes, config.smoothing), config=config, generator=generator)
+
+
+def mix_soft(images: Tensor, soft: Tensor, *, config: MixConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """As `mix`, of targets that are soft already: float (B, K); of several labels, their rows sum to anything."""
     share, box = draw(images.shape[2], images.shape[3], config, _chance(generator))
     return blend(images, soft, share, box)
+
+
+def smoothed_labels(targets: Tensor, often: Tensor, smoothing: float) -> Tensor:
+    """Several labels an image, uint8 (B, K), to float32 (B, K): a share `smoothing` of each target is how often its
+    label occurs, float (K,) in 0..1. So the mean of a label's targets stays what it is."""
+    return targets.float().lerp(often.to(targets.device).float().expand(len(targets), -1), smoothing)
 
 
 def smoothed(targets: Tensor, num_classes: int, smoothing: float) -> Tensor:

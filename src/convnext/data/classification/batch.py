@@ -26,7 +26,7 @@ class ClassificationBatch(NamedTuple):
     images: Tensor
     """uint8 (B, C, S, S)."""
     targets: Tensor
-    """int64 (B,)."""
+    """int64 (B,); of several labels uint8 (B, K)."""
     indices: Tensor
     """int64 (B,): which images of the dataset these are."""
 

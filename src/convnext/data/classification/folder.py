@@ -5,24 +5,21 @@ An image is uint8 (3, H, W); N images, K classes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.core.text import printable
-from convnext.data.bands import decode_bands, suffixes
+from convnext.data.bands import suffixes
+from convnext.data.classification.files import ImageFiles
 from convnext.data.classification.names import names_of_folders
 from convnext.data.classification.scan import scan
-from convnext.data.decode import BadImage
 from convnext.data.headers import survey
-from convnext.data.strings import Strings
 
 
-class FolderDataset:
+class FolderDataset(ImageFiles):
     """Images in class folders, at any depth below them; the class is the folder directly below `root`.
 
     `class_dirs` fixes the order of the classes and which there are (as in the training part); without it: every class
@@ -54,9 +51,8 @@ class FolderDataset:
                     f"{root} has a class '{printable(folder)}' that the training images do not have."
                     f"{nearest(folder, self.class_dirs)} Rename or remove that folder."
                 )
-        self.root, self.max_pixels, self.prefix = str(root), max_pixels, prefix
-        self.bands, self.white = bands, white
-        self.paths = Strings([path for folder in self.class_dirs for path in found.get(folder, ())])
+        paths = [path for folder in self.class_dirs for path in found.get(folder, ())]
+        super().__init__(root, paths, max_pixels=max_pixels, prefix=prefix, bands=bands, white=white)
         unseen = survey([root / path for path in self._spread()]) if bands == 3 else ""
         self.notes = (*scanned.notes(root), *([unseen] if unseen else []))
         counts = torch.tensor([len(found.get(folder, ())) for folder in self.class_dirs])
@@ -66,30 +62,6 @@ class FolderDataset:
     def _spread(self, most: int = 100) -> list[str]:
         """Some of the images, spread over all."""
         return [self.paths[i] for i in range(0, len(self.paths), max(len(self.paths) // most, 1))][:most]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def name(self, index: int) -> str:
-        """The path below the dataset's folder, as "cat/another.png"."""
-        return printable(self.key(index))
-
-    def key(self, index: int) -> str:
-        """The same as it is on the disk: no two images have one."""
-        return self.prefix + self.paths[index]
-
-    def content(self, index: int) -> bytes:
-        """The bytes of the file; raises BadImage."""
-        try:
-            with open(os.path.join(self.root, self.paths[index]), "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise BadImage(self.name(index), f"the file cannot be read ({error.strerror})") from None
-
-    def read(self, index: int) -> Tensor:
-        """uint8 (bands, H, W); raises BadImage."""
-        name, limit = self.name(index), self.max_pixels
-        return decode_bands(self.content(index), name=name, max_pixels=limit, bands=self.bands, white=self.white)
 
 
 def _inside(paths: Sequence[str], inner: str) -> list[str]:

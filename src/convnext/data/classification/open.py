@@ -14,10 +14,14 @@ import torch
 
 from convnext.core.errors import UserError
 from convnext.core.text import printable
-from convnext.data.classification.dataset import ClassificationDataset, Subset, class_dirs
+from convnext.data.classification.columns import of_objects
+from convnext.data.classification.config import AS_FOUND, TableConfig
+from convnext.data.classification.dataset import ClassificationDataset, Subset, class_dirs, several_labels
 from convnext.data.classification.layout import Reading, find_layout
 from convnext.data.classification.scan import class_folders, holds_images, no_classes, some
 from convnext.data.classification.shard_index import SHARD_SUFFIXES, find_shards
+from convnext.data.classification.table import is_table
+from convnext.data.classification.tables import find_tables
 from convnext.data.config import LoaderConfig
 from convnext.data.parts import parts_among
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
@@ -30,15 +34,16 @@ _LABEL_FOLDERS = {"annotations", "labels", "label", "masks", "mask", "segmentati
 class ClassificationData:
     """A data set of images with a class each (`DataModule`).
 
-    folders: "classes" takes every folder for a class, whatever its name; "auto" knows parts by their names.
+    folders: "classes" takes every folder for a class, whatever its name; "auto" knows parts by their names. table: how
+    tables of images and labels are read.
 
     Raises UserError saying what was found and what to do, for a layout that is not accepted; the parts raise it, when
     they are read, for fewer than two classes and a validation class that training does not have.
     """
 
-    def __init__(self, data: str | Path, *, folders: str = "auto") -> None:
+    def __init__(self, data: str | Path, *, folders: str = "auto", table: TableConfig = AS_FOUND) -> None:
         self.data = data
-        self._layout = find_layout(data, folders=folders)
+        self._layout = find_layout(data, folders=folders, table=table)
         self._parts: dict[tuple[str, Reading], ClassificationDataset] = {}
         self._notes: dict[str, None] = dict.fromkeys(self._layout.notes)  # in order, each once
 
@@ -70,7 +75,8 @@ class ClassificationData:
             found=f"{layout.what}: {_counted(whole)}",
             seed=seed,
             fraction=loader.val_fraction,
-            targets=whole.targets,
+            targets=None if several_labels(whole) else whole.targets,
+            present=whole.targets > 0 if several_labels(whole) else None,
         )
 
     def for_evaluation(self, loader: LoaderConfig) -> ClassificationDataset:
@@ -107,19 +113,19 @@ class ClassificationData:
         return self._parts[name, reading]
 
 
-def recognise(data: str, *, folders: str = "auto") -> Verdict:
-    """Whether a path holds images with a class each, by the names in it."""
+def recognise(data: str, *, folders: str = "auto", table: TableConfig = AS_FOUND) -> Verdict:
+    """Whether a path holds images with a class each (or several labels), by the names in it, or by a table."""
     path = Path(data)
     if data == "digits" and not path.exists():
         return Mine("the word digits means scikit-learn's handwritten digits")
-    if path.is_file():
-        return Mine("it is a tar file") if path.name.lower().endswith(SHARD_SUFFIXES) else NotMine()
     if not path.is_dir():
-        return NotMine()
+        return _of_file(path, table)
     if find_shards(path):
         return Mine("it holds tar files")
     if folders == "classes":
         return Mine("every folder is said to be a class")
+    if not isinstance(verdict := _of_table(path, table), NotMine):
+        return verdict
     top = class_folders(path)
     parts = [name for of_part in parts_among(top).values() for name in of_part]
     if any(find_shards(path / part) for part in parts):
@@ -140,6 +146,27 @@ def recognise(data: str, *, folders: str = "auto") -> Verdict:
     return Nearly(no_classes(path)) if not top else NotMine()
 
 
+def _of_file(path: Path, table: TableConfig) -> Verdict:
+    if path.is_file() and is_table(path):
+        return _of_table(path, table)
+    return Mine("it is a tar file") if path.is_file() and path.name.lower().endswith(SHARD_SUFFIXES) else NotMine()
+
+
+def _of_table(path: Path, config: TableConfig) -> Verdict:
+    """Whether a path holds a table of images and labels (or names of files that say the class)."""
+    try:
+        found = find_tables(path, config)
+        if found is not None and not found.said and config == AS_FOUND:
+            objects = next((name for table in found.tables.values() if (name := of_objects(table))), "")
+            if objects and path.is_dir():
+                return NotMine()  # boxes or masks; of a file, opening it says so
+    except UserError as error:
+        return Nearly(str(error))
+    if found is None:
+        return NotMine()
+    return Mine("the names of the files start with a class" if found.said else f"{found.what} lists images with labels")
+
+
 def _single_class(only: str, root: Path) -> str:
     return f"{root} has a single class, '{printable(only)}'; a classifier needs at least two.{_inner_hint(root / only)}"
 
@@ -150,6 +177,10 @@ def _inner_hint(inner: Path) -> str:
 
 
 def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:
+    if several_labels(dataset):
+        if not bool((dataset.targets > 0).any()):
+            raise UserError(f"{data} has no image with a label.")
+        return
     if len(torch.unique(dataset.targets)) > 1:
         return
     only = class_dirs(dataset)[int(dataset.targets[0])]
@@ -158,8 +189,9 @@ def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:
 
 
 def _reading(loader: LoaderConfig) -> Reading:
-    return Reading(loader.max_pixels, loader.bands, loader.white)
+    return Reading(loader.max_pixels, loader.bands, loader.white, loader.skip_bad)
 
 
 def _counted(dataset: ClassificationDataset) -> str:
-    return f"{len(dataset):,} images of {len(dataset.classes):,} classes"
+    kind = "with labels out of" if several_labels(dataset) else "of"
+    return f"{len(dataset):,} images {kind} {len(dataset.classes):,}{'' if several_labels(dataset) else ' classes'}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.classification.dataset import ClassificationDataset
+from convnext.data.classification.dataset import ClassificationDataset, images_of_each, several_labels
 from convnext.data.classification.dataset import class_dirs as class_dirs_of
 
 
@@ -29,7 +29,7 @@ class RemappedDataset:
             self.targets = dataset.targets
             return
         places = {name: i for i, name in enumerate(known)}
-        used = [given[i] for i in torch.unique(dataset.targets).tolist()]
+        used = [given[i] for i in images_of_each(dataset).nonzero().flatten().tolist()]
         unknown = [name for name in used if name not in places]
         if unknown:
             hint = nearest(unknown[0], places) or f" It knows {', '.join(self.classes[:5])}, ..."
@@ -43,7 +43,12 @@ class RemappedDataset:
                 f"The model has the class '{doubled[0]}' twice: the data needs all its classes, in its order."
             )
         lookup = torch.tensor([places.get(name, -1) for name in given])
-        self.targets = lookup[dataset.targets]
+        if several_labels(dataset):
+            known_here = (lookup >= 0).nonzero().flatten()
+            self.targets = torch.zeros((len(dataset), len(self.classes)), dtype=torch.uint8)
+            self.targets[:, lookup[known_here]] = dataset.targets[:, known_here].to(torch.uint8)
+        else:
+            self.targets = lookup[dataset.targets]
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from convnext.data.classification.config import AugmentConfig
@@ -17,6 +18,7 @@ from convnext.training.config import EmaConfig, LoopConfig, OptimConfig, Schedul
 SMALL_SIDE = 48  # pixels: below this, images are "small" and a stride of 32 would leave nothing of them
 ENOUGH_SMALL, ENOUGH_LARGE = 100, 1000  # images a class that training from scratch takes, for small and other images
 _LARGE = 40_000_000  # parameters: more than convnext_tiny has
+UNBALANCED = 10  # times as many images of the most frequent class as of the rarest: worth a warning
 NARROW_STD = 0.08  # of the initial weights of a narrow model: helps in a short run (docs/results/cifar10.md)
 
 
@@ -84,7 +86,6 @@ def _large(facts: Facts) -> tuple[ClassificationRecipe, list[Reason]]:
     """224-pixel images, or 128 on a CPU."""
     pixels = 224 if facts.accelerator else 128
     where = "a GPU" if facts.accelerator else "no GPU here, so small enough for a CPU"
-    size = Reason(f"images of {pixels} pixels ({where})", "input.size")
     if facts.init:
         model = _tuned(facts.init)
         recipe = ClassificationRecipe(
@@ -149,9 +150,19 @@ def _tuned(init: ModelConfig) -> ModelConfig:
 
 
 def warnings(
-    recipe: ClassificationRecipe, *, images: int, classes: int, side: int, warmup_steps: int, total_steps: int
+    recipe: ClassificationRecipe,
+    *,
+    images: int,
+    classes: int,
+    side: int,
+    warmup_steps: int,
+    total_steps: int,
+    each: Sequence[int] = (),
 ) -> list[str]:
-    """What will probably go wrong with this recipe on this data: each a sentence with the setting to change."""
+    """What will probably go wrong with this recipe on this data: each a sentence with the setting to change.
+
+    each: images of each class, or label.
+    """
     found = length_warnings(recipe, warmup_steps=warmup_steps, total_steps=total_steps)
     per_class, enough = images / max(classes, 1), ENOUGH_SMALL if side <= SMALL_SIDE else ENOUGH_LARGE
     if not recipe.init and per_class < enough:
@@ -159,5 +170,11 @@ def warnings(
             f"Training from scratch with {per_class:.0f} images a class is too few for good accuracy (about {enough} "
             "are needed). Start from pre-trained weights (--init with a file, or a name from `convnext weights list`), "
             "or collect more images."
+        )
+    least, most = min(each, default=1), max(each, default=1)
+    if most >= UNBALANCED * max(least, 1):
+        found.append(
+            f"The classes are unbalanced: the most frequent has {most:,} images, the rarest {least:,}. A model that "
+            "ignores the rare ones can look good in top-1: look at the mean over classes, and collect more of them."
         )
     return found

@@ -106,7 +106,7 @@ def _other_classes(
     for name in ("head.weight", "head.bias"):
         state.pop(name, None)
     model = replace(metadata.model, num_classes=num_classes)
-    metadata = replace(metadata, model=model, classes=(), class_dirs=())
+    metadata = replace(metadata, model=model, classes=(), class_dirs=(), multi_label=False, thresholds=())
     if not num_classes:
         return metadata, f"the classifier of {had} classes is taken off: the model gives {features} features"
     head = nn.Linear(features, num_classes)
