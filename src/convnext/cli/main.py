@@ -68,14 +68,14 @@ def main(argv: list[str] | None = None) -> int:
         _close_outputs()
         return 0
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-        if not is_full(error):
-            raise
-        _close_outputs(errors=False)  # else Python would try again at its end, and show a traceback
         name = getattr(error, "filename", None)
-        return _complain(
-            f"No space left{f' to write {name}' if name else ''}: the disk, or your share of it, is full.",
-            status=1,
-        )
+        if is_full(error):
+            _close_outputs(errors=False)  # else Python would try again at its end, and show a traceback
+            where = f" to write {name}" if name else ""
+            return _complain(f"No space left{where}: the disk, or your share of it, is full.", status=1)
+        if not isinstance(error, OSError) or not name:
+            raise
+        return _complain(f"{name}: {error.strerror}.", status=1)  # closed to us, a name too long, a disk that is gone
 
 
 def _run(argv: list[str]) -> int:

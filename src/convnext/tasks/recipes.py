@@ -65,6 +65,8 @@ def read_recipe(path: Path) -> Recipe:
     Raises UserError, with the file's name, for one that is not there or not JSON, or a field unknown or wrong.
     """
     shown = printable(str(path))
+    if path.exists() and not path.is_file():
+        raise UserError(f"{shown} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not a recipe file.")
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
