@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 import pathlib
-import zipfile
 
 import numpy as np
 import pytest
@@ -13,9 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from convnext.core.errors import UserError
-from convnext.weights.containers import contents, without_prefixes
+from convnext.weights.containers import contents
 from convnext.weights.files import read_contents
+from convnext.weights.formats import official
 from convnext.weights.locate import locate
+from convnext.weights.prefixes import without_prefixes
 
 FIRST = "downsample_layers.0.0.weight"
 STATE = {FIRST: torch.ones(4, 3, 4, 4), "stages.0.0.gamma": torch.ones(4), "norm.weight": torch.ones(4)}
@@ -53,26 +52,110 @@ def test_prefixes_that_say_what_a_file_is_stay():
     detector = {**named("backbone."), "rpn_head.rpn_conv.weight": torch.ones(2)}
     assert list(without_prefixes(detector)[0]) == list(detector)
     assert list(without_prefixes(named("model.", detector))[0]) == list(detector)
-    assert without_prefixes(named("encoder."))[1] == ""
+    tower = {**named("visual.trunk."), "text.weight": torch.ones(2)}
+    assert without_prefixes(named("clip.", tower))[:2] == (tower, "'clip.'")
 
 
-def test_parts_of_a_training_are_left_with_the_first_layers_prefix():
-    state, prefix = without_prefixes({**named("model."), "criterion.weight": torch.ones(2)})
-    assert (list(state), prefix) == (list(STATE), "model.")
-    both = {**named("student.net."), **named("other.net.")}
-    assert without_prefixes(both) == (both, "")  # which of the two is meant, nothing says
+def test_parts_of_a_training_are_left_out_and_said():
+    for prefix in ("model.", "net.backbone.", "module.model."):
+        found = contents({**named(prefix), "criterion.weight": torch.ones(2)}, "f")
+        assert (list(found.state), found.notes[-1]) == (
+            list(STATE) if prefix != "net.backbone." else list(named("backbone.")),
+            "tensors outside of the model are left out: 1, as criterion.weight",
+        )
 
 
-def test_the_average_is_taken_and_said_and_another_can_be_chosen():
-    average = {name: value + 1 for name, value in STATE.items()}
-    for key in ("model_ema", "state_dict_ema", "ema"):
-        loaded = {"state_dict": STATE, key: average, "optimizer": {"state": {}, "param_groups": []}, "epoch": 2}
+def test_a_model_inside_of_another_is_found():
+    """Somebody's own head on a backbone: the layers are read, the head is named as left."""
+    timm = {"stem.0.weight": torch.ones(4, 3, 4, 4), "stages.0.blocks.0.conv_dw.weight": torch.ones(4, 1, 7, 7)}
+    for state in (STATE, timm):
+        given = official(contents({**named("net.backbone.", state), "net.fc.weight": torch.ones(2)}, "f").state)
+        assert FIRST in given.state
+        assert given.left == ("fc.weight",)
+    flat = {"stem_0.weight": torch.ones(4, 3, 4, 4), "stages_0.blocks.0.conv_dw.weight": torch.ones(4, 1, 7, 7)}
+    assert set(official(contents(flat, "f").state).state) == {FIRST, "stages.0.0.dwconv.weight"}
+    maps = {**STATE, "norm0.weight": torch.ones(4)}
+    for prefix in ("", "backbone.", "a.b."):
+        given = official(contents(named(prefix, maps), "f").state)
+        assert (set(given.state), given.left) == (set(STATE), ("norm0.weight",))
+
+
+def average_of(state):
+    return {name: value + 1 for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model_ema",
+        "state_dict_ema",
+        "ema",
+        "ema_state_dict",
+        "params_ema",
+        "EMA",
+        "emaModel",
+        "swa_model",
+        "avg",
+        "polyak",
+    ],
+)
+def test_the_average_is_taken_and_said_and_another_can_be_chosen(key):
+    average = average_of(STATE)
+    loaded = {"state_dict": STATE, key: average, "optimizer": {"state": {}, "param_groups": []}, "epoch": 2}
+    found = contents(loaded, "f")
+    assert torch.equal(found.state[FIRST], average[FIRST])
+    assert found.notes == [
+        f"of 2 states in the file, '{key}' (the average of the weights) is taken; FILE#NAME takes another: 'state_dict'"
+    ]
+    for which in ("state_dict", "raw"):
+        assert torch.equal(contents(loaded, "f", which=which).state[FIRST], STATE[FIRST])
+    for which in (key, "ema"):
+        assert torch.equal(contents(loaded, "f", which=which).state[FIRST], average[FIRST])
+    with pytest.raises(UserError, match=r"no model weights called 'state_dic'.*Did you mean 'state_dict'"):
+        contents(loaded, "f", which="state_dic")
+
+
+@pytest.mark.parametrize("key", ["schema", "remapped", "model_best"])
+def test_names_that_are_no_averages(key):
+    found = contents({"state_dict": STATE, key: average_of(STATE)}, "f")
+    assert torch.equal(found.state[FIRST], STATE[FIRST])
+    assert "'state_dict' is taken" in found.notes[0]
+
+
+def test_networks_side_by_side_in_one_state():
+    flat = {**named("model."), **named("ema_model.module.", average_of(STATE)), "criterion.weight": torch.ones(2)}
+    for loaded, outer in ((flat, ""), ({"state_dict": flat, "epoch": 1}, "state_dict.")):
         found = contents(loaded, "f")
-        assert torch.equal(found.state[FIRST], average[FIRST])
-        assert f"of 2 states in the file, '{key}' (the average of the weights) is taken; 'state_dict'" in found.notes[0]
-        assert torch.equal(contents(loaded, "f", which="state_dict").state[FIRST], STATE[FIRST])
-        with pytest.raises(UserError, match=r"no model weights called 'state_dic'.*Did you mean 'state_dict'"):
-            contents(loaded, "f", which="state_dic")
+        assert found.state[FIRST].max() == 2
+        assert (
+            f"'{outer}ema_model.module' (the average" in found.notes[0] or f"'{outer}ema_model' (the" in found.notes[0]
+        )
+        assert found.notes[-1] == "tensors outside of the model are left out: 1, as criterion.weight"
+        assert contents(loaded, "f", which="model").state[FIRST].max() == 1
+        assert contents(loaded, "f", which="raw").state[FIRST].max() == 1
+    itself = {**STATE, **named("ema.", average_of(STATE))}
+    assert contents({"state_dict": itself}, "f").state[FIRST].max() == 2
+    assert list(contents({"state_dict": itself}, "f", which="raw").state) == list(STATE)
+
+
+def test_two_models_of_which_nothing_says_which_is_meant():
+    loaded = {"student": named("net."), "teacher": named("net.", average_of(STATE))}
+    with pytest.raises(UserError, match=r"^f holds 2 models\. Say which: FILE#student or FILE#teacher\.$"):
+        contents(loaded, "f")
+    assert contents(loaded, "f", which="teacher").state[FIRST].max() == 2
+    with pytest.raises(UserError, match="several model weights called 'raw'"):
+        contents(loaded, "f", which="raw")
+
+
+def test_averages_that_other_libraries_keep_under_plain_names():
+    lightning = {"state_dict": average_of(STATE), "current_model_state": STATE, "averaging_state": {"n_averaged": 3}}
+    mmengine = {"state_dict": average_of(STATE), "ema_state_dict": {**named("module."), "steps": torch.tensor(3)}}
+    for loaded in (lightning, {**mmengine, "message_hub": {}}, {**mmengine, "meta": {"mmengine_version": "0.10.4"}}):
+        found = contents(loaded, "f")
+        assert found.state[FIRST].max() == 2
+        assert "'state_dict' (the average of the weights) is taken" in found.notes[0]
+        assert contents(loaded, "f", which="raw").state[FIRST].max() == 1
+    assert contents(mmengine, "f").state[FIRST].max() == 1  # another library's: its name is what it is
 
 
 def test_averaged_model_of_torch(tmp_path):
@@ -81,7 +164,23 @@ def test_averaged_model_of_torch(tmp_path):
     torch.save(averaged.state_dict(), tmp_path / "swa.pth")
     found = read_contents(tmp_path / "swa.pth")
     assert sorted(found.state) == ["0.bias", "0.weight"]
-    assert "1 entries that are no weights are left out, as n_averaged" in found.notes[0]
+    assert found.notes[0] == "the file holds the average of the weights over 0 updates"
+    nested = {"model": STATE, "second": {"n_averaged": torch.tensor(4), **named("module.", average_of(STATE))}}
+    assert contents(nested, "f").state[FIRST].max() == 2
+
+
+def test_lists_and_deep_nesting():
+    assert list(contents([STATE, {"state": {0: {"step": torch.ones(1)}}, "param_groups": []}], "f").state) == list(
+        STATE
+    )
+    assert list(contents({"checkpoint": {"model": {"state_dict": STATE}}, "cfg": {}}, "f").state) == list(STATE)
+    odd = contents({**STATE, "version": 3, "extra": {"a": 1}}, "f")
+    assert (list(odd.state), odd.notes) == (list(STATE), ["entries that are no weights are left out: 2, as version"])
+
+
+def test_names_are_printed_safely():
+    notes = contents({**named("a\x1b[31m."), "loss\x07": 3}, "f").notes
+    assert all(note.isprintable() for note in notes)
 
 
 def test_one_file_with_several_states_by_name(tmp_path, capsys):
@@ -100,38 +199,6 @@ def test_what_is_kept_beside_weights(tmp_path):
     assert torch.equal(read_contents(tmp_path / "n.pth").state[FIRST], STATE[FIRST])
 
 
-def shards(
-    folder: pathlib.Path, *, names: tuple[str, str] = ("model-00001-of-00002", "model-00002-of-00002")
-) -> pathlib.Path:
-    folder.mkdir(exist_ok=True)
-    where = {}
-    for number, name in enumerate(names):
-        keys = list(STATE)[number::2]
-        save_file({key: STATE[key] for key in keys}, folder / f"{pathlib.Path(name).name}.safetensors")
-        where |= dict.fromkeys(keys, f"{name}.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    return folder
-
-
-def test_shards(tmp_path):
-    folder = shards(tmp_path / "s")
-    for source in (folder, folder / "model.safetensors.index.json", folder / "model-00002-of-00002.safetensors"):
-        assert sorted(locate(source).state) == sorted(STATE)
-    (folder / "model-00001-of-00002.safetensors").unlink()
-    with pytest.raises(UserError, match=r"1 of 2 files of .* are not there, as model-00001-of-00002.safetensors"):
-        _ = locate(folder).state
-    (folder / "model.safetensors.index.json").unlink()
-    with pytest.raises(UserError, match="one of 2 files that hold a model together"):
-        locate(folder / "model-00002-of-00002.safetensors")
-
-
-@pytest.mark.parametrize("name", ["../out", "/etc/x", "a/b"])
-def test_shards_stay_in_their_folder(tmp_path, name):
-    folder = shards(tmp_path / "s", names=("model-00001-of-00002", name))
-    with pytest.raises(UserError, match="which is no file beside it"):
-        _ = locate(folder).state
-
-
 def test_weights_that_are_not_finite(tmp_path):
     broken = {**STATE, "head.weight": torch.tensor([[1.0, float("nan")], [float("inf"), 0.0]])}
     torch.save(broken, tmp_path / "c.pth")
@@ -141,50 +208,26 @@ def test_weights_that_are_not_finite(tmp_path):
             read_contents(tmp_path / name)
 
 
-def zipped(**files: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name.replace("__", "/"), data)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
-    ("name", "data", "says"),
+    ("value", "kind"),
     [
-        (
-            "a.safetensors",
-            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n",
-            "a pointer of Git LFS",
-        ),
-        ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
-        ("a.bin", b"\n <!DOCTYPE html><html>", "a web page"),
-        ("a.pth", b"", "empty"),
-        ("a.h5.bin", b"\x89HDF\r\n\x1a\n" + bytes(20), "an HDF5 file"),
-        ("a.onnx", b"\x08\x07\x12\x07pytorch" + bytes(20), "an ONNX model"),
-        ("a.pth", zipped(weights__x=b"1"), r"a zip archive \(weights/x\)"),
-        ("a.pth", zipped(m__data_pkl=b"1", m__code__x_py=b"1"), "a TorchScript program"),
-        ("a.npz.bin", zipped(**{"w.npy": b"1"}), "an archive of NumPy arrays"),
-        ("a.pth", b"\x1f\x8b\x08" + bytes(20), "compressed with gzip"),
-        ("a.pth", b'{"weights": 1}', r"a text file \(JSON\)"),
-        ("a.pth", bytes(257) + b"ustar\x0000" + bytes(300), "a tar archive"),
-        ("a.pth", zipped(m__data=b"x" * 500)[:300], "cut off"),
+        (torch.ones(2, 2).to_sparse(), "sparse"),
+        (torch.ones(2, dtype=torch.complex64), "complex"),
+        (torch.ones(2, device="meta"), r"empty \(meta\)"),
     ],
 )
-def test_what_is_no_weights_is_named(tmp_path, name, data, says):
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(UserError, match=f"{name} is {says}"):
-        read_contents(tmp_path / name)
+def test_tensors_that_are_no_plain_numbers(tmp_path, value, kind):
+    torch.save({**STATE, "head.weight": value}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match=rf"holds {kind} tensors, as head\.weight"):
+        read_contents(tmp_path / "c.pth")
 
 
-def test_safetensors_are_known_by_their_content_and_cut_ones_are_said(tmp_path):
-    save_file(STATE, tmp_path / "a.safetensors")
-    whole = (tmp_path / "a.safetensors").read_bytes()
-    (tmp_path / "b.bin").write_bytes(whole)
-    assert sorted(read_contents(tmp_path / "b.bin").state) == sorted(STATE)
-    (tmp_path / "a.safetensors").write_bytes(whole[:-10])
-    with pytest.raises(UserError, match=rf"is cut off: {len(whole) - 10:,} of {len(whole):,} bytes"):
-        read_contents(tmp_path / "a.safetensors")
-    (tmp_path / "a.safetensors").write_bytes(whole[:20])
-    with pytest.raises(UserError, match="is cut off: 20 bytes of at least"):
-        read_contents(tmp_path / "a.safetensors")
+def test_weights_that_lie_elsewhere(tmp_path):
+    torch.save({"module": {name: torch.zeros(0) for name in STATE}}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match=r"3 tensors without values, as downsample.*ZeRO-3"):
+        read_contents(tmp_path / "c.pth")
+
+
+def test_a_few_bits_are_finite_too(tmp_path):
+    torch.save({name: value.to(torch.float8_e4m3fn) for name, value in STATE.items()}, tmp_path / "c.pth")
+    assert list(read_contents(tmp_path / "c.pth").state) == list(STATE)

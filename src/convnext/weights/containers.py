@@ -1,13 +1,13 @@
-"""What a checkpoint holds around its weights: the states of a model and of its average, prefixes of wrappers, odd ends.
+"""What a checkpoint holds around its weights: the states of a model and of its average, and odd ends.
 
 A checkpoint of a training can hold several states. The average of the weights (EMA) is taken where there is one, as
-every library delivers it; `FILE#state_dict` takes another by its name in the file.
+every library delivers it; `FILE#NAME` takes another by its name in the file, `FILE#raw` the one that is no average.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,38 +16,25 @@ from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.core.text import printable
+from convnext.weights.prefixes import networks, root_of, without_prefixes
 
-AVERAGES = (
-    *(
-        "model_ema",
-        "state_dict_ema",
-        "ema_state_dict",
-        "ema_model",
-        "ema",
-        "params_ema",
-        "ema_params",
-        "averaged_model",
-    ),
-    *("ema_weights", "teacher"),
+PLAIN = (
+    "model",
+    "state_dict",
+    "model_state_dict",
+    "module",
+    "net",
+    "network",
+    "params",
+    "weights",
+    "current_model_state",
 )
-"""Names under which checkpoints keep the average of the weights."""
-PLAIN = ("model", "state_dict", "model_state_dict", "module", "net", "network", "params", "weights", "student")
-"""Names under which they keep the weights."""
-_WRAPPERS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
-_COUNTERS = ("n_averaged", "num_updates", "decay")  # beside the weights of an average
-_ANCHORS = (  # the first layer, in every layout that is read
-    *("downsample_layers.0.0.weight", "stem.0.weight", "stem.weight", "features.0.0.weight", "conv1.weight"),
-    *("embeddings.patch_embeddings.weight", "patch_embed.proj.weight", "visual.trunk.stem.0.weight"),
-    *(
-        "features.0.0.0.weight",
-        "conv_proj.weight",
-        "stages.0.downsample_layers.0.weight",
-        "downsample_layers.0.0.kernel",
-    ),
-)
-_KNOWN = ("", "backbone.", "visual.trunk.", "encoder.", "convnext.", "convnextv2.", "dinov3_convnext.")
-"""Prefixes that say which sort of file it is (`formats`)."""
+"""Names under which checkpoints keep the weights."""
+_AVERAGE = {"ema", "swa", "average", "averaged", "avg", "polyak", "shadow"}  # one of these is a word of the name
+_COUNTERS = ("n_averaged", "num_updates", "decay", "initted", "step", "steps")  # beside the weights of an average
+_NOT_WEIGHTS = ("optim", "scheduler", "lr_sched", "scaler", "amp", "loops", "callbacks")
 _MOST_DEPTH = 3
+_CHOOSE = "FILE#NAME takes another"
 
 
 class Contents(NamedTuple):
@@ -58,32 +45,53 @@ class Contents(NamedTuple):
 
 
 def contents(loaded: Any, where: str, *, which: str = "") -> Contents:
-    """The state dict inside what a file held. which: its name in the file; "": the average where there is one.
+    """The state dict inside what a file held. which: its name in the file, or "ema" or "raw"; "": the average where
+    there is one.
 
     Wrappers' prefixes, any one prefix that all names have in common, and what is no tensor are taken off. Raises
-    UserError where there are no weights, or none of that name.
+    UserError where there are no weights, none of that name, or several of which nothing says which are meant.
     """
-    states = _states(loaded)
-    if not states or (which and which not in states):
-        known = f" It holds {', '.join(map(printable, states))}." if states else ""
-        asked = f" called '{printable(which)}'" if which else ""
+    states = _states(dict(enumerate(loaded)) if isinstance(loaded, (list, tuple)) else loaded)
+    states = {name: part for outer, state in states.items() for name, part in _networks(outer, state).items()}
+    if not states:
         raise UserError(
-            f"{where} holds no model weights{asked}: expected names and tensors, or those under {', '.join(PLAIN[:3])}."
-            f"{nearest(which, states) if which else ''}{known if which else ''}"
+            f"{where} holds no model weights: expected names and tensors, or those under {', '.join(PLAIN[:3])}."
         )
-    name = which or _preferred(states)
-    notes = []
-    if len(states) > 1:
-        others = ", ".join(f"'{printable(other)}'" for other in states if other != name)
-        what = " (the average of the weights)" if name.rpartition(".")[2] in AVERAGES else ""
-        notes.append(f"of {len(states)} states in the file, '{printable(name)}'{what} is taken; {others}: FILE#NAME")
+    averages = _averages(states, loaded)
+    name = _asked(which, states, averages, where) if which else _preferred(states, averages, where)
     state, odd = _tensors(states[name])
+    plain, taken, left = without_prefixes(state)
+    return Contents(plain, list(_notes(name, states, averages, odd, taken, left)))
+
+
+def _notes(
+    name: str,
+    states: Mapping[str, Mapping[str, Any]],
+    averages: set[str],
+    odd: Sequence[str],
+    taken: str,
+    left: Sequence[str],
+) -> Iterator[str]:
+    """What is to be said of the state that is taken."""
+    others = ", ".join(f"'{printable(other)}'" for other in states if other != name)
+    updates = next((states[name][key] for key in ("n_averaged", "num_updates") if key in states[name]), None)
+    what = " (the average of the weights)" if name in averages else ""
+    if len(states) > 1:
+        yield f"of {len(states)} states in the file, '{printable(name)}'{what} is taken; {_CHOOSE}: {others}"
+    elif name in averages:
+        number = f" over {int(updates):,} updates" if isinstance(updates, (int, Tensor)) and _single(updates) else ""
+        yield f"the file holds the average of the weights{number}"
+    odd = [entry for entry in odd if entry not in _COUNTERS]
     if odd:
-        notes.append(f"{len(odd)} entries that are no weights are left out, as {printable(odd[0])}")
-    plain, prefix = without_prefixes(state)
-    if prefix:
-        notes.append(f"the prefix {printable(prefix)} is taken off the names")
-    return Contents(plain, notes)
+        yield f"entries that are no weights are left out: {len(odd)}, as {printable(odd[0])}"
+    if taken:
+        yield f"taken off the names: {printable(taken)}"
+    if left:
+        yield f"tensors outside of the model are left out: {len(left)}, as {printable(left[0])}"
+
+
+def _single(value: int | Tensor) -> bool:
+    return isinstance(value, int) or (value.numel() == 1 and not value.is_meta and bool(torch.isfinite(value).all()))
 
 
 def _states(loaded: Any, name: str = "", depth: int = 0) -> dict[str, Mapping[str, Any]]:
@@ -94,27 +102,82 @@ def _states(loaded: Any, name: str = "", depth: int = 0) -> dict[str, Mapping[st
         return {name: loaded}
     found: dict[str, Mapping[str, Any]] = {}
     for key, value in loaded.items():
-        if str(key) in (*AVERAGES, *PLAIN) or depth == 0:
-            if str(key).startswith(("optim", "scheduler", "lr_sched", "scaler", "amp", "loops", "callbacks")):
-                continue
+        known = _is_average(str(key)) or str(key) in PLAIN
+        if (known or depth == 0) and not str(key).lower().startswith(_NOT_WEIGHTS):
             found |= _states(value, f"{name}.{key}" if name else str(key), depth + 1)
-    wanted = {key: state for key, state in found.items() if set(key.split(".")) & {*AVERAGES, *PLAIN}}
-    return wanted or found
+    wanted = {key: state for key, state in found.items() if any(_is_average(p) or p in PLAIN for p in key.split("."))}
+    models = {key: state for key, state in found.items() if networks(state)}
+    return models or wanted or found
 
 
 def _is_state(values: Mapping[Any, Any]) -> bool:
     """Whether a mapping is one of names to tensors, apart from a few odd ends."""
     tensors = sum(isinstance(value, Tensor | np.ndarray) for value in values.values())
-    inner = sum(isinstance(value, Mapping) and len(value) > 0 for value in values.values())
-    return tensors >= 1 and tensors * 2 > len(values) and inner == 0 and all(isinstance(key, str) for key in values)
+    if not tensors or not all(isinstance(key, str) for key in values):
+        return False
+    if networks({key: value for key, value in values.items() if isinstance(value, Tensor | np.ndarray)}):
+        return True
+    return tensors * 2 > len(values) and not any(isinstance(value, Mapping) and value for value in values.values())
 
 
-def _preferred(states: Mapping[str, Any]) -> str:
-    for known in (AVERAGES, PLAIN):
-        for name in known:
-            if found := next((key for key in states if name in key.split(".")), ""):
-                return found
-    return next(iter(states))
+def _networks(name: str, state: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """A state of several networks side by side, as "model." and "ema_model.", as one of each."""
+    roots = networks(state)
+    if len(roots) < 2:
+        return {name: state}
+    inside = [f"{name}.{root}".strip(".") for root in roots]
+    owners = {key: root_of(key, roots) for key in state}  # what belongs to none is left out of each, and said
+    parts = [{key: value for key, value in state.items() if owners[key] in (root, None)} for root in roots]
+    return dict(zip(inside, parts, strict=True))
+
+
+def _is_average(name: str) -> bool:
+    """Whether a name's words say that it is an average of weights."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    return any(word.lower() in _AVERAGE for word in words)
+
+
+def _averages(states: Mapping[str, Mapping[str, Any]], loaded: Any) -> set[str]:
+    """The names of those states that are averages of the weights."""
+    found = {name for name, state in states.items() if _is_average(name) or "n_averaged" in state}
+    top: Mapping[Any, Any] = loaded if isinstance(loaded, Mapping) else {}
+    meta = top.get("meta")
+    of_mmengine = "message_hub" in top or (isinstance(meta, Mapping) and "mmengine_version" in meta)
+    if of_mmengine and {"state_dict", "ema_state_dict"} <= states.keys():
+        return {"state_dict"}  # its EMAHook saves them exchanged: state_dict is what is to be delivered
+    if "averaging_state" in top and "state_dict" in states:  # Lightning's WeightAveraging
+        return found | {"state_dict"}
+    return found
+
+
+def _asked(which: str, states: Mapping[str, Any], averages: set[str], where: str) -> str:
+    """The state that somebody named, in full, by its last part, or as "ema" or "raw"."""
+    if which in states:
+        return which
+    meant = {"ema": averages, "raw": set(states) - averages}.get(which) or {
+        name for name in states if name.rpartition(".")[2] == which or name.partition(".")[0] == which
+    }
+    if len(meant) == 1:
+        return meant.pop()
+    names = [name for name in states if not meant or name in meant]
+    inside = ", ".join(f"'{printable(name)}'" for name in names) if names != [""] else "a single one, without a name"
+    kind = "several model weights" if meant else "no model weights"
+    raise UserError(f"{where} holds {kind} called '{printable(which)}'.{nearest(which, states)} It holds {inside}.")
+
+
+def _preferred(states: Mapping[str, Any], averages: set[str], where: str) -> str:
+    """The state that is meant where nobody says: the average; else the one that is called as models are."""
+    names = [name for name in states if name in averages] or list(states)
+    plain = [name for name in names if name.rpartition(".")[2] in PLAIN]
+    shortest = [name for name in names if _is_average(name) and len(name.split(".")) == 1]
+    for some in (names, plain, shortest):
+        if len(some) == 1:
+            return some[0]
+    for known in PLAIN:
+        if known in names:
+            return known
+    inside = " or ".join(f"FILE#{printable(name)}" for name in names)
+    raise UserError(f"{where} holds {len(names)} models. Say which: {inside}.")
 
 
 def _tensors(values: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
@@ -131,50 +194,42 @@ def _tensors(values: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
     return state, odd
 
 
-def without_prefixes(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Names without what wrappers add anywhere in them, and without the prefix that all have in common, where the first
-    layer then is one that is known; and that prefix.
-
-    Where only some names have the prefix of the first layer, the others are parts of a training (a loss, a second
-    network) and stay, to be named as left out or unexpected.
-    """
-    plain = {
-        ".".join(part for part in name.split(".") if part not in _WRAPPERS): value for name, value in state.items()
-    }
-    if len(plain) < len(state):  # two names became one: not wrappers, then
-        plain = dict(state)
-    common = _common(list(plain))
-    prefixes = [common[: i + 1] for i, character in enumerate(common) if character == "."]
-    maps = any(name.startswith("backbone.norm0.") for name in plain)  # a detector's backbone, not a classifier
-    for prefix in reversed(prefixes):
-        own = prefix not in _KNOWN or (prefix == "backbone." and not maps)
-        if own and any(prefix + anchor in plain for anchor in _ANCHORS):
-            return {name.removeprefix(prefix): value for name, value in plain.items()}, prefix
-    for prefix in ["", *prefixes]:
-        if any(prefix + known + anchor in plain for known in _KNOWN for anchor in _ANCHORS):
-            return {name.removeprefix(prefix): value for name, value in plain.items()}, prefix
-    firsts = Counter(name.removesuffix(anchor) for anchor in _ANCHORS for name in plain if name.endswith(f".{anchor}"))
-    own = [prefix for prefix in firsts if 2 * sum(name.startswith(prefix) for name in plain) > len(plain)]
-    if len(own) == 1 and own[0] not in _KNOWN:
-        return {name.removeprefix(own[0]): value for name, value in plain.items() if name.startswith(own[0])}, own[0]
-    return plain, ""
-
-
-def _common(names: Sequence[str]) -> str:
-    """The parts, with their dots, that all names begin with."""
-    first, last = min(names), max(names)
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return first[: first.rfind(".", 0, length) + 1]
-
-
-def check_finite(state: Mapping[str, Tensor], where: str) -> None:
-    """Raises UserError for weights that are not finite, naming the first."""
+def check_values(state: Mapping[str, Tensor], where: str) -> None:
+    """Raises UserError for weights that are not finite, are not there (of a sharded model) or are no plain numbers,
+    naming the first."""
     for name, value in state.items():
-        # a tensor can be larger than what is stored of it, by strides of 0: a real one is not
-        stored = value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-        if stored and value.is_floating_point() and value.numel() and not bool(torch.isfinite(value).all()):
-            wrong = int((~torch.isfinite(value)).sum())
-            raise UserError(
-                f"{where} holds weights that are not finite: {wrong:,} of {value.numel():,} in {printable(name)}. The "
-                "training that saved them had diverged: take an earlier checkpoint."
-            )
+        if kind := _no_numbers(value):
+            raise UserError(f"{where} holds {kind} tensors, as {printable(name)}: save the model with plain weights.")
+    empty = [name for name, value in state.items() if not value.numel()]
+    if 2 * len(empty) > len(state):
+        raise UserError(
+            f"{where} holds {len(empty):,} tensors without values, as {printable(empty[0])}: it is a part of a model "
+            "that is spread over several devices (ZeRO-3, FSDP). Save the whole model."
+        )
+    wrong = {name: count for name, value in state.items() if (count := _not_finite(value))}
+    if wrong:
+        name, count = next(iter(wrong.items()))
+        more = f", and {sum(wrong.values()) - count:,} in {len(wrong) - 1:,} other tensors" if len(wrong) > 1 else ""
+        raise UserError(
+            f"{where} holds weights that are not finite: {count:,} of {state[name].numel():,} in {printable(name)}"
+            f"{more}. The training that saved them may have diverged: take an earlier checkpoint."
+        )
+
+
+def _no_numbers(value: Tensor) -> str:
+    """What a tensor is that holds other than plain numbers; "" for others."""
+    if value.is_meta:
+        return "empty (meta)"
+    if value.layout != torch.strided:
+        return "sparse"
+    return "quantised" if value.is_quantized else "complex" if value.is_complex() else ""
+
+
+def _not_finite(value: Tensor) -> int:
+    """How many values of a tensor are not finite."""
+    # a tensor can be larger than what is stored of it, by strides of 0: a real one is not
+    stored = value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    if not stored or not value.is_floating_point() or not value.numel():
+        return 0
+    finite = torch.isfinite(value if value.element_size() > 1 else value.float())
+    return 0 if bool(finite.all()) else int((~finite).sum())

@@ -22,7 +22,7 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
-from convnext.weights.containers import Contents, check_finite, contents
+from convnext.weights.containers import Contents, check_values, contents
 from convnext.weights.formats import Official, check_keys, official
 from convnext.weights.kinds import kind_of
 from convnext.weights.sharded import index_of, shards_of
@@ -136,7 +136,7 @@ def read_contents(path: Path, *, which: str = "") -> Contents:
     else:
         loaded = _load(path)
     found = contents(loaded, str(path), which=which)
-    check_finite(found.state, str(path))
+    check_values(found.state, str(path))
     return found
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from convnext.core.errors import UserError
 from convnext.weights.layouts import layout_of, translate
+from convnext.weights.prefixes import INNER
 
 _CLIP_HEADS = {  # OpenCLIP's projection -> timm's classifier
     "visual.head.proj.": "visual.trunk.head.fc.",
@@ -25,6 +26,7 @@ _CLIP_HEADS = {  # OpenCLIP's projection -> timm's classifier
     "visual.head.mlp.fc2.": "visual.trunk.head.fc.",
 }
 _DECODER = ("decoder.", "mask_token", "proj.", "pred.")  # of a masked autoencoder (official main_finetune.py)
+_FLAT = re.compile(r"^(stem|stages)_(\d+)\.")  # timm's features_only
 _ALIASES = ("norms.", "projectors.")  # DINOv3: norms.* is norm.* again; timm's files may have projectors
 
 
@@ -42,7 +44,7 @@ class Official(NamedTuple):
 
 def official(given: Mapping[str, Tensor]) -> Official:
     """Brings a state dict of any layout known here to the official names and shapes. Values are not changed."""
-    state = {name: value for name, value in given.items() if not name.startswith(_ALIASES)}
+    state = {_FLAT.sub(r"\1.\2.", n): value for n, value in given.items() if not n.startswith(_ALIASES)}
     kept, left, source = _image_model(state)
     if source == "openclip":
         kept = _with_clip_head(kept)
@@ -61,14 +63,34 @@ def _image_model(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[
         source, prefix, ours = "openclip", "", {name for name in state if name.startswith("visual.")}
     elif any(name.startswith(_DECODER) for name in state) or any(name.endswith(".kernel") for name in state):
         source, prefix, ours = "fcmae", "encoder.", {name for name in state if not name.startswith(_DECODER)}
-    elif "backbone.downsample_layers.0.0.weight" in state and "backbone.norm0.weight" in state:
-        norm = re.compile(r"backbone\.norm[0-3]\.")  # on the four maps: FeatureMaps has them, a classifier does not
-        source, prefix = "detector", "backbone."
-        ours = {name for name in state if name.startswith(prefix) and not norm.match(name)}
+    elif (prefix := _of_backbone(state)) is not None:
+        norm = re.compile(rf"{prefix}norm[0-3]\.")  # on the four maps: FeatureMaps has them, a classifier does not
+        source, ours = "detector", {n for n in state if n.startswith(prefix) and not norm.match(n)}
+    elif prefix := _inside(state):
+        source, ours = "", {name for name in state if name.startswith(prefix)}
     else:
         return dict(state), (), ""
     kept = {name.removeprefix(prefix): value for name, value in state.items() if name in ours}
     return kept, tuple(name for name in state if name not in ours), source
+
+
+def _of_backbone(state: Mapping[str, Tensor]) -> str | None:
+    """What stands before the official names of a backbone of four maps; None where there is none."""
+    known = (
+        p for p in ("backbone.", "") if f"{p}downsample_layers.0.0.weight" in state and f"{p}norm0.weight" in state
+    )
+    return next(known, None)
+
+
+def _inside(state: Mapping[str, Tensor]) -> str:
+    """The prefix of a model in a larger one, where names as they are belong to no layout; else empty."""
+    if "downsample_layers.0.0.weight" in state or "stem.weight" in state or layout_of(state) is not None:
+        return ""
+    for prefix in INNER:
+        inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if "downsample_layers.0.0.weight" in inner or layout_of(inner) is not None:
+            return prefix
+    return ""
 
 
 def _with_clip_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

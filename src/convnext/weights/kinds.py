@@ -10,17 +10,47 @@ from pathlib import Path
 from typing import Literal
 
 from convnext.core.errors import UserError
+from convnext.core.text import printable
 
 Kind = Literal["safetensors", "pickle"]
 _START = 512
-_FOREIGN = {
-    b"\x89HDF\r\n": "an HDF5 file, as Keras writes it. Its weights are not read here: convert them to PyTorch",
-    b"GGUF": "a GGUF file of a language model",
-    b"\x1f\x8b": "compressed with gzip: unpack it first",
-    b"\x93NUMPY": "a single NumPy array, not the weights of a model",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it first",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
+_CONVERT = "Its weights are not read here: convert them to PyTorch"
+_ONNX = "an ONNX model: take the weights of the PyTorch model that it was made of"
+_FOREIGN = (  # place, bytes, what it is
+    (0, b"\x89HDF\r\n", f"an HDF5 file, as Keras writes it. {_CONVERT}"),
+    (0, b"GGUF", "a GGUF file of a language model"),
+    (0, b"\x1f\x8b", "compressed with gzip: unpack it first"),
+    (0, b"BZh", "compressed with bzip2: unpack it first"),
+    (0, b"\xfd7zXZ", "compressed with xz: unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive: unpack it first"),
+    (0, b"Rar!", "a RAR archive: unpack it first"),
+    (257, b"ustar", "a tar archive: unpack it first"),
+    (0, b"\x93NUMPY", "a single NumPy array, not the weights of a model"),
+    (4, b"TFL3", f"a TensorFlow Lite model. {_CONVERT}"),
+    (4, b"ET12", "an ExecuTorch program: take the weights of the PyTorch model that it was made of"),
+    (0, b"ftrt", "a TensorRT engine: take the weights of the PyTorch model that it was made of"),
+    (0, b"\x89PNG", "a picture, not the weights of a model"),
+    (0, b"\xff\xd8\xff", "a picture, not the weights of a model"),
+    (0, b"%PDF", "a PDF, not the weights of a model"),
+)
+_BY_NAME = {
+    ".onnx": _ONNX,
+    ".pb": f"a TensorFlow graph. {_CONVERT}",
+    ".msgpack": f"a checkpoint of Flax. {_CONVERT}",
+    ".mlmodel": f"a Core ML model. {_CONVERT}",
+    ".pdparams": f"a checkpoint of Paddle. {_CONVERT}",
 }
+_ONNX_START = re.compile(
+    rb"\x08[\x01-\x1f]\x12[\x01-\x40](pytorch|tf2onnx|keras2onnx|skl2onnx|onnx|paddle)", re.IGNORECASE
+)
+_TORCH_ZIP, _SCRIPT = "data.pkl", re.compile(r"[^/]+/code/.*")
+_IN_ZIPS = (  # the end of a member's name, what holds it
+    ("model.weights.h5", f"a model of Keras. {_CONVERT}"),
+    ("serialized_exported_program.json", "a program of torch.export: save its weights, torch.save(..., FILE)"),
+    ("models/model.json", "a program of torch.export: save its weights, torch.save(..., FILE)"),
+    (".npy", "an archive of NumPy arrays (.npz); weights are read from .safetensors and .pth files"),
+)
 
 
 def kind_of(path: Path) -> Kind:
@@ -40,21 +70,36 @@ def kind_of(path: Path) -> Kind:
 
 def _foreign(path: Path, start: bytes) -> str:
     """What a file is that holds no weights that are read; "" for others."""
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "empty: download or copy it again"
+    if not start.strip(b"\x00"):
+        return "filled with zeros: a download or a copy that was interrupted. Download or copy it again"
+    found = _text(path, start) or next((w for place, magic, w in _FOREIGN if start[place:].startswith(magic)), "")
+    if found or start.startswith(b"PK\x03\x04"):
+        return found or _zip(path)
+    if _ONNX_START.match(start):
+        return _ONNX
+    return "" if start.startswith(b"\x80") else _BY_NAME.get(path.suffix.lower(), "")
+
+
+def _text(path: Path, start: bytes) -> str:
+    """What a text file is; "" for other files."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS, not the weights themselves: fetch them with `git lfs pull`"
-    if text.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):
+    if text.startswith((b"<!doctype html", b"<html", b"<head")) or b"<html" in text:
         return "a web page, not the weights: open the address in a browser, and download the file that it offers"
     if text.startswith((b"{", b"[")) and path.suffix != ".safetensors":
         return "a text file (JSON), not the weights"
-    if start[257:262] == b"ustar":
-        return "a tar archive: unpack it first"
-    if re.search(rb"\.onnx$", path.name.encode(), re.IGNORECASE) or b"onnx" in start[:64].lower():
-        return "an ONNX model: take the weights of the PyTorch model that it was made of"
-    found = next((what for magic, what in _FOREIGN.items() if start.startswith(magic)), "")
-    return found or (_zip(path) if start.startswith(b"PK\x03\x04") else "")
+    if text.startswith(b"<?xml"):
+        return "a text file (XML), not the weights"
+    try:
+        words = start[:400].decode("utf-8")  # a longer one may be cut within a character
+    except UnicodeDecodeError:
+        return ""
+    first = words.strip().splitlines()[0] if words.strip() else ""
+    plain = len(first) > 3 and all(c.isprintable() or c in "\r\n\t" for c in words)
+    return f"a text file, not the weights: it begins '{printable(first)[:60]}'" if plain else ""
 
 
 def _zip(path: Path) -> str:
@@ -66,13 +111,13 @@ def _zip(path: Path) -> str:
             names = archive.namelist()
     except Exception:  # noqa: BLE001 - a damaged archive can raise anything; its own reader says what is wrong
         return ""
-    if any(re.fullmatch(r"[^/]+/code/.*", name) for name in names):
+    if any(_SCRIPT.fullmatch(name) for name in names):
         return "a TorchScript program, which is not run here: save its weights, torch.save(model.state_dict(), ...)"
-    if any(name.endswith(".npy") for name in names) and not any(name.endswith("data.pkl") for name in names):
-        return "an archive of NumPy arrays (.npz); weights are read from .safetensors and .pth files"
-    if not any(name.endswith("data.pkl") for name in names):
-        return f"a zip archive ({', '.join(names[:3])}), not a checkpoint: unpack it first"
-    return ""
+    if any(name.endswith(_TORCH_ZIP) for name in names):
+        return ""
+    found = next((what for end, what in _IN_ZIPS if any(name.endswith(end) for name in names)), "")
+    inside = ", ".join(printable(name)[:60] for name in names[:3]) or "empty"
+    return found or f"a zip archive ({inside}), not a checkpoint: unpack it first"
 
 
 def _begins_as_safetensors(start: bytes) -> bool:

@@ -28,6 +28,12 @@ def assumed_metadata(file: WeightFile, model: ModelConfig) -> tuple[Classificati
         if image is None:
             image = InputConfig()
             notes.append(f"{file.file} does not say its preprocessing: {image.size} pixels, as ImageNet's, is taken")
+        if len(image.mean) != model.in_chans:
+            image = replace(image, mean=_spread(image.mean, model.in_chans), std=_spread(image.std, model.in_chans))
+            notes.append(
+                f"{file.file} takes {model.in_chans} channels and does not say how they are normalised: mean "
+                f"{image.mean[0]:.3g} and deviation {image.std[0]:.3g} are taken for each"
+            )
     names, class_dirs = _names(file.config, model.num_classes), ()
     if model.num_classes in COUNTS:
         data, ours, ids = imagenet_classes(model.num_classes)
@@ -56,8 +62,8 @@ def _input(file: WeightFile) -> InputConfig | None:
                 resize="warp" if timm.get("crop_mode") == "squash" else "crop",
                 crop_ratio=float(timm.get("crop_pct", 0.875)),
                 interpolation="bilinear" if timm.get("interpolation") == "bilinear" else "bicubic",
-                mean=_three(timm["mean"]),
-                std=_three(timm["std"]),
+                mean=_numbers(timm["mean"]),
+                std=_numbers(timm["std"]),
             )
         if file.preprocessor:
             size = file.preprocessor["size"]
@@ -67,8 +73,8 @@ def _input(file: WeightFile) -> InputConfig | None:
                 resize="warp" if edge >= 384 else "crop",  # the rule of transformers' ConvNextImageProcessor
                 crop_ratio=float(file.preprocessor.get("crop_pct") or 224 / 256),
                 interpolation="bilinear" if file.preprocessor.get("resample") == 2 else "bicubic",
-                mean=_three(file.preprocessor["image_mean"]),
-                std=_three(file.preprocessor["image_std"]),
+                mean=_numbers(file.preprocessor["image_mean"]),
+                std=_numbers(file.preprocessor["image_std"]),
             )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"The preprocessing beside {file.file} cannot be read ({error!r}).") from None
@@ -79,9 +85,17 @@ def _height(size: Any) -> int:
     return int(size["height"] if isinstance(size, dict) else size)
 
 
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+def _numbers(values: Any) -> tuple[float, ...]:
+    """The mean or deviation of each channel. Raises ValueError where there is none."""
+    numbers = tuple(float(value) for value in values)
+    if not numbers:
+        raise ValueError("no channels")
+    return numbers
+
+
+def _spread(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """The average of some channels' numbers, for each of other channels."""
+    return (sum(values) / len(values),) * channels
 
 
 def published() -> Mapping[str, Checkpoint]:
