@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from convnext.core.errors import UserError
 from convnext.data.config import InputConfig
 from convnext.data.detection.config import DetectionInputConfig
 from convnext.data.segmentation.config import SegmentationInputConfig
@@ -17,7 +18,7 @@ from convnext.models.detection.build import build_detector
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.tasks.classification.recipe import ClassificationMetadata
-from convnext.tasks.classification.weights import load_initial
+from convnext.tasks.classification.weights import load_initial, load_model
 from convnext.tasks.detection.recipe import DetectionMetadata
 from convnext.tasks.detection.weights import load_initial_detector
 from convnext.tasks.heads import class_order, in_order
@@ -27,6 +28,7 @@ from convnext.weights.files import save_model
 from painted import SMALL
 
 CLASSES = ("cat", "dog", "emu")
+WHOLE = ModelConfig("convnextv2_atto", num_classes=3)
 TINY = ModelConfig("convnextv2_atto", num_classes=3, depths=(1, 1, 1, 1), dims=(4, 4, 8, 8))
 
 
@@ -122,3 +124,71 @@ def test_a_segmenter(tmp_path: Path, head: str) -> None:
     if head == "mlp":
         assert torch.equal(other.state_dict()["decode_head.convs.0.weight"], saved["decode_head.convs.0.weight"])
     assert not torch.equal(other.state_dict()[name], saved[name])
+
+
+def test_names_in_another_unicode_form() -> None:
+    assert class_order(("café", "tea"), ("tea", "cafe\u0301")) == [1, 0]
+
+
+def test_outputs_that_do_not_fit_their_classes() -> None:
+    for value in (torch.tensor(1.0), torch.ones(5), torch.ones(0), torch.ones(7)):
+        with pytest.raises(UserError, match="outputs of 3 classes and a tensor of"):
+            in_order(value, [1, 0, 2])
+
+
+def test_one_box_for_all_classes_is_not_turned(tmp_path: Path) -> None:
+    """Of four classes, a regressor that all share has four rows too: they are coordinates."""
+    config = replace(SMALL, num_classes=4, roi=replace(SMALL.roi, class_agnostic=True))
+    saved = {name: value.clone() for name, value in randomised(build_detector(config)).state_dict().items()}
+    save_model(tmp_path / "d.safetensors", saved, DetectionMetadata(config, DetectionInputConfig(), tuple("abcd")))
+    model = build_detector(config)
+    assert load_initial_detector(model, tmp_path / "d.safetensors", classes=tuple("dbca")) == []
+    state = model.state_dict()
+    assert torch.equal(state["roi_head.bbox_head.fc_reg.weight"], saved["roi_head.bbox_head.fc_reg.weight"])
+    assert torch.equal(
+        state["roi_head.bbox_head.fc_cls.bias"], saved["roi_head.bbox_head.fc_cls.bias"][[3, 1, 2, 0, 4]]
+    )
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"class_to_idx": {"emu": 2, "cat": 0, "dog": 1}},
+        {"idx_to_class": {"2": "emu", "0": "cat", "1": "dog"}},
+        {"classes": list(CLASSES)},
+        {"meta": {"CLASSES": CLASSES}},
+        {"meta": {"dataset_meta": {"classes": CLASSES}}},
+        {"hyper_parameters": {"class_names": list(CLASSES)}},
+    ],
+)
+def test_names_beside_the_weights_of_others(tmp_path: Path, beside: dict[str, object]) -> None:
+    saved = randomised(from_config(TINY)).state_dict()
+    torch.save({"state_dict": saved, **beside}, tmp_path / "c.pth")
+    model = from_config(TINY)
+    assert load_initial(model, tmp_path / "c.pth", classes=("emu", "cat", "dog")) == []
+    assert torch.equal(model.state_dict()["head.bias"], saved["head.bias"][[2, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"classes": ["a", "b"]},
+        {"classes": ["a", "b", "b"]},
+        {"classes": [1, 2, 3]},
+        {"class_to_idx": {"a": 1, "b": 2, "c": 3}},
+        {"class_to_idx": 3},
+        {"meta": None},
+    ],
+)
+def test_weights_that_do_not_name_as_many_classes(
+    tmp_path: Path, beside: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": randomised(from_config(TINY)).state_dict(), **beside}, tmp_path / "c.pth")
+    assert sorted(load_initial(from_config(TINY), tmp_path / "c.pth", classes=CLASSES)) == ["head.bias", "head.weight"]
+    assert "its classifier is not taken: it is of classes which the weights do not name" in capsys.readouterr().err
+
+
+def test_names_beside_the_weights_are_a_models_classes(tmp_path: Path) -> None:
+    torch.save({"state_dict": from_config(WHOLE).state_dict(), "classes": list(CLASSES)}, tmp_path / "c.pth")
+    assert load_model(tmp_path / "c.pth").metadata.classes == CLASSES

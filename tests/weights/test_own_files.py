@@ -133,7 +133,7 @@ class TestRefused:
         path.write_bytes(data)
         with pytest.raises(
             UserError,
-            match=r"wrong\.safetensors (cannot be read as|is (empty|a web page|a pointer|cut off))",
+            match=r"wrong\.safetensors (cannot be read as|is (empty|a web page|a pointer|cut off|filled))",
         ):
             reader(path)
 

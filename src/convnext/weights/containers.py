@@ -16,6 +16,7 @@ from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.core.text import printable
+from convnext.weights.class_names import class_names
 from convnext.weights.prefixes import networks, root_of, without_prefixes
 
 PLAIN = (
@@ -42,6 +43,8 @@ class Contents(NamedTuple):
 
     state: dict[str, Tensor]
     notes: list[str]
+    classes: tuple[str, ...] = ()
+    """The classes that stand beside the weights, () where none do."""
 
 
 def contents(loaded: Any, where: str, *, which: str = "") -> Contents:
@@ -61,7 +64,7 @@ def contents(loaded: Any, where: str, *, which: str = "") -> Contents:
     name = _asked(which, states, averages, where) if which else _preferred(states, averages, where)
     state, odd = _tensors(states[name])
     plain, taken, left = without_prefixes(state)
-    return Contents(plain, list(_notes(name, states, averages, odd, taken, left)))
+    return Contents(plain, list(_notes(name, states, averages, odd, taken, left)), class_names(loaded))
 
 
 def _notes(

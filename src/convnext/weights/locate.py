@@ -14,6 +14,7 @@ from torch import Tensor
 from convnext.core.errors import UserError, nearest
 from convnext.core.logs import say
 from convnext.weights.catalog import at_location, catalog, find
+from convnext.weights.containers import Contents
 from convnext.weights.download import download
 from convnext.weights.files import read_contents, read_values
 from convnext.weights.hub import PREFIX, hub_file, hub_weights, parse_hub_id
@@ -82,13 +83,22 @@ class WeightFile:
         return read_values(self.file)
 
     @cached_property
-    def state(self) -> dict[str, Tensor]:
-        """Every tensor under the name that it has in the file, without prefixes of wrappers, on the CPU; mapped where
-        the format allows it. What was taken of several states is said."""
+    def _contents(self) -> Contents:
         found = read_contents(self.file, which=self.which)
         if found.notes:
             say(f"- {self.source}: {'; '.join(found.notes)}")
-        return found.state
+        return found
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor under the name that it has in the file, without prefixes of wrappers, on the CPU; mapped where
+        the format allows it. What was taken of several states is said."""
+        return self._contents.state
+
+    def classes(self, count: int) -> tuple[str, ...]:
+        """The names of `count` classes that stand beside the weights of others; () where there are none."""
+        found = self._contents.classes
+        return found if len(found) == count else ()
 
 
 def locate(source: str | Path | WeightFile) -> WeightFile:

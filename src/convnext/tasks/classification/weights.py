@@ -17,7 +17,7 @@ from convnext.models.create import Model, from_config
 from convnext.models.layers import init_head
 from convnext.tasks.classification.published import assumed_metadata
 from convnext.tasks.classification.recipe import ClassificationMetadata, owns
-from convnext.tasks.heads import class_order, in_order, kept_words
+from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.weights.backbone import official_state
 from convnext.weights.files import load_strictly, metadata_from
 from convnext.weights.formats import Official
@@ -132,7 +132,7 @@ def load_initial(
     """
     file = locate(source)
     state, expected = dict(official_state(file).state), model.state_dict()
-    order = None if classes is None else _order(file, classes, class_dirs)
+    order, known = (None, ()) if classes is None else _order(file, classes, class_dirs)
     of_classes = [name for name in ("head.weight", "head.bias") if name in state and name in expected]
     if order is not None and all(len(state[name]) == len(order) for name in of_classes):
         state |= {name: in_order(state[name], order) for name in of_classes}
@@ -142,16 +142,25 @@ def load_initial(
     new += [n for n in expected if n.startswith("head.") and n in state and state[n].shape != expected[n].shape]
     if classes is not None and order is None:
         new += [name for name in of_classes if name not in new]
+        if of_classes:
+            say(f"- {file.source}: its classifier is not taken: it is of classes {new_words(known)}")
     kept = {name: value for name, value in state.items() if not name.startswith("head.") or name in expected}
     load_strictly(model, {**kept, **{name: expected[name] for name in new}}, file.source)
     return new
 
 
-def _order(file: WeightFile, classes: Sequence[str], class_dirs: Sequence[str]) -> list[int] | None:
-    """Where the data's classes stand among those of a file; None where they are others, or the file names none."""
-    metadata = describe(file)[1]
-    order = class_order(metadata.classes, classes)
-    return order if order is not None else class_order(metadata.class_dirs, class_dirs)
+def _order(
+    file: WeightFile, classes: Sequence[str], class_dirs: Sequence[str]
+) -> tuple[list[int] | None, tuple[str, ...]]:
+    """Where the data's classes stand among those of a file (None where they are others, or the file names none); and
+    those of the file."""
+    try:
+        metadata = describe(file)[1]
+        known, dirs = metadata.classes, metadata.class_dirs
+    except UserError:  # no model known by name, which may well be the recipe's
+        known, dirs = file.classes(len(classes)), ()
+    order = class_order(known, classes)
+    return order if order is not None else class_order(dirs, class_dirs), known
 
 
 def _adapt_stem(state: dict[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:

@@ -14,11 +14,11 @@ from convnext.core.device import pick_device
 from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.data.segmentation.config import SegmentationInputConfig
-from convnext.data.segmentation.palette import Palette, ade20k, numbered
+from convnext.data.segmentation.palette import ade20k, numbered
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
-from convnext.tasks.heads import class_order, in_order, kept_words
+from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.tasks.segmentation.published import NUM_CLASSES, PublishedSegmenter, published
 from convnext.tasks.segmentation.recipe import SegmentationMetadata, migrated, owns
 from convnext.tasks.segmentation.spec import SEGMENTATION
@@ -77,14 +77,15 @@ def describe_segmenter(file: WeightFile) -> tuple[dict[str, Tensor], Segmentatio
     state = with_official_names(file.state)
     row = file.row if isinstance(file.row, PublishedSegmenter) else None
     model, notes = row.config if row else recognise_segmenter(state, file.source), []
-    palette: Palette = numbered(range(model.num_classes))
-    if model.num_classes == NUM_CLASSES:
-        palette = ade20k()
-        if row is None:
+    palette, names = numbered(range(model.num_classes)), file.classes(model.num_classes)
+    if model.num_classes == NUM_CLASSES and (row is not None or names[:1] in ((), ("wall",))):
+        palette, unnamed, names = ade20k(), not names, ()
+        if row is None and unnamed:
             notes.append(f"{file.source} does not name its 150 classes: ADE20K's are taken")
     source = f"{row.name} ({row.licence})" if row else ""
     input = row.input if row else SegmentationInputConfig()
-    metadata = SegmentationMetadata(model, input, palette.classes, palette.colours, palette.values, source=source)
+    classes = names or palette.classes
+    metadata = SegmentationMetadata(model, input, classes, palette.colours, palette.values, source=source)
     return state, metadata, notes
 
 
@@ -154,9 +155,8 @@ def load_initial_segmenter(
     """Loads weights to start from, and returns in words what stays newly initialised.
 
     source: a segmenter, whose classifiers start anew where it has other classes (classes: the data's, by name, in any
-    order; None: as many), and whose heads do where they are of
-    another kind; or a classifier, whose layers become the backbone. Raises UserError where
-    anything else does not fit.
+    order; None: as many), and whose heads do where they are of another kind; or a classifier, whose layers become the
+    backbone. Raises UserError where anything else does not fit.
     """
     file = find_segmenter_file(source)
     if not holds_segmenter(file):
@@ -178,7 +178,9 @@ def load_initial_segmenter(
             notes += [f"{words}, which is another one there,"] if ours else []
         elif others := [n for n in ours if ours[n].shape != theirs[n].shape or n in others_there]:
             given |= {name: ours[name] for name in others}
-            notes.append(f"the classifier of {words}, of which the weights have others,")
+            differ = any(ours[name].shape != theirs[name].shape for name in others)
+            why = "of which the weights have others" if differ else new_words(metadata.classes)
+            notes.append(f"the classifier of {words}, {why},")
     load_strictly(model, given, file.source)
     return notes
 
