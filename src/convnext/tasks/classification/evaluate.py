@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from convnext.core import distributed
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
+from convnext.core.logs import say
 from convnext.core.strict_json import to_json
 from convnext.data.classification.batch import ClassificationBatch, load_eval_batch
 from convnext.data.classification.dataset import ClassificationDataset, labels_of, several_labels
@@ -151,9 +152,30 @@ def evaluate_on(
     dataset, held_out = part_to_evaluate(data, loader, recipe, saved)
     _check_kind(loaded.metadata, dataset, str(data.data))
     if recipe is None:
-        dataset = RemappedDataset(dataset, loaded.metadata.classes, loaded.metadata.class_dirs)
+        dataset = _remapped(dataset, loaded.metadata)
     evaluation, skipped = _evaluate(loaded, dataset, batch=options.batch or _BATCH, workers=options.workers)
     return _figures(loaded, dataset, evaluation, skipped, data=str(data.data), held_out=held_out)
+
+
+def _remapped(dataset: ClassificationDataset, metadata: ClassificationMetadata) -> ClassificationDataset:
+    """Data under a model's classes; what had to be assumed is said. Raises UserError where they are others."""
+    count = metadata.model.num_classes
+    if not count:
+        raise UserError("The model has no classifier to evaluate: it gives features. Fine-tune it: convnext train --init.")
+    numbers = all(name.isdigit() for name in dataset.classes)
+    if metadata.classes or numbers:
+        remapped = RemappedDataset(
+            dataset, metadata.classes or [f"class {i}" for i in range(count)], metadata.class_dirs
+        )
+        for note in remapped.notes:
+            say(f"- {note}")
+        return remapped
+    if len(dataset.classes) != count:
+        raise UserError(
+            f"The model gives {count} classes, which it does not name, and the data has {len(dataset.classes)}."
+        )
+    say(f"- the model does not name its {count} classes: they are taken to be the data's, in its order")
+    return dataset
 
 
 def _check_kind(metadata: ClassificationMetadata, dataset: ClassificationDataset, data: str) -> None:
