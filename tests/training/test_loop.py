@@ -125,7 +125,11 @@ class Told(Colours):
         ([{"top1": 0.0}, {"top1": 0.0}, {"top1": 0.0}], 12, "last evaluation"),
         ([{"top1": None}, {"top1": 0.5}, {"top1": None}], 8, ""),
         ([{"top1": 0.0}, {"top1": 0.2}, {"top1": 0.2}], 8, ""),
-        ([{"top1": None, "loss": 3.0}, {"top1": None, "loss": 1.0}, {"top1": 0.0, "loss": 2.0}], 8, "lowest validation"),
+        (
+            [{"top1": None, "loss": 3.0}, {"top1": None, "loss": 1.0}, {"top1": 0.0, "loss": 2.0}],
+            8,
+            "lowest validation",
+        ),
         ([{"top1": 0.5}, {"top1": float("nan")}, {"top1": 0.0}], 4, ""),
         ([{"top1": 0.5, "loss": 1.0}, {"top1": 0.4, "loss": 0.5}, {"top1": 0.3, "loss": 0.1}], 4, ""),
     ],

@@ -161,7 +161,10 @@ def _remapped(dataset: ClassificationDataset, metadata: ClassificationMetadata) 
     """Data under a model's classes; what had to be assumed is said. Raises UserError where they are others."""
     count = metadata.model.num_classes
     if not count:
-        raise UserError("The model has no classifier to evaluate: it gives features. Fine-tune it: convnext train --init.")
+        why = "it gives features. Fine-tune it: convnext train --init"
+        raise UserError(f"The model has no classifier to evaluate: {why}.")
+            "The model has no classifier to evaluate: it gives features. Fine-tune it: convnext train --init."
+        )
     numbers = all(name.isdigit() for name in dataset.classes)
     if metadata.classes or numbers:
         remapped = RemappedDataset(
