@@ -163,8 +163,6 @@ def _remapped(dataset: ClassificationDataset, metadata: ClassificationMetadata) 
     if not count:
         why = "it gives features. Fine-tune it: convnext train --init"
         raise UserError(f"The model has no classifier to evaluate: {why}.")
-    numbers = all(name.isdigit() for name in dataset.classes)
-    if metadata.classes or numbers:
         remapped = RemappedDataset(
             dataset, metadata.classes or [f"class {i}" for i in range(count)], metadata.class_dirs
         )
