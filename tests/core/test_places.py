@@ -58,7 +58,7 @@ def test_a_place_that_cannot_is_named(tmp_path: Path, name: str, words: str) -> 
 
 
 def test_a_place_of_the_systems_own_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--pictures cannot be written.*/proc"):
+    with pytest.raises(UserError, match=r"--pictures: /proc/.* cannot be written"):
         check_folder(Path("/proc/here/pictures"), "--pictures")
 
 

@@ -13,10 +13,10 @@ from convnext.core.text import printable
 _TRIES = 3  # another process may remove a folder that it made to ask the same
 
 
-def check_folder(folder: Path, option: str) -> None:
+def check_folder(folder: Path, option: str, *, given: Path | None = None) -> None:
     """Raises UserError where nothing can be written into `folder`; it may be missing, then it must be possible to make.
 
-    option: what names it, as "--pictures"; it begins the message.
+    option: what names it, as "--pictures"; it begins the message. given: the file in it that was asked for, if any.
     """
     reason = ""
     for _ in range(_TRIES):
@@ -35,7 +35,8 @@ def check_folder(folder: Path, option: str) -> None:
                 break
         finally:
             remove_empty(made)
-    raise UserError(f"{option} cannot be written: {reason.rstrip('.')}. Give another place.")
+    shown = printable(str(given or folder))
+    raise UserError(f"{option}: {shown} cannot be written ({reason.rstrip('.')}). Give another place.")
 
 
 def check_file(path: Path, option: str) -> None:
@@ -46,14 +47,14 @@ def check_file(path: Path, option: str) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         return  # a device, as /dev/stdout or /dev/null: there is nothing to try
     real = Path(os.path.realpath(path)) if os.path.islink(path) else path
-    check_folder(real.parent, option)
+    check_folder(real.parent, option, given=path)
     try:
         if real.exists() and not os.access(real, os.W_OK):
-            raise UserError(f"{option} cannot be written: {shown} may not be changed. Give another place.")
+            raise UserError(f"{option}: {shown} cannot be written (it may not be changed). Give another place.")
         with suppress(FileNotFoundError):  # a name that no file can have, as one that is too long
             os.stat(real)
     except OSError as error:
-        raise UserError(f"{option} cannot be written: {shown}: {error.strerror}. Give another place.") from None
+        raise UserError(f"{option}: {shown} cannot be written ({error.strerror}). Give another place.") from None
 
 
 def make_folder(folder: Path, *, made: list[Path] | None = None) -> None:
