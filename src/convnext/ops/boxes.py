@@ -13,6 +13,8 @@ from torch import Tensor
 
 _LARGEST = math.log(1000 / 16)  # limit of the logarithm of a box's growth (mmdetection, DeltaXYWHBBoxCoder)
 
+_AT_ONCE = 16  # regions
+
 BACKGROUND, NEITHER = -1, -2
 
 
@@ -82,8 +84,10 @@ def spared(assigned: Tensor, boxes: Tensor, ignored: Tensor | None) -> Tensor:
     to ignore, (R, 4). As mmdetection's `ignore_iof_thr` of 0.5."""
     if ignored is None or not len(ignored) or not len(boxes):
         return assigned
-    low, high = torch.maximum(boxes[:, None, :2], ignored[:, :2]), torch.minimum(boxes[:, None, 2:], ignored[:, 2:])
-    shared = (high - low).clamp_min(0).prod(dim=2).amax(dim=1)
+    shared = torch.zeros_like(boxes[:, 0])
+    for some in ignored.split(_AT_ONCE):  # there can be many of both
+        low, high = torch.maximum(boxes[:, None, :2], some[:, :2]), torch.minimum(boxes[:, None, 2:], some[:, 2:])
+        shared = torch.maximum(shared, (high - low).clamp_min(0).prod(dim=2).amax(dim=1))
     inside = shared >= 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
     return torch.where(inside & (assigned == BACKGROUND), NEITHER, assigned)
 

@@ -80,7 +80,7 @@ def test_what_is_read(place):
     assert found.has_masks
     assert found.problems == ""
     assert found.note.splitlines() == [
-        "1 crowds (iscrowd 1) are ignored; --crowds objects takes them as objects.",
+        "1 crowds (iscrowd 1) are ignored, neither objects nor background; --crowds objects takes them.",
         "1 boxes reach more than a pixel beyond their image; they are cut off at its border.",
     ]
 
@@ -129,16 +129,16 @@ BAD_OBJECTS = [
     ("'iscrowd' is neither 0 nor 1", thing(1, iscrowd=2)),
     ("'iscrowd' is neither 0 nor 1", thing(1, iscrowd=[])),
     ("not four finite numbers", thing(1, bbox=[1, 1, 2])),
-    ("not four finite numbers", thing(1, bbox=[1, 1, 2, float("nan")])),
+    ("not four finite numbers", thing(1, bbox=[1, 1, 2, float("nan")], segmentation=None)),
     ("not four finite numbers", thing(1, bbox=[1, 1, 2, float("inf")])),
     ("not four finite numbers", thing(1, bbox=[1, 1, 2, 10**400])),
-    ("not four finite numbers", thing(1, bbox=[1, 1, 2, "3"])),
+    ("not four finite numbers", thing(1, bbox=[1, 1, 2, "three"])),
     ("boxes of negative size", thing(1, bbox=[3, 3, -2, 3])),
     ("boxes outside of their image", thing(1, bbox=[8, 0, 5, 5])),
     ("boxes outside of their image", thing(1, bbox=[0, -9, 5, 9])),
     ("a polygon of fewer than 6 numbers", thing(1, segmentation=[[1, 1, 2, 2]])),
-    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[[]])),
-    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[1, 1, 4, 1, 4, 3])),
+    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[*SQUARE, []])),
+    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[1, 1, 4, 1])),
     ("an odd number of numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, 3, 4]])),
     ("something else than numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, "3"]])),
     ("something else than numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, 10**400]])),
@@ -181,8 +181,9 @@ BAD_IMAGES = [
     ("'id' is no whole number", {"id": 10**30, "file_name": "c.png"}),
     ("that are not in", {"id": 3, "file_name": "absent.png"}),
     ("listed twice", {"id": 3, "file_name": "./a.png"}),
-    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": 0, "height": 5}),
-    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": float("nan"), "height": 5}),
+    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": -1, "height": 5}),
+    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": float("inf"), "height": 5}),
+    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": "five", "height": 5}),
     ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": 10**300, "height": 5.0}),
     ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": [5], "height": 5}),
     ("more than 10,000 pixels", {"id": 3, "file_name": "c.png", "width": 10**9, "height": 10**9}),

@@ -98,10 +98,10 @@ def test_what_is_not_taken_is_counted(tmp_path):
     (root / "labels" / "train" / "2.txt").unlink()
     (root / "labels" / "train" / "lonely.txt").write_text("0 .5 .5 .1 .1\n")
     said = note(root)
-    assert "1 images have no label file" in said
+    assert "1 of 3 images have no label file" in said
     assert "1 label files without an image" in said
     root = formats.voc(tmp_path / "v", difficult=2)
-    assert "2 objects are marked as difficult" in note(root)
+    assert "2 objects marked as difficult are ignored" in note(root)
     assert whole(root).instances(0).ignored.tolist() == [[22, 4, 36, 26]]
 
 
@@ -119,12 +119,15 @@ def test_yolo_without_names_and_with_numbers_of_classes(tmp_path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("5 .5 .5 .1 .1", "has the class 5; data.yaml names 2 classes"),
-        ("0 20 20 5 5", r"numbers in 0..1 are meant"),
-        ("0 .5 .5 .1", "A line holds a class number"),
-        ("cat .5 .5 .1 .1", "A line holds a class number"),
-        ("0 nan .5 .1 .1", "A line holds a class number"),
-        ("0.5 .5 .5 .1 .1", "A line holds a class number"),
+        (
+            "5 .5 .5 .1 .1",
+            r"class numbers that data.yaml does not name \(it names 2, 0 to 1\), as 1.txt, line 3: class 5",
+        ),
+        ("0 20 20 5 5", r"numbers do not lie in 0..1"),
+        ("0 .5 .5 .1", "lines that are no labels"),
+        ("cat .5 .5 .1 .1", "lines that are no labels"),
+        ("0 nan .5 .1 .1", "lines that are no labels"),
+        ("0.5 .5 .5 .1 .1", "lines that are no labels"),
     ],
 )
 def test_what_is_wrong_in_a_label_file(tmp_path, line, says):
@@ -134,6 +137,12 @@ def test_what_is_wrong_in_a_label_file(tmp_path, line, says):
     with pytest.raises(UserError, match=says) as caught:
         whole(root)
     assert "1.txt, line 3" in str(caught.value)
+    kept = DetectionData(root).splits(LoaderConfig(val_fraction=0.0, skip_bad=True), seed=0)
+    assert kept.train.counts.tolist() == [2, 2, 2]
+    assert "Left out of" in kept.note
+    if line.startswith("5"):
+        (ignored,) = kept.train.instances(1).ignored.tolist()
+        assert ignored == pytest.approx([18, 13.5, 22, 16.5])
 
 
 def test_entities_and_damage_are_refused(tmp_path):
@@ -227,7 +236,7 @@ def test_crowds_are_asked_about_where_they_are_many(tmp_path):
     for entry in document["annotations"][::2]:
         entry["iscrowd"] = 1
     root = in_coco(tmp_path, **document)
-    with pytest.raises(UserError, match=r"marks 3 of 6 annotations as crowds .* --crowds objects"):
+    with pytest.raises(UserError, match=r"has 3 crowds \(iscrowd 1\) among 6 annotations.* --crowds objects"):
         whole(root)
     assert whole(root, "objects").counts.tolist() == [2, 2, 2]
     ignoring = whole(root, "ignore")

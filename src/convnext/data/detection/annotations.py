@@ -70,6 +70,8 @@ class Annotations:
     """float32 (R, 4): boxes of annotations that were left out, x0, y0, x1, y1: neither objects nor background."""
     region_images: np.ndarray
     """int64 (R,): which of the N images each region is in."""
+    dropped: int
+    """Images that are listed and left out, since something is wrong with them."""
     note: str
     """What people should know: what was left out, what was cut off; may be empty."""
     problems: str
@@ -103,13 +105,10 @@ def read_annotations(
     for entry in given.images:
         listed.add(entry)
     listed.check_headers()
-    evidence.check(given.annotations, listed, path)
-    _check_crowds(given.annotations, path, crowds)
-    places = {number: place for place, number in enumerate(category_ids)}
-    objects = Objects(listed, places, problems, crowds=crowds != "objects")
-    for entry in given.annotations:
-        objects.add(entry)
-    notes = [*given.notes, *listed.notes()]
+    odd = evidence.check(given.annotations, listed, path)
+    _check_crowds(given, path, crowds)
+    objects = _objects(given, listed, category_ids, crowds=crowds != "objects")
+    notes = [*given.notes, *listed.notes(), *odd, *objects.notes(classes)]
     if not listed.files or not len(objects.polygons):
         missing = "object" if listed.files else "image"
         raise UserError(f"{path} has no {missing} that can be used. {problems.text(listed.lost)}")
@@ -132,23 +131,38 @@ def read_annotations(
         has_masks=objects.has_masks,
         regions=objects.regions,
         region_images=np.array(objects.region_images, dtype=np.int64),
-        note="\n".join(filter(None, [problems.note(listed.lost), *notes, *objects.notes()])),
+        dropped=len(listed.dropped),
+        note="\n".join(filter(None, [problems.note(listed.lost), *notes])),
         problems=problems.text(listed.lost) if problems.found else "",
     )
 
 
-def _check_crowds(entries: Sequence[Any], path: Path, crowds: Crowds) -> None:
-    """Raises UserError where it is to be decided what crowds are, since most annotations are crowds."""
+def _objects(given: Document, listed: ListedImages, category_ids: Sequence[int], *, crowds: bool) -> Objects:
+    places = {number: place for place, number in enumerate(category_ids)}
+    objects = Objects(listed, places, listed.problems, crowds=crowds, crowds_are=given.crowds)
+    for kind, example in given.wrong:
+        listed.problems.add(kind, example)
+    for entry in given.annotations:
+        objects.add(entry)
+    for number, region in given.regions:
+        objects.ignore(number, *region)
+    return objects
+
+
+def _check_crowds(document: Document, path: Path, crowds: Crowds) -> None:
+    """Raises UserError where it is to be decided what crowds are, since most annotations are, or where none is left."""
+    entries, what = document.annotations, document.crowds
     marked = sum(1 for entry in entries if isinstance(entry, dict) and entry.get("iscrowd") == 1)
     if crowds == "auto" and marked and 2 * marked >= len(entries):
         raise UserError(
-            f"{path} marks {marked:,} of {len(entries):,} annotations as crowds (iscrowd 1): regions of many objects, "
-            "which are ignored in training. Some tools write every mask of a brush so. Say what they are: --crowds "
-            "objects takes them as objects like the others, --crowds ignore as regions to ignore."
+            f"{path} has {marked:,} {what} among {len(entries):,} annotations. Those are ignored in training, as "
+            "regions of many objects, or of what cannot be told. Some tools mark single objects so, as all masks of a "
+            "brush. Say what they are: --crowds objects takes them as objects like the others, --crowds ignore as "
+            "regions to ignore."
         )
-    if crowds == "ignore" and marked == len(entries):
+    if crowds == "ignore" and marked and marked == len(entries):
         raise UserError(
-            f"All {marked:,} annotations of {path} are crowds: no object is left. --crowds objects takes them."
+            f"All {marked:,} annotations of {path} are {what}: no object is left. --crowds objects takes them."
         )
 
 

@@ -38,6 +38,8 @@ class CocoDataset:
         self._images = np.arange(len(file.files)) if indices is None else indices
         self._order = np.argsort(file.images, kind="stable")  # the objects of each image side by side
         self._first = np.searchsorted(file.images[self._order], np.arange(len(file.files) + 1))
+        self._region_order = np.argsort(file.region_images, kind="stable")
+        self._region_first = np.searchsorted(file.region_images[self._region_order], np.arange(len(file.files) + 1))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ class CocoDataset:
         """Boxes of crowds and of annotations that were left out, float32 (R, 4); None where there are none."""
         rows, image = self._rows(index), int(self._images[index])
         crowds = self.file.boxes[rows[self.file.crowds[rows]]]
-        found = np.concatenate([crowds, self.file.regions[self.file.region_images == image]])
+        found = np.concatenate([crowds, self._regions(image)])
         return torch.from_numpy(found) if len(found) else None
 
     def selected(self, indices: Sequence[int] | Tensor) -> CocoDataset:
@@ -140,9 +142,10 @@ class CocoDataset:
     def truth(self) -> dict[str, list[dict[str, Any]]]:
         """These images as COCO's tools take them: {"images", "annotations", "categories"}, crowds included.
 
-        Boxes are the file's own, not cut off, so that figures are those of COCO's tools on the file itself. Areas that
-        the file lacks are those of the masks, or of the boxes. Annotations are numbered from 1: COCO's tools take an
-        object with the number 0 for one that was not found.
+        Regions to ignore that are no annotation are crowds of every class, so that nothing found there counts against a
+        detector. Boxes are the file's own, not cut off, so that figures are those of COCO's tools on the file itself.
+        Areas that the file lacks are those of the masks, or of the boxes. Annotations are numbered from 1: COCO's tools
+        take an object with the number 0 for one that was not found.
         """
         images = [
             {"id": self.image_id(i), "file_name": self.name(i), "height": self._size(i)[0], "width": self._size(i)[1]}
@@ -152,6 +155,9 @@ class CocoDataset:
         for index in range(len(self)):
             for row in self._rows(index).tolist():
                 annotations.append(self._annotation(row, index, len(annotations) + 1))
+            for region in self._regions(int(self._images[index])).tolist():
+                for number in self.category_ids:
+                    annotations.append(self._region(region, index, number, len(annotations) + 1))
         categories = [
             {"id": number, "name": name} for number, name in zip(self.category_ids, self.classes, strict=True)
         ]
@@ -176,6 +182,15 @@ class CocoDataset:
             outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
             annotation |= {"ignore_mask": 1}
         return annotation if outline is None else annotation | {"segmentation": outline}
+
+    def _region(self, region: list[float], index: int, category: int, number: int) -> dict[str, Any]:
+        x0, y0, x1, y1 = region
+        entry = {"id": number, "image_id": self.image_id(index), "category_id": category, "iscrowd": 1}
+        entry |= {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
+        return entry | ({"segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]} if self.has_masks else {})
+
+    def _regions(self, image: int) -> np.ndarray:
+        return self.file.regions[self._region_order[self._region_first[image] : self._region_first[image + 1]]]
 
     def _rows(self, index: int) -> np.ndarray:
         image = int(self._images[index])

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import Counter
@@ -21,6 +22,8 @@ from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.classification.scan import images_below
 
+_FOLDERS = 50  # that are looked into, to know a form
+MOST_PIXELS = 1 << 28  # of an image whose objects' pixels are written out
 _CORNERS = 32  # of the polygon that stands for an ellipse
 
 
@@ -155,10 +158,11 @@ def beginning(path: Path, most: int) -> bytes:
         return b""
 
 
-def some_files(folder: Path, suffix: str, most: int) -> list[Path]:
-    """Some of the files below a folder with an ending (lower case), the first of each folder by name."""
+def some_files(folder: Path, suffix: str, most: int, *, deep: bool = True) -> list[Path]:
+    """Some of the files in a folder with an ending (lower case), the first by name. deep: also in the first folders
+    below it."""
     found: list[Path] = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in itertools.islice(os.walk(folder), _FOLDERS if deep else 1):
         folders.sort()
         fitting = sorted(name for name in names if name.lower().endswith(suffix) and not name.startswith("."))
         found += [path for name in fitting[:most] if (path := Path(where, name)).is_file()]

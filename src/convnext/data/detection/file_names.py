@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
-from convnext.data.decode import IMAGE_SUFFIXES
-
-_MOST = 1_000_000  # files that are looked at
+from convnext.data.classification.scan import images_below
 
 
 class FileNames:
     """The images below a folder, by what other spellings of their names may mean."""
 
     def __init__(self, root: Path) -> None:
-        self.paths: list[str] = []
+        self.paths = sorted(images_below(root, closed=[]))
         """Below the folder, with forward slashes."""
-        for where, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            below = os.path.relpath(where, root).replace(os.sep, "/")
-            for name in names:
-                if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".") and len(self.paths) < _MOST:
-                    self.paths.append(name if below == "." else f"{below}/{name}")
         self._by_key: list[dict[str, str]] = []
         for key in _KEYS:
             keys = [key(path) for path in self.paths]
@@ -32,36 +23,44 @@ class FileNames:
             self._by_key.append({k: path for k, path in zip(keys, self.paths, strict=True) if counts[k] == 1})
 
     def meant(self, name: str) -> str:
-        """The one file that a name means: by its path, then its last part, then both in any letter case; as it is
-        written, and with its percent codes read. "" where it means none, or could mean several."""
-        forms = [name.replace("\\", "/")]
-        if "%" in name:
-            forms.append(unquote(forms[0], errors="replace"))
+        """The one file that a name means: by its path, then its last part, then both with percent codes read, then in
+        any letter case. "" where it means none, or could mean several."""
+        forms = [name, *_in_address(name)]
         for by_key, key in zip(self._by_key, _KEYS, strict=True):
             for form in forms:
-                if found := by_key.get(key(form.lstrip("/"))):
+                if found := by_key.get(key(form)):
                     return found
         return ""
 
 
+def _in_address(name: str) -> list[str]:
+    """The path that an address holds: before a query, or as its value ("/data/local-files/?d=images/a.jpg")."""
+    before, _, query = name.partition("?")
+    return [form for form in (before, *(pair.partition("=")[2] for pair in query.split("&"))) if form] if query else []
+
+
 def _plain(path: str) -> str:
-    return unicodedata.normalize("NFC", path)
-
-
-def _folded(path: str) -> str:
-    return _plain(path).casefold()
+    return unicodedata.normalize("NFC", path.replace("\\", "/")).lstrip("/")
 
 
 def _last(path: str) -> str:
-    return path.rsplit("/", 1)[-1]
+    return _plain(path).rsplit("/", 1)[-1]
 
 
-def _plain_last(path: str) -> str:
-    return _plain(_last(path))
+def _decoded(path: str) -> str:
+    return _plain(unquote(path, errors="replace"))
+
+
+def _decoded_last(path: str) -> str:
+    return _last(unquote(path, errors="replace"))
+
+
+def _folded(path: str) -> str:
+    return _decoded(path).casefold()
 
 
 def _folded_last(path: str) -> str:
-    return _folded(_last(path))
+    return _decoded_last(path).casefold()
 
 
-_KEYS = (_plain, _plain_last, _folded, _folded_last)
+_KEYS = (_plain, _last, _decoded, _decoded_last, _folded, _folded_last)

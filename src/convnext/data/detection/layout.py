@@ -8,9 +8,9 @@ What is accepted, tried in this order; parts are known by their names in any usu
                                                                 same without the year
     FOLDER/train/_annotations.coco.json, FOLDER/valid/...       Roboflow's: the images beside the file
     FOLDER/annotations/*.json, FOLDER/*.json, FOLDER/train/*.json     one file in COCO's form, or one for each part
-    FOLDER/data.yaml, images/train, labels/train                YOLO's (`yolo`)
-    FOLDER/JPEGImages, Annotations                              Pascal VOC's, also beside the images (`xml_files`)
-    FOLDER/*.xml                                                CVAT's for images (`xml_files`)
+    FOLDER/data.yaml, images/train, labels/train                YOLO's (`yolo_layout`)
+    FOLDER/JPEGImages, Annotations                              Pascal VOC's, also beside the images (`voc`)
+    FOLDER/*.xml                                                CVAT's for images (`cvat`)
     FOLDER/*.json beside images                                 LabelMe's (`labelme`)
 """
 
@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 
 from convnext.core.errors import UserError, nearest
-from convnext.data.detection import coco_file, labelme, xml_files, yolo
-from convnext.data.detection.document import Document
+from convnext.data.detection import coco_file, cvat, labelme, voc, yolo, yolo_layout
+from convnext.data.detection.document import Document, Place, beginning, some_files
 from convnext.data.parts import part_of
 
 LAYOUT = """Accepted are annotations in COCO's form with their images, as one of:
@@ -35,10 +35,14 @@ LAYOUT = """Accepted are annotations in COCO's form with their images, as one of
 
 or YOLO's (data.yaml, images/train, labels/train), Pascal VOC's (JPEGImages, Annotations), CVAT's (.xml) or LabelMe's.
 """
+COCO = "in COCO's form"
+"""What a layout's form is called."""
 _ROBOFLOW = "_annotations.coco.json"
+_ANNOTATIONS = ("annotations", "annotation")
+_MOST_FILES = 100  # in a folder: more are no files for many images each
 _START = 65536  # bytes; the lists of a file have begun by then
 _VAL = ("valid", "val", "validation", "test")  # in this order of preference
-_INSTANCES = re.compile(r"instances_(train|val)(\d*)\.json")
+_INSTANCES = re.compile(r"instances_(train|val|test)(\d*)\.json")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def find_layout(data: str | Path) -> Layout:
         suffix = path.suffix.lower()
         if suffix not in (".json", ".xml"):
             raise UserError(f"{path} is neither a folder nor a .json or .xml file. {LAYOUT.format(root=path.parent)}")
-        return Layout(_cvat(path) if suffix == ".xml" else _single(path), None, _form_of(path))
+        return _of_parts(_cvat(path), "in CVAT's form") if suffix == ".xml" else Layout(_single(path), None, COCO)
     found = search(path)
     if found is None:
         files = sorted(entry.name for entry in path.glob("*.json"))
@@ -83,35 +87,33 @@ def find_layout(data: str | Path) -> Layout:
     return found
 
 
-def _form_of(path: Path) -> str:
-    return "in CVAT's form" if path.suffix.lower() == ".xml" else "in COCO's form"
-
-
 def search(path: Path) -> Layout | None:
     """The layout of a folder; None: none of those that are accepted."""
     for layout in (_official(path), _roboflow(path)):
         if layout.train is not None or layout.val is not None:
             return layout
-    for find in (_coco, _yolo, _voc, _cvat_files, _labelme):
+    if (coco := _coco(path)) is not None:
+        return coco
+    for find in (_yolo, _voc, _cvat_files, _labelme):
         parts, form = find(path)
         if parts:
             return _of_parts(parts, form)
     return None
 
 
-def _of_parts(parts: Mapping[str, Part], form: str) -> Layout:
+def _of_parts(parts: Mapping[str, Part], form: str, unused: Sequence[str] = ()) -> Layout:
     if not set(parts) & {"train", "val", "test"}:
         return Layout(next(iter(parts.values())), None, form)
     val = parts.get("val") or parts.get("test")
-    unused = tuple(part.name for part in parts.values() if part is not val and part is not parts.get("train"))
-    return Layout(parts.get("train"), val, form, unused)
+    others = [part.name for part in parts.values() if part is not val and part is not parts.get("train")]
+    return Layout(parts.get("train"), val, form, (*others, *unused))
 
 
 def coco_files(path: Path) -> list[Path]:
     """The files in COCO's form directly in a folder, and in `annotations` in it."""
-    return [
-        entry for entry in [*sorted(path.glob("*.json")), *sorted(path.glob("annotations/*.json"))] if _is_coco(entry)
-    ]
+    inner = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name.lower() in _ANNOTATIONS]
+    some = [some_files(folder, ".json", _MOST_FILES + 1, deep=False) for folder in (path, *inner)]
+    return [file for files in some if len(files) <= _MOST_FILES for file in files if _is_coco(file)]
 
 
 def _is_coco(file: Path) -> bool:
@@ -120,11 +122,7 @@ def _is_coco(file: Path) -> bool:
 
 def begins_as_coco(file: Path) -> bool:
     """Whether the first bytes have one of the words: a folder of classes can hold some other .json file."""
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(_START)
-    except OSError:
-        return False
+    start = beginning(file, _START)
     return any(f'"{word}"'.encode() in start for word in ("images", "annotations", "categories"))
 
 
@@ -137,7 +135,7 @@ def _official(path: Path) -> Layout:
     }
     years = sorted({year for year, name in found if name == "train"} or {year for year, _ in found})
     if not years:
-        return Layout(None, None, "")
+        return Layout(None, None, COCO)
 
     def part(name: str) -> Part | None:
         file, folder = found.get((years[-1], name)), f"{name}{years[-1]}"
@@ -145,7 +143,8 @@ def _official(path: Path) -> Layout:
             return None
         return Part(folder, file, _places(path, folder), partial(coco_file.read, file))
 
-    return Layout(part("train"), part("val"), "in COCO's form")
+    unused = tuple(sorted(entry.name for (year, name), entry in found.items() if year != years[-1] or name == "test"))
+    return Layout(part("train"), part("val"), COCO, unused)
 
 
 def _places(root: Path, name: str) -> tuple[Path, ...]:
@@ -160,29 +159,31 @@ def _roboflow(path: Path) -> Layout:
         file = path / name / _ROBOFLOW
         return Part(name, file, (path / name,), partial(coco_file.read, file))
 
-    return Layout(part(("train", "training")), part(_VAL), "in COCO's form")
+    val = part(_VAL)
+    others = [name for name in _VAL if (path / name / _ROBOFLOW).is_file() and (val is None or name != val.name)]
+    return Layout(part(("train", "training")), val, COCO, tuple(others))
 
 
-def _coco(path: Path) -> tuple[dict[str, Part], str]:
+def _coco(path: Path) -> Layout | None:
     """One file in COCO's form, or one for each part, in the places that tools write."""
     files = coco_files(path)
-    inner = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and part_of(entry.name)]
-    in_parts = {entry.name: [file for file in sorted(entry.glob("*.json")) if _is_coco(file)] for entry in inner}
     named: dict[str, Part] = {}
     if len(files) == 1:
-        named[""] = _single(files[0])
-    else:
-        for file in files:
-            if part := _part_in(file.stem):
-                if part in named:
-                    return {}, ""  # several files for one part: they are to be named
-                named[part] = _single(file, name=_said(file.stem))
+        return Layout(_single(files[0]), None, COCO)
+    for file in files:
+        if part := _part_in(file.stem):
+            if part in named:
+                return None  # several files for one part: they are to be named
+            named[part] = _single(file, name=_said(file.stem))
     if not files:
-        for name, found in in_parts.items():
-            if len(found) == 1:
-                part = Part(name, found[0], (path / name, path / name / "images"), partial(coco_file.read, found[0]))
-                named.setdefault(part_of(name), part)
-    return (named, "in COCO's form") if "" in named or "train" in named else ({}, "")
+        for entry in sorted(path.iterdir()):
+            if entry.is_dir() and (part := part_of(entry.name)) and len(found := coco_files(entry)) == 1:
+                places = (entry, entry / "images", found[0].parent)
+                named.setdefault(part, Part(entry.name, found[0], places, partial(coco_file.read, found[0])))
+    if "train" not in named:
+        return None
+    used = {part.file for part in named.values()}
+    return _of_parts(named, COCO, unused=[file.name for file in files if file not in used])
 
 
 def _words(stem: str) -> list[str]:
@@ -200,7 +201,7 @@ def _said(stem: str) -> str:
 
 def _single(file: Path, *, name: str = "") -> Part:
     folder = file.parent
-    root = folder.parent if folder.name.lower() == "annotations" else folder
+    root = folder.parent if folder.name.lower() in _ANNOTATIONS else folder
     word = name or (_words(file.stem)[-1] if root != folder else "")
     inside = (root / word, root / "images" / word) if word else ()
     places = (*inside, folder, folder / "images", root / "images", root / "images" / "default", root)
@@ -208,40 +209,48 @@ def _single(file: Path, *, name: str = "") -> Part:
 
 
 def _yolo(path: Path) -> tuple[dict[str, Part], str]:
-    parts = {
-        part: Part(_name(images, path, part), labels, (images,), partial(yolo.read, path, images, labels))
-        for part, (images, labels) in yolo.find(path).items()
-    }
-    return parts, "in YOLO's form"
+    return _parts(path, yolo_layout.find(path), partial(yolo.read, path)), "in YOLO's form"
 
 
 def _voc(path: Path) -> tuple[dict[str, Part], str]:
-    parts = {
-        part: Part(_name(images, path, part), labels, (images,), partial(xml_files.read_voc, images, labels, names))
-        for part, (images, labels, names) in xml_files.find_voc(path).items()
-    }
-    return parts, "in Pascal VOC's form"
+    return _parts(path, voc.find(path), voc.read), "in Pascal VOC's form"
 
 
 def _labelme(path: Path) -> tuple[dict[str, Part], str]:
-    parts = {
-        part: Part(_name(images, path, part), labels, (images,), partial(labelme.read, images, labels))
-        for part, (images, labels) in labelme.find(path).items()
+    return _parts(path, labelme.find(path), labelme.read), "in LabelMe's form"
+
+
+def _parts(path: Path, found: Mapping[str, Place], read: Callable[[Place], Document]) -> dict[str, Part]:
+    return {
+        part: Part(_name(place, path, part), place.labels, (place.images,), partial(read, place))
+        for part, place in found.items()
     }
-    return parts, "in LabelMe's form"
 
 
-def _cvat(file: Path) -> Part:
+def _cvat(file: Path) -> dict[str, Part]:
+    """Its parts, where it says that its images belong to some; else the whole."""
     root = file.parent.parent if file.parent.name.lower() == "annotations" else file.parent
-    places = (file.parent, file.parent / "images", root / "images", root)
-    return Part(file.stem, file, places, partial(xml_files.read_cvat, file))
+    names = cvat.subsets(file)
+    parts = [part_of(name) for name in names]
+    if "train" not in parts or len(set(parts)) < len(parts):
+        names, parts = [""], [""]
+    return {
+        part: Part(
+            name or file.stem,
+            file,
+            (root / "images" / name, file.parent, file.parent / "images", root / "images", root),
+            partial(cvat.read, file, name),
+        )
+        for part, name in zip(parts, names, strict=True)
+    }
 
 
 def _cvat_files(path: Path) -> tuple[dict[str, Part], str]:
-    files = [file for file in [*path.glob("*.xml"), *path.glob("annotations/*.xml")] if xml_files.is_cvat(file)]
-    return ({"": _cvat(files[0])} if len(files) == 1 else {}), "in CVAT's form"
+    files = [file for file in [*path.glob("*.xml"), *path.glob("annotations/*.xml")] if cvat.is_cvat(file)]
+    return (_cvat(files[0]) if len(files) == 1 else {}), "in CVAT's form"
 
 
-def _name(images: Path, root: Path, part: str) -> str:
+def _name(place: Place, root: Path, part: str) -> str:
     """What a part is called in the data: the piece of its folder that names it."""
-    return next((piece for piece in images.relative_to(root).parts if part_of(piece) == part), part)
+    pieces = () if place.names is not None else place.images.relative_to(root).parts
+    return next((piece for piece in pieces if part_of(piece) == part), part)

@@ -32,6 +32,8 @@ class ListedImages:
         self.lost = 0  # annotations of dropped images
         self.renamed: list[tuple[str, str]] = []
         """Names that stand for files of another spelling."""
+        self.measured = 0
+        """Images whose sizes are not said."""
         self._seen: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
 
@@ -68,8 +70,9 @@ class ListedImages:
             return "images whose file is listed twice", printable(name)
         self._seen.add(place)
         height, width = entry.get("height"), entry.get("width")
-        if height is None or width is None:
+        if height is None or width is None or _is_zero(height) or _is_zero(width):
             size = header_size(self.root / name)
+            self.measured += size is not None
             if size is None:
                 return "images without 'width' and 'height' whose file does not say either", printable(name)
             height, width = size
@@ -116,20 +119,24 @@ class ListedImages:
         return FileNames(self.root)
 
     def notes(self) -> list[str]:
-        """Sentences for people: names that were matched to files of another spelling."""
-        if not self.renamed:
-            return []
-        given, name = self.renamed[0]
-        return [
-            f"{len(self.renamed):,} file names were matched to files by their last part, letter case, percent codes or "
-            f"slashes, as {short(given)} to {short(name)}."
-        ]
+        """Sentences for people: names that were matched to files of another spelling, sizes that were measured."""
+        found = []
+        if self.renamed:
+            given, name = self.renamed[0]
+            found.append(
+                f"{len(self.renamed):,} file names were matched to files by their last part, letter case, percent "
+                f"codes, Unicode form or slashes, as {short(given)} to {short(name)}."
+            )
+        if self.measured:
+            found.append(f"{self.measured:,} images have no 'width' and 'height': they are read from the files.")
+        return found
 
     def _exists(self, name: str) -> bool:
         folder, file = os.path.split(os.path.normpath(name))
         if folder not in self._folders:  # one listing for all its images: far faster than asking for each
             try:
-                self._folders[folder] = frozenset(os.listdir(self.root / folder))
+                with os.scandir(self.root / folder) as entries:  # no pipe: reading it would wait for ever
+                    self._folders[folder] = frozenset(entry.name for entry in entries if entry.is_file())
             except OSError:
                 self._folders[folder] = frozenset()
         return file in self._folders[folder]
@@ -146,6 +153,11 @@ def folder_of_images(entries: list[Any], folders: Sequence[Path]) -> Path:
         return there[0]
     known = ((folder, FileNames(folder)) for folder in folders if folder.is_dir())
     return next((folder for folder, files in known if any(files.meant(name) for name in texts)), folders[0])
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a side says nothing: 0, or not a number as pandas writes it."""
+    return type(value) in (int, float) and (value == 0 or value != value)
 
 
 def _is_side(value: Any) -> bool:

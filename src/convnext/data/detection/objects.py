@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from convnext.core.text import printable
 from convnext.data.detection import polygons
 from convnext.data.detection.listed import ListedImages
 from convnext.data.detection.polygons import Polygons
@@ -18,12 +20,16 @@ _THIN = 0.02  # pixels: less could be nothing, once the two sides are float32
 
 
 class Objects:
-    """The annotations of a file, checked one by one. crowds: whether iscrowd 1 means a crowd; else an object."""
+    """The annotations of a file, checked one by one.
+
+    crowds: whether iscrowd 1 means a crowd; else an object. crowds_are: what those are called.
+    """
 
     def __init__(
-        self, listed: ListedImages, categories: dict[int, int], problems: Problems, *, crowds: bool = True
+        self, listed: ListedImages, categories: dict[int, int], problems: Problems, *, crowds: bool, crowds_are: str
     ) -> None:
-        self.listed, self.categories, self.problems, self._crowds = listed, categories, problems, crowds
+        self.listed, self.categories, self.problems = listed, categories, problems
+        self._crowds, self._crowds_are = crowds, crowds_are
         self.images, self.labels, self.crowds = array("q"), array("q"), array("b")
         self.areas, self._given, self._boxes = array("d"), array("d"), array("d")
         self.polygons = Polygons()
@@ -63,7 +69,8 @@ class Objects:
         elif wrong:
             self._ignore(entry)
             kind, example = wrong
-            self.problems.add(kind, f"{short(entry.get('id', 'without id'))} of image {short(number)}: {example}")
+            where = entry.get("where") or f"{short(entry.get('id', 'without id'))} of image {short(number)}"
+            self.problems.add(kind, f"{printable(str(where))}: {example}")
 
     def _wrong(self, entry: dict[str, Any]) -> tuple[str, str] | None:
         number, category = entry.get("image_id"), entry.get("category_id")
@@ -100,18 +107,24 @@ class Objects:
         return None
 
     def _ignore(self, entry: dict[str, Any]) -> None:
-        """Keeps the box of an annotation that is left out as a region to ignore, where it has one."""
-        place, given = self._place(entry.get("image_id")), entry.get("bbox")
-        if place is None or not isinstance(given, list) or len(given) != 4 or not all(map(_is_number, given)):
+        """Keeps the box of an annotation that is left out, or that around its outline, as a region to ignore."""
+        given = entry.get("bbox")
+        if not isinstance(given, list) or len(given) != 4 or not all(map(_is_number, given)):
+            given = polygons.bounds(entry.get("segmentation"))
+        if given is not None:
+            x, y, w, h = given
+            self.ignore(entry.get("image_id"), min(x, x + w), min(y, y + h), max(x, x + w), max(y, y + h))
+
+    def ignore(self, number: Any, x0: float, y0: float, x1: float, y1: float) -> None:
+        """Keeps a part of an image as a region to ignore."""
+        place = self.listed.places.get(number) if type(number) is int else None
+        if place is None:
             return
-        (height, width), (x, y, w, h) = self.listed.sizes[place], given
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+        height, width = self.listed.sizes[place]
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
         if x1 - x0 > _THIN and y1 - y0 > _THIN:
             self.region_images.append(place)
             self._regions.extend((x0, y0, x1, y1))
-
-    def _place(self, number: Any) -> int | None:
-        return self.listed.places.get(number) if type(number) is int else None
 
     def _take(self, place: int, label: int, crowd: bool, area: Any) -> None:
         self.images.append(place)
@@ -119,12 +132,10 @@ class Objects:
         self.crowds.append(crowd)
         self.areas.append(area if _is_number(area) and area > 0 else float("nan"))
 
-    def notes(self) -> list[str]:
-        """How many boxes were left out or cut off, and which objects teach less than others."""
-        found = []
-        crowds, plain = sum(self.crowds), len(self.crowds) - sum(self.crowds)
-        if crowds:
-            found.append(f"{crowds:,} crowds (iscrowd 1) are ignored; --crowds objects takes them as objects.")
+    def notes(self, classes: Sequence[str]) -> list[str]:
+        """How many boxes were left out or cut off, which objects teach less than others, which classes have none."""
+        found = self._crowd_notes(classes)
+        plain = len(self.crowds) - sum(self.crowds)
         bare = sum(1 for outlined, crowd in zip(self.outlined, self.crowds, strict=True) if not outlined and not crowd)
         if bare and self.has_masks:
             found.append(
@@ -140,6 +151,19 @@ class Objects:
             found.append(f"{doubled:,} objects are there twice: the same box of the same class in the same image.")
         return found
 
+    def _crowd_notes(self, classes: Sequence[str]) -> list[str]:
+        found, crowds, what = [], sum(self.crowds), self._crowds_are
+        if crowds:
+            found.append(f"{crowds:,} {what} are ignored, neither objects nor background; --crowds objects takes them.")
+        pairs = set(zip(self.labels, map(bool, self.crowds), strict=True))
+        alone = [name for label, name in enumerate(classes) if (label, True) in pairs and (label, False) not in pairs]
+        none = [name for label, name in enumerate(classes) if not {(label, True), (label, False)} & pairs]
+        if alone:
+            found.append(f"Of {_some(alone)} there are {what} alone: nothing is learned of that.")
+        if none:
+            found.append(f"{len(none):,} of {len(classes):,} classes have no object: {_some(none)}.")
+        return found
+
     def _doubled(self) -> int:
         """Objects that repeat another one, to a tenth of a pixel."""
         kept = ~np.array(self.crowds, dtype=bool)
@@ -147,6 +171,10 @@ class Objects:
             return 0
         rows = np.column_stack([np.array(self.images), np.array(self.labels), np.round(self.given * 10)])[kept]
         return len(rows) - len(np.unique(rows, axis=0))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _is_number(value: Any) -> bool:

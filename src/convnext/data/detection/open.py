@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 
 from convnext.core.errors import UserError
+from convnext.core.text import printable
 from convnext.data.config import LoaderConfig
+from convnext.data.detection import agree
 from convnext.data.detection.annotations import Annotations, Crowds, read_annotations
 from convnext.data.detection.coco import CocoDataset
-from convnext.data.detection.layout import Part, begins_as_coco, find_layout, search
+from convnext.data.detection.coco_file import same_categories
+from convnext.data.detection.layout import COCO, Part, coco_files, find_layout, search
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
 from convnext.data.splits import Record, Splits, drawn_splits, given_splits, with_notes
 
@@ -44,51 +47,85 @@ class DetectionData:
 
     def _drawn(self, part: Part, loader: LoaderConfig, seed: int, saved: Record | None) -> Splits[CocoDataset]:
         whole = self._dataset(part, loader)
-        found, fraction = _counted(whole), loader.val_fraction
+        found, fraction = self._counted(whole), loader.val_fraction
         present = torch.from_numpy(whole.present())
         splits = drawn_splits(whole, saved, self.data, found=found, seed=seed, fraction=fraction, present=present)
         if splits.held_out and not splits.train.counts.sum():
             raise UserError(
                 "All objects are in the images that are held out. Annotate more images, or choose another seed."
             )
-        return with_notes(splits, lambda train, val: [whole.file.note])
+        missed = agree.missed(splits.train, splits.val) if splits.held_out else ""
+        return with_notes(splits, lambda train, val: [missed, whole.file.note, *self._unused(whole.file)])
 
     def _given(
         self, train_part: Part, val_part: Part, loader: LoaderConfig, seed: int, saved: Record | None
     ) -> Splits[CocoDataset]:
+        def val() -> CocoDataset:
+            return self._aligned(val_part, train_part, loader)
+
         def train() -> CocoDataset:
             dataset = self._dataset(train_part, loader)
-            _check_alike(dataset, self._dataset(val_part, loader))
+            agree.check_masks(dataset.file, val().file)
             return dataset
+
+        def note(train: CocoDataset, val: CocoDataset) -> list[str]:
+            notes = [train.file.note, val.file.note, agree.missed(train, val), agree.shared(train, val)]
+            return [*dict.fromkeys(notes), *self._unused(train.file, val.file)]
 
         splits = given_splits(
             train,
-            lambda: self._dataset(val_part, loader),
+            val,
             val_part.name,
             saved,
-            found=_counted,
+            found=self._counted,
             seed=seed,
             fraction=loader.val_fraction,
         )
-        unused = [f"Not used: '{name}'." for name in self._layout.unused]
-        return with_notes(splits, lambda train, val: [train.file.note, val.file.note, *unused])
+        return with_notes(splits, note)
 
     def for_evaluation(self, loader: LoaderConfig) -> CocoDataset:
         """As `DataModule.for_evaluation`."""
-        part = self._layout.val or self._layout.train
+        train, val = self._layout.train, self._layout.val
+        if train is not None and val is not None:
+            return self._aligned(val, train, loader)
+        part = val or train
         assert part is not None
         return self._dataset(part, loader)
 
     def _dataset(self, part: Part, loader: LoaderConfig) -> CocoDataset:
+        annotations = self._annotations(part, loader)
+        if annotations.problems and not loader.skip_bad:
+            raise UserError(annotations.problems)
+        return CocoDataset(annotations, max_pixels=loader.max_pixels)
+
+    def _aligned(self, val: Part, train: Part, loader: LoaderConfig) -> CocoDataset:
+        """The validation part with the classes of the training part, which is read only where they differ."""
+        found = self._dataset(val, loader)
+        if same_categories(train.file, found.file.category_ids, found.file.classes):
+            return found
+        own = agree.aligned(found.file, self._annotations(train, loader), skip_bad=loader.skip_bad)
+        return CocoDataset(own, max_pixels=loader.max_pixels)
+
+    def _annotations(self, part: Part, loader: LoaderConfig) -> Annotations:
         key = (part.name, part.file, loader.max_pixels)
         if key not in self._read:
             self._read[key] = read_annotations(
                 part.file, part.folders, max_pixels=loader.max_pixels, document=part.read(), crowds=self._crowds
             )
-        annotations = self._read[key]
-        if annotations.problems and not loader.skip_bad:
-            raise UserError(annotations.problems)
-        return CocoDataset(annotations, max_pixels=loader.max_pixels)
+        return self._read[key]
+
+    def _counted(self, dataset: CocoDataset) -> str:
+        what = "boxes and masks" if dataset.has_masks else "boxes"
+        empty = int((dataset.counts == 0).sum())
+        without = f", {empty:,} images without objects" if empty else ""
+        objects = f"{int(dataset.counts.sum()):,} objects of {len(dataset.classes):,} classes ({what})"
+        form = "" if self._layout.form == COCO else f", annotated {self._layout.form}"
+        return f"{len(dataset):,} images, {objects}{without}{form}"
+
+    def _unused(self, *files: Annotations) -> list[str]:
+        """What the data holds and no part takes."""
+        names = [f"'{printable(name)}'" for name in self._layout.unused]
+        return [f"Not used: {', '.join(names)}."] * bool(names) + agree.unused(list(files))
 
 
 def recognise(data: str) -> Verdict:
@@ -105,37 +142,9 @@ def recognise(data: str) -> Verdict:
         assert part is not None
         what = "is an annotation file" if part.file.is_file() else "holds annotations"
         return Mine(f"{part.file.relative_to(path) if part.file != path else path} {what} {found.form}")
-    several = [entry.name for entry in sorted(path.glob("*.json")) if begins_as_coco(entry)]
-    inside = [f"annotations/{entry.name}" for entry in sorted(path.glob("annotations/*.json")) if begins_as_coco(entry)]
-    if several or inside:
-        names = [*several, *inside]
+    if names := [file.relative_to(path).as_posix() for file in coco_files(path)]:
         return Nearly(
-            f"{path} has {len(names)} annotation files, {', '.join(names[:3])}: name one of them, --data "
-            f"{path}/{names[0]}, or call them train.json and val.json."
+            f"{path} has {len(names)} annotation files, {', '.join(map(printable, names[:3]))}: name one of them, "
+            f"--data {path}/{printable(names[0])}, or call them train.json and val.json."
         )
     return NotMine()
-
-
-def _counted(dataset: CocoDataset) -> str:
-    what = "boxes and masks" if dataset.has_masks else "boxes"
-    empty = int((dataset.counts == 0).sum())
-    without = f", {empty:,} images without objects" if empty else ""
-    objects = f"{int(dataset.counts.sum()):,} objects of {len(dataset.classes):,} classes ({what})"
-    return f"{len(dataset):,} images, {objects}{without}"
-
-
-def _check_alike(train: CocoDataset, val: CocoDataset) -> None:
-    ours = dict(zip(train.category_ids, train.classes, strict=True))
-    theirs = dict(zip(val.category_ids, val.classes, strict=True))
-    if ours != theirs:
-        odd = next(number for number in sorted({*ours, *theirs}) if ours.get(number) != theirs.get(number))
-        raise UserError(
-            f"{val.file.path} has other categories than {train.file.path}: {odd} is {theirs.get(odd, 'absent')!r} "
-            f"there and {ours.get(odd, 'absent')!r} here. Both need the same 'categories', with the same ids and names."
-        )
-    if train.has_masks != val.has_masks:
-        with_masks, without = (train, val) if train.has_masks else (val, train)
-        raise UserError(
-            f"{with_masks.file.path} has masks ('segmentation'), {without.file.path} has boxes only. Give both "
-            "parts masks, or neither."
-        )
