@@ -180,7 +180,7 @@ def _cumulative(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def _share(part: Tensor, whole: Tensor) -> float | None:
-    return float(part / whole) if int(whole) else None
+    return int(part) / int(whole) if int(whole) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

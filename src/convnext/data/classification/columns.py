@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,18 +64,27 @@ def find_roles(table: Table, config: TableConfig, is_file: Callable[[str], bool]
 
 def names_images(table: Table, is_file: Callable[[str], bool]) -> bool:
     """Whether a column of the table names images that are there."""
-    return any(_share(cells, is_file) >= _HALF for cells in table.columns.values())
+    return bool(_of_images(table, is_file))
 
 
 def has_labels(table: Table, is_file: Callable[[str], bool]) -> bool:
     """Whether anything in the table can be a class: else it only lists images, as those of a test part are."""
-    images = {name for name, cells in table.columns.items() if _share(cells, is_file) >= _HALF}
+    images = _of_images(table, is_file)
     return any(name not in images and not _is_index(name, cells) for name, cells in table.columns.items())
 
 
 def of_objects(table: Table) -> str:
     """A column that tells of boxes or masks; "" for none."""
     return next((name for name in table.columns if _plain(name) in _OF_OBJECTS or name in table.nested), "")
+
+
+def objects_text(path: Path, column: str) -> str:
+    """Why a table with such a column says no classes of images."""
+    return (
+        f"{path} has a column '{printable(column)}', as tables of boxes or masks do, whose labels are of objects, not "
+        "of images. Detectors take annotations in COCO's form (and YOLO's, Pascal VOC's). To classify whole images by "
+        "a column of it: --table.label COLUMN."
+    )
 
 
 def _plain(name: str) -> str:
@@ -89,6 +98,21 @@ def _words(name: str) -> set[str]:
 def _share(cells: Sequence[Cell], is_file: Callable[[str], bool]) -> float:
     looked = [cell for cell in cells[:: max(len(cells) // _SAMPLE, 1)][:_SAMPLE] if cell]
     return sum(isinstance(cell, str) and is_file(cell) for cell in looked) / max(len(looked), 1)
+
+
+def _of_images(table: Table, is_file: Callable[[str], bool]) -> list[str]:
+    """The columns whose cells name images. Numbers of classes can look like names without an ending ("1" and 1.jpg):
+    a column of names has more than a few values, or says by its own name what it is."""
+    return [
+        name
+        for name, cells in table.columns.items()
+        if _share(cells, is_file) >= _HALF
+        and (_plain(name) in _IMAGE or _share(cells, _ends_as_image) >= _HALF or not _few(cells))
+    ]
+
+
+def _few(cells: Sequence[Cell]) -> bool:
+    return _is_binary(cells) or 2 * len(set(cells)) <= len(cells)
 
 
 def _given(table: Table, names: Iterable[str], option: str) -> list[str]:
@@ -107,9 +131,8 @@ def _given(table: Table, names: Iterable[str], option: str) -> list[str]:
 def _image_column(table: Table, config: TableConfig, is_file: Callable[[str], bool]) -> str:
     if config.image:
         return _given(table, [config.image], "--table.image")[0]
-    shares = {name: _share(cells, is_file) for name, cells in table.columns.items()}
     usual = sorted((n for n in table.columns if _plain(n) in _IMAGE), key=lambda name: _IMAGE.index(_plain(name)))
-    good = [name for name, share in shares.items() if share >= _HALF]
+    good = _of_images(table, is_file)
     if chosen := next((name for name in usual if name in good), ""):
         return chosen
     if len(good) == 1:
@@ -154,11 +177,7 @@ def part_of_row(name: str, cell: Cell) -> str:
 def _labels(table: Table, others: Sequence[str]) -> list[str]:
     """The columns of labels among those that mean nothing else."""
     if objects := of_objects(table):
-        raise UserError(
-            f"{table.path} has a column '{printable(objects)}', as tables of boxes or masks do, whose labels are of "
-            "objects, not of images. Detectors take annotations in COCO's form (and YOLO's, Pascal VOC's). To classify "
-            "whole images by a column of it: --table.label COLUMN."
-        )
+        raise UserError(objects_text(table.path, objects))
     rest = [name for name in others if not _is_index(name, table.columns[name])]
     exact = [name for name in rest if _plain(name) in _LABEL]
     named = _one_of_equals(table, exact or [name for name in rest if _words(name) & _LABEL])
@@ -210,8 +229,9 @@ def is_true(cell: Cell) -> bool:
 
 
 def _repeats(cells: Sequence[Cell]) -> bool:
-    """Whether values come back often enough to be classes."""
-    return 2 * len(set(cells)) <= len(cells)
+    """Whether values come back often enough to be classes: most cells have one that another has too."""
+    counts = Counter(cells)
+    return 2 * sum(count for count in counts.values() if count > 1) >= len(cells)
 
 
 def _listed(names: Iterable[str]) -> str:

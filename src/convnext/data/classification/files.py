@@ -86,7 +86,7 @@ class FileFinder:
             if text in self._exact:
                 return text, how
             if path := self._fitting(text, part):
-                return path, how or _how(text, path)
+                return path, _how(text, path) or how
         return "", ""
 
     def has(self, name: str) -> bool:

@@ -12,23 +12,29 @@ from pathlib import Path
 
 import torch
 
+from convnext.core.console import few
 from convnext.core.errors import UserError
 from convnext.core.text import printable
-from convnext.data.classification.columns import of_objects
+from convnext.data.classification.columns import objects_text, of_objects
 from convnext.data.classification.config import AS_FOUND, TableConfig
-from convnext.data.classification.dataset import ClassificationDataset, Subset, class_dirs, several_labels
+from convnext.data.classification.dataset import (
+    ClassificationDataset,
+    Subset,
+    class_dirs,
+    images_of_each,
+    several_labels,
+)
 from convnext.data.classification.layout import Reading, find_layout
 from convnext.data.classification.scan import class_folders, holds_images, no_classes, some
 from convnext.data.classification.shard_index import SHARD_SUFFIXES, find_shards
 from convnext.data.classification.table import is_table
 from convnext.data.classification.tables import find_tables
 from convnext.data.config import LoaderConfig
-from convnext.data.parts import parts_among
+from convnext.data.parts import images_with_labels, parts_among
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
 from convnext.data.splits import Record, Splits, drawn_splits, given_splits, with_notes
 
 _IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages"}
-_LABEL_FOLDERS = {"annotations", "labels", "label", "masks", "mask", "segmentationclass"}
 
 
 class ClassificationData:
@@ -49,7 +55,9 @@ class ClassificationData:
 
     def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[ClassificationDataset]:
         """As `DataModule.splits`: the data's own parts, or a share of each class held out."""
-        return with_notes(self._splits(loader, seed, saved), lambda train, val: [*self._notes, *self._unused()])
+        return with_notes(
+            self._splits(loader, seed, saved), lambda train, val: [*self._notes, *self._unused(), *_lacking(train, val)]
+        )
 
     def _splits(self, loader: LoaderConfig, seed: int, saved: Record | None) -> Splits[ClassificationDataset]:
         layout, reading = self._layout, _reading(loader)
@@ -135,7 +143,7 @@ def recognise(data: str, *, folders: str = "auto", table: TableConfig = AS_FOUND
     folders_there = class_folders(root)
     holding = [folder for folder in folders_there if holds_images(root, folder)]
     lower = {folder.lower() for folder in holding}
-    if lower & _IMAGE_FOLDERS and {folder.lower() for folder in folders_there} & _LABEL_FOLDERS:
+    if images_with_labels(folders_there):
         return NotMine()  # images and what they are labelled with, not two classes
     if holding and set(holding) <= {name for of_part in parts_among(holding).values() for name in of_part}:
         return NotMine() if len(holding) > 1 else Nearly(_single_class(holding[0], root))
@@ -159,7 +167,7 @@ def _of_table(path: Path, config: TableConfig) -> Verdict:
         if found is not None and not found.said and config == AS_FOUND:
             objects = next((name for table in found.tables.values() if (name := of_objects(table))), "")
             if objects and path.is_dir():
-                return NotMine()  # boxes or masks; of a file, opening it says so
+                return Nearly(objects_text(path, objects))
     except UserError as error:
         return Nearly(str(error))
     if found is None:
@@ -186,6 +194,18 @@ def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:
     only = class_dirs(dataset)[int(dataset.targets[0])]
     hint = _inner_hint(Path(data) / only)
     raise UserError(f"{data} has a single class, '{only}'; a classifier needs at least two.{hint}")
+
+
+def _lacking(train: ClassificationDataset, val: ClassificationDataset) -> list[str]:
+    """Labels that one of the parts has no image of: they cannot be judged, or not learned."""
+    if not several_labels(train):
+        return []
+    notes = []
+    for part, what in ((val, "no held-out image has"), (train, "no training image has")):
+        names = [train.classes[k] for k in (images_of_each(part) == 0).nonzero().flatten().tolist()]
+        if names:
+            notes.append(f"Labels that {what}: {few([printable(name) for name in names])}.")
+    return notes
 
 
 def _reading(loader: LoaderConfig) -> Reading:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convnext.core.console import few
 from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.classification.columns import has_labels, names_images
@@ -89,7 +90,7 @@ def _of_file(path: Path) -> Tables:
         above = FileFinder(root.parent)
         root, finder = (root.parent, above) if names_images(table, above.has) else (root, finder)
     others = [other.name for other in _tables_in(root) if other.name != path.name and _part_in(other)]
-    note = f"Not used: {some(others)}, beside {path.name}: give the folder to use the parts." if others else ""
+    note = f"Not used: {few(others)}, beside {path.name}: give the folder to use the parts." if others else ""
     return Tables(root, {"train": table}, finder, notes=(note,) if note and _part_in(path) else ())
 
 
@@ -171,7 +172,7 @@ def _parts(path: Path, by_part: Mapping[str, Sequence[Table]], finder: FileFinde
 
 
 def _not_used(names: Sequence[str]) -> tuple[str, ...]:
-    return (f"Not used: {some(names)}: no table of images with labels.",) if names else ()
+    return (f"Not used: {few([printable(name) for name in names])}: no table of images with labels.",) if names else ()
 
 
 def _in_parts(path: Path) -> Tables | None:
@@ -211,8 +212,9 @@ def _unless_the_same(path: Path, found: Tables, config: TableConfig) -> Tables |
         return found
     reader = found.reader(config)
     rows = [row for of_part in reader.rows.values() for row in of_part]
-    folders = {posixpath.basename(posixpath.dirname(found.finder.find(row.file)[0])) for row in rows}
-    same = sum(row.labels == (posixpath.basename(posixpath.dirname(found.finder.find(row.file)[0])),) for row in rows)
+    above = [posixpath.basename(posixpath.dirname(found.finder.find(row.file)[0])) for row in rows]
+    folders = set(above) - {""}
+    same = sum(row.labels == (folder,) for row, folder in zip(rows, above, strict=True))
     if same >= _AGREE * len(rows):
         return None
     name = next(iter(found.tables.values())).path
