@@ -42,6 +42,13 @@ _VOC = (
 )
 
 
+def convention_of(labels: str) -> str:
+    """The convention that --labels names; empty where it is a file's path. (A run makes paths of words absolute where
+    there is a folder of that name.)"""
+    name = Path(labels).name
+    return name if name in CONVENTIONS and not Path(labels).is_file() else ""
+
+
 def convention(name: str, *, train_ids: bool) -> Palette:
     """The palette of a convention by its name. train_ids: whether label maps of Cityscapes are `labelTrainIds`."""
     if name == "ade20k":

@@ -87,6 +87,11 @@ class LabelMapDataset:
             raise BadImage(self.name(index), f"its label map has {code_words(unknown, self.palette.by_colour)}")
         return torch.from_numpy(classes)
 
+    @property
+    def indices(self) -> np.ndarray:
+        """Which of all the part's images these are."""
+        return self._chosen
+
     def selected(self, indices: Sequence[int] | Tensor) -> LabelMapDataset:
         """Some of these images, in the given order."""
         chosen = self._chosen[np.asarray(indices, dtype=np.int64)]

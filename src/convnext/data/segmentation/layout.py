@@ -15,7 +15,6 @@ as `data.parts` knows them, and label maps as `pairing` does:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.decode import IMAGE_SUFFIXES, BadImage
-from convnext.data.parts import part_of, parts_among
+from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS, part_of, parts_among, plain_name, without_word
 from convnext.data.segmentation.decode_map import LABEL_SUFFIXES, LOSSY_SUFFIXES, read_map
 from convnext.data.segmentation.pairing import (
     MAP_SUFFIXES,
@@ -39,30 +38,6 @@ from convnext.data.segmentation.pairing import (
 )
 from convnext.data.strings import read_text
 
-IMAGE_FOLDERS = (
-    *("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "imgdir", "pictures", "photos", "frames"),
-    *("rgb", "originals", "original", "originalimages", "inputs", "input"),
-)
-"""Names of folders of images, in lower case without separators."""
-LABEL_FOLDERS = (
-    *("annotations", "annotation", "labels", "label", "masks", "mask", "segmentationclass", "segmentationclasspng"),
-    *(
-        "gtfine",
-        "gtcoarse",
-        "gt",
-        "gts",
-        "groundtruth",
-        "groundtruths",
-        "anndir",
-        "anns",
-        "ann",
-        "annot",
-        "segmentation",
-    ),
-    *("segmentations", "seg", "segs", "segmasks", "labelmaps", "labelmap", "targets", "target", "semantic"),
-    *("labelimagessemantic", "semanticlabels", "semanticmasks", "maskimages", "labelimages"),
-)
-"""Names of folders of label maps, in lower case without separators."""
 _FEW = 2000  # files that are looked at to see how label maps are called
 _FEW_COLOURS = 256  # of a label map; a photograph has more
 
@@ -118,14 +93,10 @@ def _folders(path: Path) -> list[str]:
     )
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[ _.-]", "", name).lower()
-
-
 def _pair(path: Path, folders: Sequence[str]) -> tuple[Path, Path] | None:
     """A folder of images and one of label maps, in a folder. Raises UserError where several could be either."""
-    images = [name for name in folders if _plain(name) in IMAGE_FOLDERS]
-    labels = [name for name in folders if _plain(name) in LABEL_FOLDERS]
+    images = [name for name in folders if plain_name(name) in IMAGE_FOLDERS]
+    labels = [name for name in folders if plain_name(name) in LABEL_FOLDERS]
     if not images or not labels:
         return None
     labels = [name for name in labels if has_maps(path / name)]
@@ -220,25 +191,15 @@ def _of_parts(path: Path, folders: Sequence[str], fits: Callable[[Path], bool]) 
 
 def _by_role(path: Path, folders: Sequence[str]) -> Layout | None:
     """train/ and train_labels/, train_images/ and train_masks/."""
-    named = [name for name in folders if part_of(_without(name, IMAGE_FOLDERS) or name)]
-    images = {part_of(_without(name, IMAGE_FOLDERS) or name): name for name in named}
-    labels = {part_of(rest): name for name in folders if (rest := _without(name, LABEL_FOLDERS)) and part_of(rest)}
+    named = [name for name in folders if part_of(without_word(name, IMAGE_FOLDERS) or name)]
+    images = {part_of(without_word(name, IMAGE_FOLDERS) or name): name for name in named}
+    labels = {part_of(rest): name for name in folders if (rest := without_word(name, LABEL_FOLDERS)) and part_of(rest)}
     found = {
         part: Pairs(path / name, path / labels[part], name=name)
         for part, name in images.items()
         if part in labels and has_maps(path / labels[part])
     }
     return _chosen(found)
-
-
-def _without(name: str, words: Sequence[str]) -> str:
-    """A folder's name without the word for what it holds: "masks_train" -> "train"; empty where it has none."""
-    plain = _plain(name)
-    for word in sorted(words, key=len, reverse=True):
-        for rest in (plain.removeprefix(word), plain.removesuffix(word)):
-            if rest and rest != plain:
-                return rest
-    return ""
 
 
 def _beside_parts(path: Path, folders: Sequence[str]) -> Layout | None:

@@ -16,11 +16,12 @@ from typing import Any
 
 from convnext.core.errors import UserError, nearest
 from convnext.data.config import LoaderConfig
+from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS
 from convnext.data.problems import Problems
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
-from convnext.data.segmentation.conventions import CONVENTIONS, convention
+from convnext.data.segmentation.conventions import convention, convention_of
 from convnext.data.segmentation.label_maps import LabelMapDataset
-from convnext.data.segmentation.layout import IMAGE_FOLDERS, LABEL_FOLDERS, Layout, find_layout, recognised
+from convnext.data.segmentation.layout import Layout, find_layout, recognised
 from convnext.data.segmentation.mapping import MAPPING, Said, is_mapping, read_mapping, said_by_file
 from convnext.data.segmentation.pairing import Pairs, matched
 from convnext.data.segmentation.validate import Checked, as_recorded, checked
@@ -93,7 +94,9 @@ class SegmentationData:
                 seed=seed,
                 fraction=fraction,
             )
-        noted = with_notes(splits, lambda train, val: [*layout.notes, *self._said.notes, *found.notes])
+        noted = with_notes(
+            splits, lambda train, val: [*layout.notes, *self._said.notes, *found.notes, found.not_judged(val)]
+        )
         return with_record(noted, {"looked": found.record})
 
     def for_evaluation(self, loader: LoaderConfig) -> LabelMapDataset:
@@ -124,7 +127,7 @@ class SegmentationData:
 def recognise(data: str, labels: str = "") -> Verdict:
     """Whether a path holds images with label maps, by the names in it; a mapping file says so itself."""
     path = Path(data)
-    if labels and labels not in CONVENTIONS:
+    if labels and not convention_of(labels):
         return Mine(f"--labels {labels} says what its label maps mean")
     if not path.is_dir():
         return NotMine()
@@ -175,7 +178,7 @@ def _opened(data: str | Path, labels: str) -> _Opened:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is no folder." if path.exists() else f"is not there.{nearest(path.name, beside)}"
         raise UserError(f"{path} {what} {LAYOUT.format(root=path)}")
-    word = labels if labels in CONVENTIONS and not Path(labels).is_file() else ""
+    word = convention_of(labels)
     mapping = Path(labels) if labels and not word else path / MAPPING
     foreign = not labels and mapping.is_file() and not is_mapping(mapping)
     named = bool(labels and not word) or (mapping.is_file() and is_mapping(mapping))

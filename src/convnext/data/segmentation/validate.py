@@ -44,6 +44,23 @@ class Checked(NamedTuple):
     present: torch.Tensor | None = None
     """bool (N, K): which classes each image of the first part has; None where it is not known any more."""
 
+    def not_judged(self, val: LabelMapDataset) -> str:
+        """Says which classes that training has are in no image to validate on; empty where there are none."""
+        if self.present is None or val.pixels is None:
+            return ""
+        drawn = len(self.sources) == 1
+        judged = self.present[torch.from_numpy(val.indices)].any(0).tolist() if drawn else (val.pixels > 0).tolist()
+        learned = self.present.any(0).tolist()
+        names = [name for name, a, b in zip(val.classes, learned, judged, strict=True) if a and not b]
+        if not names:
+            return ""
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        return (
+            f"{len(names)} of {len(val.classes)} classes have no pixel in the images to validate on ({few}): mIoU is "
+            "the "
+            "mean over the others."
+        )
+
 
 def checked(parts: Sequence[Pairs], said: Said, *, where: Path, max_pixels: int, skip_bad: bool) -> Checked:
     """Reads every label map once, since what is wrong shows in its pixels only.

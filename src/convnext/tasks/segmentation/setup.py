@@ -60,7 +60,7 @@ def setup(
         name=f"{_NAMES[full.model.head]} on {full.model.backbone.name}",
         facts=facts(splits, train=len(whole), classes=len(classes)),
         notes=tuple(notes),
-        warnings=lambda plan: warnings(full, len(whole), plan),
+        warnings=lambda plan: [*missing_classes(whole), *warnings(full, len(whole), plan)],
     )
 
 
@@ -124,6 +124,24 @@ def warnings(recipe: SegmentationRecipe, images: int, plan: Plan) -> list[str]:
             "(--init upernet_convnext_tiny.fb_ade20k) or a trained classifier (--init convnext_tiny.fb_in22k)."
         )
     return found
+
+
+def missing_classes(dataset: SegmentationDataset) -> list[str]:
+    """A warning of classes that no pixel of the training images has."""
+    if dataset.pixels is None:
+        return []
+    classes = dataset.classes
+    never = [name for name, count in zip(classes, dataset.pixels.tolist(), strict=True) if not count]
+    if not never:
+        return []
+    return [
+        f"{len(never)} of {len(classes)} classes never occur in the training images ({_few(never)}): nothing is "
+        "learned of them. Are the values right? classes.txt or a mapping file (--labels) says what they mean."
+    ]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def choose_recipe(
