@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from convnext.core.errors import UserError, nearest
+from convnext.core.network import NotReached
 from convnext.core.text import printable
 from convnext.data.recognise import Mine, Nearly
 from convnext.report.run_folder import RunFolder
@@ -16,6 +17,12 @@ from convnext.tasks.start import AUTO, NONE
 from convnext.tasks.table import TASKS
 from convnext.weights.files import Metadata, metadata_from
 from convnext.weights.locate import WeightFile, fetch, locate
+
+_ANY_TASK = "`convnext.load` loads models of any task"
+_ELSEWHERE = (
+    "A file of weights that is on this machine can be given in place of the name; CONVNEXT_MIRROR (of an address) and "
+    "HF_ENDPOINT (of the hub) name mirrors."
+)
 
 
 def recognise(data: str, options: Mapping[str, str], *, task: str = "") -> tuple[TaskSpec, str]:
@@ -111,7 +118,10 @@ def find_weights(source: str | Path | WeightFile) -> tuple[TaskSpec, WeightFile]
 
     Raises UserError where it means none, with the nearest names.
     """
-    file = find_file(source)
+    try:
+        file = find_file(source)
+    except NotReached as error:
+        raise NotReached(f"{error} {_ELSEWHERE}", error.reason) from None
     for spec in TASKS.values():
         if file.row is not None and spec.published().get(file.row.name) is file.row:
             return spec, file
@@ -141,6 +151,17 @@ def find_file(source: str | Path | WeightFile) -> WeightFile:
                 f"--{spec.texts.model}s` shows them all."
             )
     return locate(source)
+
+
+def refuse_names_of_others(
+    source: str | Path | WeightFile, accepted: Sequence[str], *, advice: str = _ANY_TASK
+) -> None:
+    """Raises UserError for the name of published weights of a task whose name is not among `accepted`."""
+    if isinstance(source, WeightFile) or Path(source).exists():
+        return
+    for spec in TASKS.values():
+        if spec.name not in accepted and str(source) in spec.published():
+            raise UserError(f"{source} is a published {spec.texts.model}: {advice}.")
 
 
 def task_of_run(run: RunFolder) -> TaskSpec:

@@ -28,6 +28,16 @@ def no_numbers(what: str) -> NotFinite:
     )
 
 
+def check_channels(channels: int, model: str) -> None:
+    """Raises UserError for a detector or segmenter that takes other than the 3 channels in which images are read for
+    it. model: what it is called."""
+    if channels != 3:
+        raise UserError(
+            f"The {model} takes images of {channels} channel{'s' if channels > 1 else ''}, and images are read with 3 "
+            "(red, green, blue): only classifiers take others."
+        )
+
+
 @contextmanager
 def numbers_for(name: str) -> Generator[None, None, None]:
     """Names the image in an error of a model whose outputs are not finite."""

@@ -104,7 +104,7 @@ def find(name: str) -> Checkpoint:
         raise UserError(f"{name} is an architecture. Its published weights: {', '.join(of_model)}.")
     hint = nearest(name, rows)
     raise UserError(
-        f"There are no published weights '{name}'.{hint} `convnext weights list` shows them all; "
+        f"There are no published weights '{name}' of a classifier.{hint} `convnext weights list` shows them all; "
         "`convnext.load` knows those of every task."
     )
 

@@ -9,8 +9,10 @@ from convnext.core.errors import UserError
 from convnext.data.classification.open import ClassificationData, recognise
 from convnext.data.config import LoaderConfig
 from convnext.data.recognise import Mine
+from convnext.tasks.choose import refuse_names_of_others
 from convnext.tasks.classification.evaluate import evaluate_on
 from convnext.tasks.classification.options import ClassificationEvaluateOptions
+from convnext.tasks.classification.recipe import TASK
 from convnext.weights.catalog import find
 from convnext.weights.locate import fetch
 
@@ -29,6 +31,7 @@ def verify(
 
     Raises UserError for weights without published accuracy, and for data with other classes.
     """
+    refuse_names_of_others(name, (TASK,), advice="classifiers alone are verified")
     row = find(name)
     if row.top1 is None:
         raise UserError(

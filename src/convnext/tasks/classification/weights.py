@@ -15,8 +15,9 @@ from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.models.create import Model, from_config
 from convnext.models.layers import init_head
+from convnext.tasks.choose import refuse_names_of_others
 from convnext.tasks.classification.published import assumed_metadata
-from convnext.tasks.classification.recipe import ClassificationMetadata, owns
+from convnext.tasks.classification.recipe import TASK, ClassificationMetadata, owns
 from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.weights.backbone import official_state
 from convnext.weights.files import load_strictly, metadata_from
@@ -54,6 +55,7 @@ def load_model(
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor and the closest model.
     """
+    refuse_names_of_others(source, (TASK,))
     file = locate(source)
     given, metadata, notes = describe(file)
     state, more = _completed(given, metadata)

@@ -47,6 +47,7 @@ from convnext.tasks.evaluation import (
     part_to_evaluate,
     visit_all,
 )
+from convnext.tasks.predictor import check_channels
 from convnext.weights.locate import WeightFile
 
 WIDE = 640  # pixels of the longer side of each half of an image in a report
@@ -179,6 +180,7 @@ def evaluate_on(
     if options.results is not None:
         check_file(options.results, "--results")
     loaded = load_detector(file, device=options.device)
+    check_channels(loaded.metadata.model.backbone.in_chans, "detector")
     dataset, held_out = part_to_evaluate(data, LoaderConfig(skip_bad=options.skip_bad), recipe, saved)
     check_same_classes(loaded.metadata.classes, dataset.classes, model="detector", data=data.data)
     evaluation, bad = _evaluate(

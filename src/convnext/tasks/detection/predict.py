@@ -26,7 +26,7 @@ from convnext.tasks.detection.draw import drawn
 from convnext.tasks.detection.evaluate import detect
 from convnext.tasks.detection.options import DetectionPredictOptions
 from convnext.tasks.detection.weights import load_detector
-from convnext.tasks.predictor import BasePredictor, BaseResult, numbers_for
+from convnext.tasks.predictor import BasePredictor, BaseResult, check_channels, numbers_for
 from convnext.weights.locate import WeightFile
 
 SCORE = 0.5
@@ -146,6 +146,7 @@ class Detector(BasePredictor[DetectionResult]):
         score: float = SCORE,
     ) -> None:
         self.model, self.metadata = load_detector(model, device=device)
+        check_channels(self.metadata.model.backbone.in_chans, "detector")
         self.device = pick_device(device)
         self.dtype, self.tta, self.score = pick_dtype(dtype, self.device), tta, score
         count = self.metadata.model.num_classes

@@ -18,13 +18,15 @@ from convnext.data.detection.config import DetectionInputConfig
 from convnext.models.detection.build import build_detector
 from convnext.models.detection.config import CASCADE_ROI, CASCADE_RPN, DetectorConfig, RoIConfig, RPNConfig
 from convnext.models.detection.rcnn import RCNN
+from convnext.tasks.choose import refuse_names_of_others
+from convnext.tasks.classification.spec import CLASSIFICATION
 from convnext.tasks.detection.published import (
     NUM_CLASSES,
     PublishedDetector,
     coco_categories,
     published,
 )
-from convnext.tasks.detection.recipe import DetectionMetadata, owns
+from convnext.tasks.detection.recipe import TASK, DetectionMetadata, owns
 from convnext.tasks.detection.spec import DETECTION
 from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.weights.backbone import load_backbone
@@ -66,6 +68,7 @@ def load_detector(source: str | Path | WeightFile, *, device: str = "cpu") -> Lo
 
 def find_detector_file(source: str | Path | WeightFile) -> WeightFile:
     """The file that a path, an address or the name of a published detector (or classifier) means."""
+    refuse_names_of_others(source, (TASK, CLASSIFICATION.name))
     return locate_among(source, published(), pattern=DETECTION.name_pattern, kind=DETECTION.texts.model)
 
 

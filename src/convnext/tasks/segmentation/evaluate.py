@@ -43,6 +43,7 @@ from convnext.tasks.evaluation import (
     part_to_evaluate,
     visit_all,
 )
+from convnext.tasks.predictor import check_channels
 from convnext.tasks.segmentation.draw import overlaid
 from convnext.tasks.segmentation.options import SegmentationEvaluateOptions
 from convnext.tasks.segmentation.weights import LoadedSegmenter, load_segmenter
@@ -153,6 +154,7 @@ def evaluate_on(
     not the segmenter's.
     """
     loaded = load_segmenter(file, device=options.device)
+    check_channels(loaded.metadata.model.backbone.in_chans, "segmenter")
     input = loaded.metadata.input.adapted(short=options.short, window=options.window)
     dataset, held_out = part_to_evaluate(data, LoaderConfig(skip_bad=options.skip_bad), recipe, saved)
     check_same_classes(loaded.metadata.classes, dataset.classes, model="segmenter", data=data.data)

@@ -18,7 +18,7 @@ from convnext.core.errors import UserError
 from convnext.models.fuse import fuse
 from convnext.models.segmentation.sliding_window import MEGABYTES
 from convnext.models.tta import NO_TTA, TTA
-from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector, numbers_for
+from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector, check_channels, numbers_for
 from convnext.tasks.segmentation.draw import index_map, overlaid
 from convnext.tasks.segmentation.evaluate import segment
 from convnext.tasks.segmentation.options import SegmentationPredictOptions
@@ -104,6 +104,7 @@ class Segmenter(BasePredictor[SegmentationResult]):
         if megabytes < 1:
             raise UserError(f"--megabytes is 1 or more, not {megabytes}.")
         loaded, self.metadata = load_segmenter(model, device=device)
+        check_channels(self.metadata.model.backbone.in_chans, "segmenter")
         self.model = fuse(loaded)
         self.device = pick_device(device)
         self.dtype, self.tta, self.megabytes = pick_dtype(dtype, self.device), tta, megabytes
