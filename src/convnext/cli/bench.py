@@ -22,7 +22,6 @@ from convnext.bench.engine.cells import (
 )
 from convnext.cli.output import emit, emit_json, parse, table
 from convnext.core.errors import UserError, nearest
-from convnext.core.places import check_folder
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,6 @@ def run(argv: list[str]) -> None:
     args = parse(Bench, argv, command="bench")
     _check(args)
     plan = _plan(args)
-    check_folder(args.out, "--out")  # before the hours that it takes
     from rich.console import Console
 
     from convnext.bench.classification import measure
@@ -220,7 +218,6 @@ def _check(args: Bench) -> None:
 
 def _run_dense(args: Detection | Segmentation) -> None:
     plan = _dense_plan(args)
-    check_folder(args.out, "--out")
     from convnext.bench import detection, segmentation
     from convnext.bench.engine.machine import command_line
     from convnext.core.atomic import write_text

@@ -10,7 +10,6 @@ import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part
 from convnext.core.errors import UserError
-from convnext.core.places import check_file
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,6 @@ def _show(args: Show) -> None:
         raise UserError(f"{args.out} is there already. Give another --out, or --force to write over it.")
     if not args.out.parent.is_dir():
         raise UserError(f"There is no folder {args.out.parent} for --out.")
-    check_file(args.out, "--out")
     from convnext.data.config import LoaderConfig
     from convnext.tasks.choose import recognise
     from convnext.tasks.inspection import sheet

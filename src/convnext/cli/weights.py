@@ -10,7 +10,6 @@ import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part
 from convnext.core.errors import UserError, nearest
-from convnext.core.places import check_file, check_folder
 from convnext.tasks.spec import TaskSpec
 from convnext.tasks.table import TASKS
 
@@ -169,7 +168,6 @@ def _convert(args: Convert) -> None:
         raise UserError(f"{args.out} is there already; --force writes over it.")
     if args.out.parent != Path() and not args.out.parent.is_dir():
         raise UserError(f"There is no folder {args.out.parent} to write {args.out.name} into.")
-    (check_file if args.out.suffix else check_folder)(args.out, "OUT")
     spec, file = find_weights(args.source)
     network, metadata = spec.load(file)
     how = spec.save_as(args.out, network.state_dict(), metadata, args.layout)

@@ -21,13 +21,10 @@ class InputConfig:
     crop_ratio: float = 0.875
     """Part of the resized image that the centre crop keeps."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: tuple[float, ...] = IMAGENET_MEAN
+    mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean of each channel (red, green, blue), for values in 0..1."""
-    std: tuple[float, ...] = IMAGENET_STD
+    std: tuple[float, float, float] = IMAGENET_STD
     """Standard deviation of each channel, for values in 0..1."""
-    white: float = 0.0
-    """Of a model that takes other than 3 channels: the value that becomes 1, in images of more than 8 bits; 0: the
-    greatest that their type holds."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +59,5 @@ class LoaderConfig:
     """Unreadable images tolerated (skipped and named), as a share of the data; more is an error. At least 3 are."""
     max_pixels: int = 100_000_000
     """Images with more pixels than this are refused before they are decoded (decompression bombs)."""
-    bands: int = 3
-    """Bands of an image. 3: its colours; 1: grey; 4: with opacity or another band, as they are; others: those of TIFF
-    and .npy files."""
-    white: float = 0.0
-    """Where bands is not 3: the value that counts as white, in images of more than 8 bits; 0: measured."""
     skip_bad: bool = False
     """Leave out annotations, and annotated images, that something is wrong with; False: they are listed as an error."""

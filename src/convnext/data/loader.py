@@ -57,8 +57,8 @@ class BadImages:
             few = "\n".join(f"    {name}: {reason}" for name, reason in list(self.found.items())[:5])
             raise UserError(
                 f"{len(self.found)} images cannot be read, more than the {self.limit} that are tolerated among "
-                f"{self.num_images:,}. The first:\n{few}\nRepair or remove them; `convnext train` tolerates a greater "
-                f"share with --loader.max-bad {max(2 * self.max_bad, 0.02):g} (now {self.max_bad:g})."
+                f"{self.num_images:,}. The first:\n{few}\nRepair or remove them, or tolerate a greater share: "
+                f"--loader.max-bad {max(2 * self.max_bad, 0.02):g} (now {self.max_bad:g})."
             )
 
 
@@ -259,8 +259,7 @@ def _yielded(running: Iterator[Loaded[B]], bad: BadImages, may_be_empty: bool) -
             raise
         raise UserError(
             "A process that reads images was killed: out of memory, or of shared memory (in a container, start it with "
-            "--shm-size=8g). Fewer processes need less: --loader.workers 2 in `convnext train`, --workers 2 in "
-            "`convnext evaluate`; or 0 for none."
+            "--shm-size=8g). Fewer processes need less: --loader.workers 2, or 0 for none."
         ) from error
 
 

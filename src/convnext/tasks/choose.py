@@ -12,7 +12,6 @@ from convnext.core.text import printable
 from convnext.data.recognise import Mine, Nearly
 from convnext.report.run_folder import RunFolder
 from convnext.tasks.spec import TaskSpec
-from convnext.tasks.start import AUTO, NONE
 from convnext.tasks.table import TASKS
 from convnext.weights.files import Metadata, metadata_from
 from convnext.weights.locate import WeightFile, fetch, locate
@@ -65,12 +64,6 @@ def check_data(spec: TaskSpec, data: str, options: Mapping[str, str], *, why: st
         raise UserError(verdict.missing)
     spec.open_data(data, options)  # says what is wrong with the path itself
     raise UserError(f"{_unknown(data, [], only=spec)} ({why}.)")
-
-
-def check_path(data: str) -> None:
-    """Raises UserError where a path is not there, and no word (as "digits") that some task knows as data."""
-    if not Path(data).exists() and not any(isinstance(spec.recognise(data, {}), Mine) for spec in TASKS.values()):
-        raise UserError(_unknown(data, []))
 
 
 def _unknown(data: str, missing: list[str], only: TaskSpec | None = None) -> str:
@@ -129,8 +122,6 @@ def find_file(source: str | Path | WeightFile) -> WeightFile:
     text = str(source)
     if isinstance(source, WeightFile) or Path(source).exists():
         return locate(source)
-    if text in (AUTO, NONE):
-        raise UserError(f"'{text}' is for `convnext train --init {text}`: here a model is needed, by its name or path.")
     for spec in TASKS.values():
         if text in spec.published():
             return fetch(spec.published()[text])

@@ -69,10 +69,8 @@ def check(spec: TaskSpec, data: DataModule[Any], *, workers: int = -1) -> Values
 def _label(dataset: Dataset, one: Fingerprint) -> str:
     """The class of an image, where the whole image has one."""
     targets = getattr(dataset, "targets", None)
-    if targets is None or targets.ndim > 2:
+    if targets is None or targets.ndim != 1:
         return ""
-    if targets.ndim == 2:  # several labels, or none
-        return ", ".join(dataset.classes[k] for k in targets[one.image].nonzero().flatten().tolist()) or "no label"
     return dataset.classes[int(targets[one.image])]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from convnext.core.errors import UserError
 from convnext.core.logs import say
-from convnext.core.network import NotReached, offline
+from convnext.core.network import offline
 
 PREFIX = "hf-hub:"
 # transformers' and timm's name; OpenCLIP's; and, a pickle, what was written before safetensors
@@ -72,8 +72,7 @@ def hub_weights(repo: str, *, revision: str = "main") -> tuple[Path, dict[str, A
     """
     weights = next((path for name in WEIGHTS if (path := _find(repo, name, revision))), None)
     if weights is None:
-        message = _no_weights(repo, revision)
-        raise NotReached(message, message.rstrip(".")) if offline() else UserError(message)
+        raise UserError(_no_weights(repo, revision))
     commit = weights.parent.name if _COMMIT.fullmatch(weights.parent.name) else revision
     config = _find(repo, "config.json", commit)
     if config is None:
@@ -127,7 +126,7 @@ def _find(repo: str, file: str, revision: str) -> Path | None:
         if not problem:
             raise
         if cached is None:
-            raise (NotReached(problem, problem.rstrip(".")) if _of_the_network(error) else UserError(problem)) from None
+            raise UserError(problem) from None
         say(f"{problem} The copy of {file} in the hub's cache is used.")
         return cached
 

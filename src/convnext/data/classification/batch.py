@@ -24,9 +24,9 @@ class ClassificationBatch(NamedTuple):
     """Images as the model takes them, before normalisation."""
 
     images: Tensor
-    """uint8 (B, C, S, S)."""
+    """uint8 (B, 3, S, S)."""
     targets: Tensor
-    """int64 (B,); of several labels uint8 (B, K)."""
+    """int64 (B,)."""
     indices: Tensor
     """int64 (B,): which images of the dataset these are."""
 
@@ -72,6 +72,5 @@ def _stacked(
     views: list[Tensor], indices: list[int], dataset: ClassificationDataset, input: InputConfig
 ) -> ClassificationBatch:
     chosen = torch.tensor(indices, dtype=torch.int64)
-    empty = torch.zeros((0, len(input.mean), input.size, input.size), dtype=torch.uint8)
-    images = torch.stack(views) if views else empty
+    images = torch.stack(views) if views else torch.zeros((0, 3, input.size, input.size), dtype=torch.uint8)
     return ClassificationBatch(images, dataset.targets[chosen], chosen)

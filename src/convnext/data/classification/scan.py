@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.core.errors import UserError
-from convnext.core.lock import LOCK
 from convnext.core.logs import track
 from convnext.core.text import printable
 from convnext.data.decode import IMAGE_SUFFIXES
@@ -25,8 +24,6 @@ LAYOUT = """Accepted is one folder for each class, with that class's images insi
     {root}/cat/another.png
     {root}/dog/something.jpg
 """
-
-_OF_RUNS = ("recipe.json", LOCK)  # the second alone: a run that is about to begin
 
 
 @dataclass
@@ -40,8 +37,6 @@ class Scan:
     """What was passed over: kind, as ".avif" or "pipe or device" -> how many."""
     runs: list[str] = field(default_factory=list)
     """Folders of training runs, which are never data."""
-    loose: int = 0
-    """Images directly in the folder: they have no class."""
     merged: list[str] = field(default_factory=list)
     """Classes of which there are several folders, whose names differ in nothing but their Unicode form."""
 
@@ -52,9 +47,6 @@ class Scan:
             kinds = ", ".join(f"{count:,} {printable(kind)}" for kind, count in self.passed.most_common(6))
             more = len(self.passed) - 6
             notes.append(f"Passed over in {root}: {kinds}{f' and {more} kinds more' if more > 0 else ''}.")
-        if self.loose:
-            are = "image lies" if self.loose == 1 else "images lie"
-            notes.append(f"Left out: {self.loose:,} {are} directly in {root}, without a class.")
         if self.runs:
             notes.append(f"Passed over in {root}, since training runs are no data: {some(self.runs)}.")
         if self.merged:
@@ -82,7 +74,7 @@ def class_folders(root: Path, *, runs: list[str] | None = None) -> list[str]:
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _OF_RUNS)
+    return (folder / "recipe.json").is_file()
 
 
 def _holds_runs_alone(folder: Path) -> bool:
@@ -94,14 +86,13 @@ def _holds_runs_alone(folder: Path) -> bool:
         return False
 
 
-def scan(root: Path, *, missing_allowed: bool = False, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Scan:
+def scan(root: Path, *, missing_allowed: bool = False) -> Scan:
     """The images of each class folder below `root`, and what was passed over.
 
     Hidden files, hidden folders, training runs and files that are no images are passed over. Links are followed, but a
-    folder is entered once for each class, so that links in a circle end. suffixes: endings of images.
-
-    Raises UserError for a layout that is not one folder for each class, and for class folders without images unless
-    `missing_allowed` (a validation part may lack a class).
+    folder is entered once for each class, so that links in a circle end. Raises UserError for a layout that is not one
+    folder for each class, and for class folders without images unless `missing_allowed` (a validation part may lack a
+    class).
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}." if not root.exists() else f"{root} is not a folder.")
@@ -109,11 +100,10 @@ def scan(root: Path, *, missing_allowed: bool = False, suffixes: tuple[str, ...]
     folders = class_folders(root, runs=found.runs)
     if not folders:
         raise UserError(no_classes(root))
-    found.loose = sum(1 for entry in os.scandir(root) if not _hidden(entry.name) and _is_image(entry, suffixes))
     title = f"Looking through {root.name or root}"
     empty = []
     for folder in track(folders, title, len(folders), unit="folders"):
-        images = sorted(images_below(root, folder, scan=found, suffixes=suffixes))
+        images = sorted(images_below(root, folder, scan=found))
         name = unicodedata.normalize("NFC", folder)
         if not images:
             empty.append(folder)
@@ -138,12 +128,7 @@ def holds_images(root: Path, folder: str) -> bool:
 
 
 def images_below(
-    root: Path,
-    folder: str = "",
-    *,
-    closed: list[str] | None = None,
-    scan: Scan | None = None,
-    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    root: Path, folder: str = "", *, closed: list[str] | None = None, scan: Scan | None = None
 ) -> Iterator[str]:
     """Paths below `root` of the images at any depth below root/folder, as `scan` finds them: none that is hidden or in
     a training run, each folder entered once.
@@ -167,7 +152,7 @@ def images_below(
                 raise UserError(f"{printable(str(root / place))} cannot be opened: {error.strerror}.") from None
             closed.append(place)
             continue
-        if place and any(entry.name in _OF_RUNS for entry in entries):
+        if place and any(entry.name == "recipe.json" for entry in entries):
             scan.runs.append(place)
             continue
         for entry in entries:
@@ -175,24 +160,20 @@ def images_below(
                 continue
             if entry.is_dir():
                 waiting.append(posixpath.join(place, entry.name))
-            elif kind := _passed_over(entry, suffixes):
+            elif kind := _passed_over(entry):
                 scan.passed[kind] += 1
             else:
                 yield posixpath.join(place, entry.name)
 
 
-def _passed_over(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str:
+def _passed_over(entry: os.DirEntry[str]) -> str:
     """What kind of file it is that no image is read from; "" for an image."""
     # a dangling link counts as a file too: better a bad image that is named than silence
     if not entry.is_file() and not entry.is_symlink():
         return "pipe or device"
-    if entry.name.lower().endswith(suffixes):
+    if entry.name.lower().endswith(IMAGE_SUFFIXES):
         return "pipe or device" if entry.is_symlink() and _is_special(entry.path) else ""
     return os.path.splitext(entry.name)[1].lower() or "without an ending"
-
-
-def _is_image(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> bool:
-    return not entry.is_dir() and not _passed_over(entry, suffixes)
 
 
 def _is_special(path: str) -> bool:

@@ -195,7 +195,6 @@ def _transformers_config(metadata: ClassificationMetadata) -> dict[str, Any]:
         "layer_norm_eps": 1e-6,  # the official one: transformers' own default for the final norm is 1e-12
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
-        **({"problem_type": "multi_label_classification"} if metadata.multi_label else {}),
     }
 
 

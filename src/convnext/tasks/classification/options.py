@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from convnext.data.classification.config import TableConfig
-from convnext.tasks.shared_options import BatchOptions, SkipBadOptions
+from convnext.tasks.shared_options import BatchOptions
 from convnext.tasks.spec import PredictOptions
 
 
 @dataclass(frozen=True)
-class ClassificationEvaluateOptions(SkipBadOptions, BatchOptions):
+class ClassificationEvaluateOptions(BatchOptions):
     """Options of `convnext evaluate`."""
 
     folders: Literal["auto", "classes"] = "auto"
     """Classifiers: classes takes every folder of --data for a class, whatever its name; auto knows parts by theirs."""
-    table: TableConfig = field(default_factory=TableConfig)
-    """Classifiers: how a table of images and labels is read, where --data is one."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,7 @@ class ClassificationPredictOptions(PredictOptions):
     """Options of `convnext predict`."""
 
     top: int = 5
-    """Classifiers: how many classes to name for each image. Where an image can have several labels, all that the
-    model gives are named."""
+    """Classifiers: how many classes to name for each image."""
 
     def problem(self) -> str:
         """What cannot work, as a sentence; empty if nothing."""

@@ -8,24 +8,20 @@ from dataclasses import replace
 from typing import Literal, cast
 
 import torch
-from torch import nn
 
 from convnext.core import distributed
 from convnext.core.device import pick_device
 from convnext.core.errors import UserError
-from convnext.core.text import printable
 from convnext.data.classification.cached import CachedDataset
-from convnext.data.classification.config import TableConfig
-from convnext.data.classification.dataset import ClassificationDataset, class_dirs, images_of_each, several_labels
+from convnext.data.classification.dataset import ClassificationDataset
 from convnext.data.classification.open import ClassificationData
 from convnext.data.classification.open import recognise as recognise_classes
-from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule
 from convnext.data.decode import BadImage
 from convnext.data.loader import resolved_workers
 from convnext.data.recognise import Verdict
 from convnext.data.splits import Record, Splits
-from convnext.models.create import Model, from_config, settings_of
+from convnext.models.create import Model, from_config
 from convnext.tasks.classification.choose import Facts, choose, warnings
 from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe, owns
 from convnext.tasks.classification.task import ClassificationTask
@@ -58,64 +54,31 @@ def setup(
             side=median_side(train),
             warmup_steps=plan.warmup_steps,
             total_steps=plan.total_steps,
-            each=images_of_each(train).tolist(),
         )
 
     return Setup(
         num_images=len(train),
         split=splits.record,
-        build=lambda init: _model(full, device, init, train),
+        build=lambda init: _model(full, device, init),
         task=lambda plan: _task(full, splits, device, plan),
-        metadata=ClassificationMetadata(full.model, full.input, classes, multi_label=several_labels(train)),
+        metadata=ClassificationMetadata(full.model, full.input, classes),
         name=full.model.name,
         facts=facts(splits, train=len(train), classes=len(classes)),
-        notes=(splits.note, *counted(train)),
+        notes=(splits.note,),
         warnings=warned,
     )
 
 
-def _model(
-    recipe: ClassificationRecipe, device: torch.device, init: WeightFile | None, data: ClassificationDataset
-) -> tuple[Model, list[str]]:
-    model, folders = from_config(recipe.model), class_dirs(data)
-    several = several_labels(data)
-    # log-odds of labels and of classes that exclude each other are not each other's
-    alike = init is not None and bool((init.values or {}).get("multi_label")) == several
-    names, keys = (data.classes, folders) if alike else ((), ())
-    new = load_initial(model, init, classes=names, class_dirs=keys) if init else []
-    if several and (not init or "head.bias" in new):
-        start_at_frequencies(model, data)
+def _model(recipe: ClassificationRecipe, device: torch.device, init: WeightFile | None) -> tuple[Model, list[str]]:
+    model = from_config(recipe.model)
+    new = load_initial(model, init) if init else []
     smallest = model.strides[-1]
     if recipe.input.size < smallest:
-        has_stride = "stem_stride" in settings_of(recipe.model.name)
         raise UserError(
             f"{recipe.model.name} shrinks images {smallest} times: --input.size is at least {smallest}, not "
-            f"{recipe.input.size}.{' A smaller --model.stem-stride takes smaller images.' if has_stride else ''}"
+            f"{recipe.input.size}. A smaller --model.stem-stride takes smaller images."
         )
     return model.to(device), new
-
-
-def start_at_frequencies(model: nn.Module, data: ClassificationDataset) -> None:
-    """Lets a new classifier of several labels begin with how often each occurs: most occur seldom, and would
-    otherwise begin at one half."""
-    head = getattr(model, "head", None)
-    if isinstance(head, nn.Linear):
-        often = ((images_of_each(data) + 0.5) / (len(data) + 1)).to(head.bias)
-        with torch.no_grad():
-            head.bias.copy_(torch.logit(often))
-
-
-def counted(data: ClassificationDataset) -> list[str]:
-    """How many images the most frequent class has, and the rarest: a sentence."""
-    each = images_of_each(data)
-    most, least = int(each.argmax()), int(each.argmin())
-    what = "label" if several_labels(data) else "class"
-    names = [printable(data.classes[place]) for place in (most, least)]
-    counts = [f"{int(each[place]):,}" for place in (most, least)]
-    return [
-        f"the most frequent {what} to train on is '{names[0]}' with {counts[0]} images, the rarest '{names[1]}' with "
-        f"{counts[1]}"
-    ]
 
 
 def _task(
@@ -152,50 +115,31 @@ def median_side(dataset: ClassificationDataset, *, sample: int = 15) -> int:
     return int(statistics.median(sides))
 
 
-def facts_of(data: DataModule[ClassificationDataset], options: Mapping[str, str]) -> Facts:
-    """What the choice of a recipe depends on, of data that is opened by these `data_options`."""
-    plain = ClassificationRecipe(name="", loader=LoaderConfig(bands=_bands(options)))
-    train = data.splits(plain.loader, seed=plain.loop.seed).train
-    return Facts(
-        images=len(train),
-        classes=len(train.classes),
-        side=median_side(train),
-        accelerator=pick_device().type != "cpu",
-    )
-
-
-def _bands(options: Mapping[str, str]) -> int:
-    return int(options.get("loader.bands") or 3)
-
-
 def choose_recipe(
     data: DataModule[ClassificationDataset], init: WeightFile | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[ClassificationRecipe, tuple[str, ...]]:
     """A recipe for this data (and these weights to start from), and the reasons for it."""
     if init is not None and init.values is not None and not owns(init.values):
         raise UserError(f"{init.file} holds no classifier, whose layers a classifier could start from.")
-    known = replace(facts_of(data, options or {}), init=backbone_config(init) if init else None)
+    plain = ClassificationRecipe(name="")
+    train = data.splits(plain.loader, seed=plain.loop.seed).train
+    known = Facts(
+        images=len(train),
+        classes=len(train.classes),
+        side=median_side(train),
+        accelerator=pick_device().type != "cpu",
+        init=backbone_config(init) if init else None,
+    )
     recipe, reasons = choose(known)
-    bands = _bands(options or {})
     folders = cast(Literal["auto", "classes"], (options or {}).get("folders") or "auto")
-    loader = replace(recipe.loader, bands=bands)
-    recipe = replace(recipe, loader=loader, folders=folders, table=_table(options or {}))
-    return replace(recipe, data=str(data.data), init=init.source if init else ""), tuple(reasons)
-
-
-def _table(options: Mapping[str, str]) -> TableConfig:
-    """How tables are read, of `data_options`."""
-    per_image = options.get("table.per_image") or "auto"
-    if per_image not in ("auto", "one", "several"):
-        raise UserError(f"--table.per-image is auto, one or several, not '{per_image}'.")
-    return TableConfig(options.get("table.image", ""), options.get("table.label", ""), per_image)
+    return replace(recipe, data=str(data.data), init=init.source if init else "", folders=folders), tuple(reasons)
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:
     """Whether a path holds data of this task."""
-    return recognise_classes(data, folders=options.get("folders") or "auto", table=_table(options))
+    return recognise_classes(data, folders=options.get("folders") or "auto")
 
 
 def open_data(data: str, options: Mapping[str, str]) -> ClassificationData:
     """The data at a path, opened once."""
-    return ClassificationData(data, folders=options.get("folders") or "auto", table=_table(options))
+    return ClassificationData(data, folders=options.get("folders") or "auto")

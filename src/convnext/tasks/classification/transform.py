@@ -25,10 +25,9 @@ def transform_for(
     With a recipe: augmented as in training, drawn from torch's global generator.
     """
     input = metadata if isinstance(metadata, InputConfig) else metadata.input
-    bands, white = len(input.mean), input.white
 
     def transform(image: Any) -> Tensor:
-        pixels = read_image(image, bands=bands, white=white)
+        pixels = read_image(image)
         if recipe is None:
             seen = eval_transform(pixels, input)
         else:

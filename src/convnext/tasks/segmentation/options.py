@@ -13,8 +13,7 @@ class SegmentationEvaluateOptions(WindowOptions, SkipBadOptions, TTAOptions, Eva
     """Options of `convnext evaluate`."""
 
     labels: str = ""
-    """Segmenters: what the values or colours of the label maps mean: a mapping file (JSON), or ade20k, cityscapes or
-    voc."""
+    """Segmenters: what the values or colours of the label maps mean, as a JSON file."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from convnext.core.errors import UserError
 from convnext.models.fuse import fuse
 from convnext.models.segmentation.sliding_window import MEGABYTES
 from convnext.models.tta import NO_TTA, TTA
-from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector, numbers_for
+from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector
 from convnext.tasks.segmentation.draw import index_map, overlaid
 from convnext.tasks.segmentation.evaluate import segment
 from convnext.tasks.segmentation.options import SegmentationPredictOptions
@@ -126,13 +126,10 @@ class Segmenter(BasePredictor[SegmentationResult]):
 
     def predict(self, images: Sequence[Tensor], names: Sequence[str] = ()) -> list[SegmentationResult]:
         """As `BasePredictor.predict`."""
-        results = []
-        for i, image in enumerate(images):
-            name = names[i] if names else f"image {i}"
-            with numbers_for(name):
-                labels = self.segment(image)
-            results.append(SegmentationResult(image, name, labels, self.metadata))
-        return results
+        return [
+            SegmentationResult(image, names[i] if names else f"image {i}", self.segment(image), self.metadata)
+            for i, image in enumerate(images)
+        ]
 
     def __call__(self, images: Any) -> Any:
         """One result for one image, a list of results for many (`BasePredictor`)."""
