@@ -182,7 +182,7 @@ def test_a_run_of_several_labels_goes_on_exactly(tmp_path: Path, monkeypatch: py
     losses = ClassificationTask.losses
 
     def stopped(self: ClassificationTask, *args: Any, step: int, micro: int) -> Any:
-        if step == 4:
+        if step == 3:
             raise Cut
         return losses(self, *args, step=step, micro=micro)
 
@@ -242,3 +242,23 @@ def test_a_model_that_gives_no_label_says_the_likeliest(tmp_path: Path) -> None:
 def test_other_values_of_per_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--table\.per-image is auto, one or several, not 'many'"):
         convnext.TASKS["classify"].open_data(str(tmp_path), {"table.per_image": "many"})
+
+
+@pytest.mark.slow
+def test_balanced_classes_and_what_they_are_not_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = drawn(tmp_path / "data", count=40)
+    assert main(["train", "--data", "data", "--out", "run", *SHORT, "--balance"]) == 1
+    assert "--balance goes with one class for each image" in capsys.readouterr().err
+    rows = [f"{i:03}.png,{'rare' if i < 3 else 'often'}" for i in range(40)]
+    (folder / "labels.csv").write_text("\n".join(["image,label", *rows]))
+    assert main(["train", "--data", "data", "--out", "plain", *SHORT]) == 0
+    said = capsys.readouterr().err
+    assert "the most frequent class is 'often' with 37 images, the rarest 'rare' with 3" in said
+    assert "The classes are unbalanced" in said
+    assert "--balance" in said
+    assert main(["train", "--data", "data", "--out", "run", *SHORT, "--balance"]) == 0
+    assert "unbalanced" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["balance"] is True

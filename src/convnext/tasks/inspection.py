@@ -15,7 +15,7 @@ from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule, Dataset
 from convnext.data.decode import BadImage
 from convnext.data.fingerprints import NEAR, Fingerprint, Survey, look_alikes, same_pixels, survey
-from convnext.data.loader import train_order
+from convnext.data.loader import balanced_order, train_order
 from convnext.recipes.recipe import Recipe
 from convnext.report.panels import contact_sheet
 from convnext.tasks.base_task import BaseTask
@@ -144,7 +144,11 @@ def _kind(what: str, examples: Sequence[str]) -> Iterator[str]:
 
 def first_batch(spec: TaskSpec, recipe: Recipe, task: BaseTask[Any, Any]) -> Image | None:
     """The first images of a run as its first batch holds them; None where none of them can be read."""
-    order = train_order(task.num_images, seed=task.seed, epoch=0)
+    classes = task.sampling().classes
+    if classes is None:
+        order = train_order(task.num_images, seed=task.seed, epoch=0)
+    else:
+        order = balanced_order(classes, seed=task.seed, epoch=0)
     images = spec.draw_augmented(recipe, task.train, order[:_FIRST].tolist())
     return contact_sheet([(image, "") for image in images]) if images else None
 

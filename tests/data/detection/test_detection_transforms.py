@@ -31,7 +31,7 @@ from convnext.data.detection.transforms import (
     resize_for_evaluation,
     resized,
 )
-from convnext.data.loader import BadImages, eval_batches, train_batches
+from convnext.data.loader import BadImages, Sampling, eval_batches, train_batches
 from convnext.data.mix import prepare, prepare_padded
 from convnext.data.resize import keep_ratio_size
 from convnext.ops.instances import Instances
@@ -264,7 +264,7 @@ def test_the_loader_takes_images_with_objects(source):
             seed=3,
             start_step=1,
             bad=bad,
-            aspects=aspects,
+            sampling=Sampling(aspects=aspects),
         )
         return list(itertools.islice(batches, 6))
 

@@ -172,9 +172,10 @@ def warnings(
             "or collect more images."
         )
     least, most = min(each, default=1), max(each, default=1)
-    if most >= UNBALANCED * max(least, 1):
+    if most >= UNBALANCED * max(least, 1) and not recipe.balance:
         found.append(
             f"The classes are unbalanced: the most frequent has {most:,} images, the rarest {least:,}. A model that "
-            "ignores the rare ones can look good in top-1: look at the mean over classes, and collect more of them."
+            "ignores the rare ones can look good all the same: look at the figures of each class. --balance trains on "
+            "each class equally often (not where an image can have several labels)."
         )
     return found

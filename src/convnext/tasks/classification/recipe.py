@@ -32,6 +32,9 @@ class ClassificationRecipe(Recipe):
     folders: Literal["auto", "classes"] = "auto"
     """What folders mean. auto: train, val and test (in any usual spelling) are parts, others classes. classes: every
     folder is a class, whatever its name."""
+    balance: bool = False
+    """Train on each class equally often, however many images it has: those of rare classes come again and again, those
+    of frequent ones take turns."""
     table: TableConfig = field(default_factory=TableConfig)
     """How a table of images and labels is read (csv, tsv, jsonl, parquet)."""
 

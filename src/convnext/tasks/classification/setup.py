@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convnext.core import distributed
 from convnext.core.device import pick_device
@@ -48,6 +48,10 @@ def setup(
     splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
     train, classes = splits.train, splits.train.classes
     check_num_classes(recipe.model.num_classes, len(classes))
+    if recipe.balance and several_labels(train):
+        raise UserError("--balance goes with one class for each image, and here an image can have several labels.")
+    parts = [train, splits.val] if splits.held_out else [train]
+    each = torch.stack([images_of_each(part) for part in parts]).sum(dim=0)
     full = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
 
     def warned(plan: Plan) -> list[str]:
@@ -58,7 +62,7 @@ def setup(
             side=median_side(train),
             warmup_steps=plan.warmup_steps,
             total_steps=plan.total_steps,
-            each=images_of_each(train).tolist(),
+            each=each.tolist(),
         )
 
     return Setup(
@@ -69,7 +73,7 @@ def setup(
         metadata=ClassificationMetadata(full.model, full.input, classes, multi_label=several_labels(train)),
         name=full.model.name,
         facts=facts(splits, train=len(train), classes=len(classes)),
-        notes=(splits.note, *counted(train)),
+        notes=(splits.note, counted(train, each)),
         warnings=warned,
     )
 
@@ -105,17 +109,15 @@ def start_at_frequencies(model: nn.Module, data: ClassificationDataset) -> None:
             head.bias.copy_(torch.logit(often))
 
 
-def counted(data: ClassificationDataset) -> list[str]:
-    """How many images the most frequent class has, and the rarest: a sentence."""
-    each = images_of_each(data)
+def counted(data: ClassificationDataset, each: Tensor) -> str:
+    """How many images the most frequent class has, and the rarest: a sentence. each: int64 (K,), images of each."""
     most, least = int(each.argmax()), int(each.argmin())
     what = "label" if several_labels(data) else "class"
     names = [printable(data.classes[place]) for place in (most, least)]
     counts = [f"{int(each[place]):,}" for place in (most, least)]
-    return [
-        f"the most frequent {what} to train on is '{names[0]}' with {counts[0]} images, the rarest '{names[1]}' with "
-        f"{counts[1]}"
-    ]
+    if counts[0] == counts[1]:
+        return f"each {what} has {counts[0]} images"
+    return f"the most frequent {what} is '{names[0]}' with {counts[0]} images, the rarest '{names[1]}' with {counts[1]}"
 
 
 def _task(
@@ -135,6 +137,7 @@ def _task(
         device=device,
         seed=recipe.loop.seed,
         eval_batch=max(plan.micro_batch, 32),
+        balance=recipe.balance,
         bad=bad_images(splits, recipe),
     )
 

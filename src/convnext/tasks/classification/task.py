@@ -19,6 +19,7 @@ from convnext.data.classification.batch import ClassificationBatch, load_train_b
 from convnext.data.classification.config import AugmentConfig
 from convnext.data.classification.dataset import ClassificationDataset, images_of_each, several_labels
 from convnext.data.config import InputConfig, MixConfig
+from convnext.data.loader import Sampling
 from convnext.data.mix import erase, mix, mix_soft, prepare, smoothed_labels
 from convnext.metrics.multilabel import MultiLabelFigures
 from convnext.ops.losses import soft_binary_cross_entropy, soft_cross_entropy
@@ -34,6 +35,8 @@ class ClassificationTask(BaseTask[ClassificationDataset, ClassificationBatch]):
     augment: AugmentConfig
     mixing: MixConfig
     eval_batch: int
+    balance: bool = False
+    """Whether each class comes equally often."""
 
     @property
     def goal(self) -> str:
@@ -47,6 +50,9 @@ class ClassificationTask(BaseTask[ClassificationDataset, ClassificationBatch]):
     @property
     def image_size(self) -> int:
         return self.input.size
+
+    def sampling(self) -> Sampling:
+        return Sampling(classes=self.train.targets) if self.balance else Sampling()
 
     def load(self) -> Callable[[Work], Loaded[ClassificationBatch]]:
         return partial(load_train_batch, dataset=self.train, augment=self.augment, input=self.input, seed=self.seed)
