@@ -43,7 +43,7 @@ from convnext.training.optim import build_optimizer
 from convnext.training.parallel import parallelize
 from convnext.training.place import check_free, cleared
 from convnext.weights.files import Metadata, save_model
-from convnext.weights.locate import BEST, WeightFile
+from convnext.weights.locate import BEST, WeightFile, split_choice
 
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
 
@@ -241,7 +241,10 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
+    where, which = split_choice(path)  # FILE#NAME: one of several states in a file
+    if not where or not Path(where).exists():
+        return path
+    return str(Path(where).resolve()) + (f"#{which}" if which else "")
 
 
 def _device(recipe: Recipe) -> torch.device:

@@ -13,7 +13,7 @@ from convnext.core.errors import UserError
 from convnext.weights.containers import contents
 from convnext.weights.files import read_contents
 from convnext.weights.formats import official
-from convnext.weights.locate import locate
+from convnext.weights.locate import locate, split_choice
 from convnext.weights.prefixes import without_prefixes
 
 FIRST = "downsample_layers.0.0.weight"
@@ -231,3 +231,18 @@ def test_weights_that_lie_elsewhere(tmp_path):
 def test_a_few_bits_are_finite_too(tmp_path):
     torch.save({name: value.to(torch.float8_e4m3fn) for name, value in STATE.items()}, tmp_path / "c.pth")
     assert list(read_contents(tmp_path / "c.pth").state) == list(STATE)
+
+
+def test_which_state_is_kept_in_the_recipe_with_its_path(tmp_path, monkeypatch):
+    """FILE#NAME is found from any folder, as FILE is; a file of that very name comes first."""
+    torch.save({"model": STATE, "model_ema": average_of(STATE)}, tmp_path / "c.pth")
+    monkeypatch.chdir(tmp_path)
+    assert split_choice("c.pth#model") == ("c.pth", "model")
+    assert locate("c.pth#model").state[FIRST].max() == 1
+    torch.save(average_of(average_of(STATE)), tmp_path / "c.pth#model")
+    assert split_choice("c.pth#model") == ("c.pth#model", "")
+    assert locate("c.pth#model").state[FIRST].max() == 3
+    with pytest.raises(UserError, match=r"no model weights called 'none'\..*It holds 'model', 'model_ema'"):
+        _ = locate("c.pth#none").state
+    with pytest.raises(UserError, match="There is no model at"):
+        locate("none.pth#model")

@@ -44,7 +44,8 @@ class Inspect:
     """What a file of weights holds, whoever saved it: architecture, layout, classes, preprocessing, licence."""
 
     source: tyro.conf.Positional[str]
-    """A file, a folder, a name from `convnext weights list`, hf-hub:owner/name or an https address."""
+    """A file, a folder, a name from `convnext weights list`, hf-hub:owner/name or an https address. FILE#NAME takes one
+    of several states in a checkpoint, FILE#raw the one that is no average."""
     json: bool = False
     """Print as JSON."""
 
@@ -60,7 +61,8 @@ class Convert:
     """
 
     source: tyro.conf.Positional[str]
-    """A run's folder, a file, a name from `convnext weights list`, hf-hub:owner/name or an https address."""
+    """A run's folder, a file (FILE#NAME: one of several states in it), a name from `convnext weights list`,
+    hf-hub:owner/name or an https address."""
     out: tyro.conf.Positional[Path]
     """A .safetensors file (convnext), a .pth file (official, torchvision) or a folder (timm, transformers)."""
     layout: Literal["convnext", "official", "timm", "torchvision", "transformers"] = "convnext"

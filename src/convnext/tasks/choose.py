@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from convnext.core.errors import UserError, nearest
@@ -18,7 +18,7 @@ from convnext.tasks.table import TASKS
 from convnext.weights.files import Metadata, metadata_from
 from convnext.weights.locate import WeightFile, fetch, locate
 
-_ANY_TASK = "`convnext.load` loads models of any task"
+_ANY_TASK = "`convnext.load` knows those of every task"
 _ELSEWHERE = (
     "A file of weights that is on this machine can be given in place of the name; CONVNEXT_MIRROR (of an address) and "
     "HF_ENDPOINT (of the hub) name mirrors."
@@ -153,14 +153,12 @@ def find_file(source: str | Path | WeightFile) -> WeightFile:
     return locate(source)
 
 
-def refuse_names_of_others(
-    source: str | Path | WeightFile, accepted: Sequence[str], *, advice: str = _ANY_TASK
-) -> None:
-    """Raises UserError for the name of published weights of a task whose name is not among `accepted`."""
+def refuse_names_of_others(source: str | Path | WeightFile, task: str, *, advice: str = _ANY_TASK) -> None:
+    """Raises UserError for the name of published weights with heads of another task than `task`."""
     if isinstance(source, WeightFile) or Path(source).exists():
         return
     for spec in TASKS.values():
-        if spec.name not in accepted and str(source) in spec.published():
+        if spec.marks and spec.name != task and str(source) in spec.published():
             raise UserError(f"{source} is a published {spec.texts.model}: {advice}.")
 
 

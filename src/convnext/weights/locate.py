@@ -121,6 +121,7 @@ def locate(source: str | Path | WeightFile) -> WeightFile:
     if text.startswith("https://"):
         file = download(where, sha256=_digest_in(where))
         return WeightFile(text, file, row=None if which else at_location(where), which=which)
+    path = Path(where)
     if text not in catalog() and (len(path.parts) > 1 or path.suffix in _SUFFIXES):
         raise UserError(
             f"There is no model at {path}: give a run's folder, a file of weights ({', '.join(_SUFFIXES)}), a name "

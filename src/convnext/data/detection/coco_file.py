@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Sequence
@@ -19,12 +20,17 @@ _MOST = 1 << 22  # bytes of a list of categories
 def read(path: Path) -> Document:
     """The lists of a file. Raises UserError for one that is not in this form."""
     form = "An annotation file in COCO's form is needed: an object with 'images', 'annotations' and 'categories'."
+    collects = gc.isenabled()
+    gc.disable()  # it would look through millions of new objects again and again
     try:
         document: Any = json.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({str(error)[:200]}). {form}") from None
+    finally:
+        if collects:
+            gc.enable()
     if not isinstance(document, dict):
         raise UserError(f"{path} holds {short(document)}. {form}")
     for key in ("images", "annotations", "categories"):

@@ -70,7 +70,7 @@ class _Changes:
         if _is_missing(box):
             if outline and (found := bounds(outline)) is not None:
                 changed["bbox"] = found
-                self._boxes += 1
+                self._boxes += "where" not in entry  # forms with outlines alone
         elif type(box) is list and len(box) == 4 and any(type(value) is str for value in box):
             values = [number_of(value) for value in box]
             if None not in values:

@@ -163,6 +163,7 @@ def _remapped(dataset: ClassificationDataset, metadata: ClassificationMetadata) 
     if not count:
         why = "it gives features. Fine-tune it: convnext train --init"
         raise UserError(f"The model has no classifier to evaluate: {why}.")
+    if metadata.classes or all(name.isdigit() for name in dataset.classes):
         remapped = RemappedDataset(
             dataset, metadata.classes or [f"class {i}" for i in range(count)], metadata.class_dirs
         )

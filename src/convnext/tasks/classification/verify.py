@@ -31,7 +31,7 @@ def verify(
 
     Raises UserError for weights without published accuracy, and for data with other classes.
     """
-    refuse_names_of_others(name, (TASK,), advice="classifiers alone are verified")
+    refuse_names_of_others(name, TASK, advice="classifiers alone are verified")
     row = find(name)
     if row.top1 is None:
         raise UserError(

@@ -55,7 +55,7 @@ def load_model(
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor and the closest model.
     """
-    refuse_names_of_others(source, (TASK,))
+    refuse_names_of_others(source, TASK)
     file = locate(source)
     given, metadata, notes = describe(file)
     state, more = _completed(given, metadata)

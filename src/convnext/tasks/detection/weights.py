@@ -19,7 +19,6 @@ from convnext.models.detection.build import build_detector
 from convnext.models.detection.config import CASCADE_ROI, CASCADE_RPN, DetectorConfig, RoIConfig, RPNConfig
 from convnext.models.detection.rcnn import RCNN
 from convnext.tasks.choose import refuse_names_of_others
-from convnext.tasks.classification.spec import CLASSIFICATION
 from convnext.tasks.detection.published import (
     NUM_CLASSES,
     PublishedDetector,
@@ -68,7 +67,7 @@ def load_detector(source: str | Path | WeightFile, *, device: str = "cpu") -> Lo
 
 def find_detector_file(source: str | Path | WeightFile) -> WeightFile:
     """The file that a path, an address or the name of a published detector (or classifier) means."""
-    refuse_names_of_others(source, (TASK, CLASSIFICATION.name))
+    refuse_names_of_others(source, TASK)
     return locate_among(source, published(), pattern=DETECTION.name_pattern, kind=DETECTION.texts.model)
 
 

@@ -19,7 +19,6 @@ from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.tasks.choose import refuse_names_of_others
-from convnext.tasks.classification.spec import CLASSIFICATION
 from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.tasks.segmentation.published import NUM_CLASSES, PublishedSegmenter, published
 from convnext.tasks.segmentation.recipe import TASK, SegmentationMetadata, migrated, owns
@@ -66,7 +65,7 @@ def load_segmenter(source: str | Path | WeightFile, *, device: str = "cpu") -> L
 
 def find_segmenter_file(source: str | Path | WeightFile) -> WeightFile:
     """The file that a path, an address or the name of a published segmenter (or classifier) means."""
-    refuse_names_of_others(source, (TASK, CLASSIFICATION.name))
+    refuse_names_of_others(source, TASK)
     return locate_among(source, published(), pattern=SEGMENTATION.name_pattern, kind=SEGMENTATION.texts.model)
 
 
