@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -95,3 +96,20 @@ def test_limits_and_damage():
     for end in range(8, len(data), 7):
         with pytest.raises(BadImage):
             pixels(data[:end])
+
+
+def test_bombs_are_refused():
+    flat = np.zeros((64, 64, 3), np.float32)
+    good = packed(flat, photometric="rgb", compression="zlib")
+    assert pixels(good).shape == (64, 64, 3)
+    page = tifffile.TiffFile(io.BytesIO(good)).pages[0]
+    assert isinstance(page, tifffile.TiffPage)
+    bomb = zlib.compress(bytes(50 << 20))
+    (offset,), (entry,) = page.dataoffsets, [page.tags["StripByteCounts"]]
+    data = bytearray(good[:offset] + bomb)
+    data[entry.valueoffset : entry.valueoffset + 4] = len(bomb).to_bytes(4, "little")
+    with pytest.raises(BadImage, match="unpacks to more than its size"):
+        decode(bytes(data), name="x.tif", max_pixels=10_000)
+    many = packed(np.zeros((90, 90, 40), np.float32), photometric="rgb", planarconfig="contig")
+    with pytest.raises(BadImage, match="MiB of memory"):
+        decode(many, name="x.tif", max_pixels=10_000)

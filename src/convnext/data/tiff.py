@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import zlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _BITS, _ORIENTATION = 262, 284, 339, 258,
 # both log what they then raise, or what changes nothing
 for _name in ("PIL.TiffImagePlugin", "tifffile"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+_DEFLATE = (8, 32946)
+_MOST_BYTES = 16  # of memory for each pixel that an image may have
 _ALPHA = (1, 2)  # ExtraSamples: associated and unassociated alpha
 
 
@@ -61,6 +64,7 @@ def read(data: bytes, *, max_pixels: int) -> tuple[np.ndarray, int]:
         if height * width > max_pixels:
             limit = f"the limit of {max_pixels} (--loader.max-pixels in training)"
             raise UnknownTiff(f"{width} x {height} pixels, more than {limit}")
+        _check_memory(page, data, most=_MOST_BYTES * max_pixels)
         rgb = page.photometric == tifffile.PHOTOMETRIC.RGB
         _check(page, bands, rgb)
         try:
@@ -82,6 +86,20 @@ def read(data: bytes, *, max_pixels: int) -> tuple[np.ndarray, int]:
     turned = page.tags.get(_ORIENTATION)
     white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     return (255 - eight if white_is_zero else eight), int(turned.value) if turned else 1
+
+
+def _check_memory(page: Any, data: bytes, *, most: int) -> None:
+    """Raises UnknownTiff for a page that would take more than `most` bytes of memory, as it says or as it unpacks."""
+    if page.nbytes > most:
+        raise UnknownTiff(f"its values would take {page.nbytes >> 20:,} MiB of memory")
+    if int(page.compression) not in _DEFLATE:
+        return
+    tile = page.chunks  # of a strip or tile: what it may unpack to
+    expected = int(np.prod(tile)) * page.dtype.itemsize
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        unpacked = zlib.decompressobj().decompress(data[offset : offset + count], expected + 1)
+        if len(unpacked) > expected:
+            raise UnknownTiff("it unpacks to more than its size")
 
 
 def _check(page: Any, bands: int, rgb: bool) -> None:
