@@ -315,3 +315,22 @@ def test_files_that_are_passed_over_are_counted(tmp_path, tiny, write):
         "1 without an ending",
         "2 .heic",
     ]
+
+
+def test_parts_inside_the_classes(tmp_path, tiny, write, pack):
+    paths = [f"{kind}/{part}/{i}.png" for kind in ("cat", "dog") for part in ("Train", "test") for i in range(2)]
+    files = folder(tiny, *paths)
+    root, shard = write(tmp_path / "folder", files), pack(tmp_path / "all.tar", files)
+    for data, prefix in ((root, ""), (shard, "all.tar:")):
+        assert isinstance(recognise(str(data)), Mine)
+        result = opened(data)
+        assert result.train.classes == ("cat", "dog")
+        assert names(result.train) == [prefix + path for path in paths if "Train" in path]
+        assert names(result.val) == [prefix + path for path in paths if "test" in path]
+        assert result.val.targets.tolist() == [0, 0, 1, 1]
+        assert "the test images choose the best model" in result.note
+
+
+def test_images_beside_the_class_folders_are_counted(tmp_path, tiny, write):
+    root = write(tmp_path, folder(tiny, "train/a/1.png", "train/b/1.png", "train/x.png", "val/a/1.png", "train/y.png"))
+    assert f"Left out: 2 images lie directly in {root / 'train'}, without a class." in opened(root).note

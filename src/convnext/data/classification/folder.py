@@ -25,7 +25,8 @@ class FolderDataset:
     """Images in class folders, at any depth below them; the class is the folder directly below `root`.
 
     `class_dirs` fixes the order of the classes and which there are (as in the training part); without it: every class
-    folder found, sorted by name. `prefix` goes before the names that people are shown, as "val/".
+    folder found, sorted by name. `prefix` goes before the names that people are shown, as "val/". inner: a
+    folder in each class's folder; its images alone.
 
     `notes` says what was passed over.
 
@@ -33,10 +34,16 @@ class FolderDataset:
     """
 
     def __init__(
-        self, root: Path, *, max_pixels: int, class_dirs: Sequence[str] | None = None, prefix: str = ""
+        self,
+        root: Path,
+        *,
+        max_pixels: int,
+        class_dirs: Sequence[str] | None = None,
+        prefix: str = "",
+        inner: str = "",
     ) -> None:
         scanned = scan(root, missing_allowed=class_dirs is not None)
-        found = scanned.images
+        found = {name: _inside(images, inner) for name, images in scanned.images.items()} if inner else scanned.images
         self.class_dirs = tuple(found) if class_dirs is None else tuple(class_dirs)
         for folder in found:
             if folder not in self.class_dirs:
@@ -71,3 +78,8 @@ class FolderDataset:
         except OSError as error:
             raise BadImage(self.name(index), f"the file cannot be read ({error.strerror})") from None
         return decode(data, name=self.name(index), max_pixels=self.max_pixels)
+
+
+def _inside(paths: Sequence[str], inner: str) -> list[str]:
+    """Those of some paths, class/.../image, that lie in class/inner."""
+    return [path for path in paths if path.split("/")[1] == inner]

@@ -5,6 +5,7 @@ What is accepted, tried in this order:
     digits                         the word: scikit-learn's handwritten digits
     FILE.tar, FILE.tar.gz, ...     one shard; train/ and val/ in it are its parts
     FOLDER/train + FOLDER/val      each with class folders, or each with shards (ImageNet's layout)
+    FOLDER/<class>/train + val     class folders with the parts in each
     FOLDER/<class>/...             class folders
     FOLDER/*.tar                   shards; names with the word "train" and with "val" are the two parts
 
@@ -77,8 +78,24 @@ def find_layout(data: str | Path, *, folders: str = "auto") -> Layout:
     # a shard unpacked beside itself makes one folder; two or more with images are the classes
     if shards and len([folder for folder in classes if holds_images(path, folder)]) < 2:
         return _shard_parts(path, shards)
+    if inner := _parts_in_classes(path, classes):
+        parts = {part: partial(_folder, path, "", inner=name) for part, name in inner.items()}
+        return Layout("class folders with parts in them", parts, inner)
     check_not_parts(path, classes)
     return _whole("class folders", partial(_folder, path, ""))
+
+
+def _parts_in_classes(path: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Part -> the folder that is it in every class's folder, as cat/train, dog/train; empty where classes do not hold
+    parts alone."""
+    inner = {name for folder in folders for name in _inner_classes(path, folder)}
+    parts = parts_among(inner)
+    if "train" not in parts or len(parts) < 2 or not all(part_of(name) for name in inner):
+        return {}
+    doubled = next((names for names in parts.values() if len(names) > 1), None)
+    if doubled:
+        raise UserError(f"{some(doubled)}, in the class folders of {path}, name the same part. Give them one name.")
+    return {part: names[0] for part, names in parts.items()}
 
 
 def check_not_parts(path: Path, folders: Sequence[str]) -> None:
@@ -168,8 +185,10 @@ def _whole(what: str, part: Part) -> Layout:
     return Layout(what, {"train": part}, {})
 
 
-def _folder(path: Path, prefix: str, keys: Sequence[str] | None, limit: int) -> ClassificationDataset:
-    return FolderDataset(path, max_pixels=limit, class_dirs=keys, prefix=prefix)
+def _folder(
+    path: Path, prefix: str, keys: Sequence[str] | None, limit: int, *, inner: str = ""
+) -> ClassificationDataset:
+    return FolderDataset(path, max_pixels=limit, class_dirs=keys, prefix=prefix, inner=inner)
 
 
 def _read_shards(index: ShardIndex, part: str, keys: Sequence[str] | None, limit: int) -> ClassificationDataset:

@@ -145,7 +145,7 @@ def _single_class(only: str, root: Path) -> str:
 
 def _inner_hint(inner: Path) -> str:
     looks_right = inner.is_dir() and len(class_folders(inner)) > 1
-    return f" Its folders look like classes: give {inner} instead." if looks_right else ""
+    return f" Its folders look like the classes, or the parts: give {inner} instead." if looks_right else ""
 
 
 def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:

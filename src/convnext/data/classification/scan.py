@@ -37,6 +37,8 @@ class Scan:
     """What was passed over: kind, as ".avif" or "pipe or device" -> how many."""
     runs: list[str] = field(default_factory=list)
     """Folders of training runs, which are never data."""
+    loose: int = 0
+    """Images directly in the folder: they have no class."""
     merged: list[str] = field(default_factory=list)
     """Classes of which there are several folders, whose names differ in nothing but their Unicode form."""
 
@@ -47,6 +49,9 @@ class Scan:
             kinds = ", ".join(f"{count:,} {printable(kind)}" for kind, count in self.passed.most_common(6))
             more = len(self.passed) - 6
             notes.append(f"Passed over in {root}: {kinds}{f' and {more} kinds more' if more > 0 else ''}.")
+        if self.loose:
+            are = "image lies" if self.loose == 1 else "images lie"
+            notes.append(f"Left out: {self.loose:,} {are} directly in {root}, without a class.")
         if self.runs:
             notes.append(f"Passed over in {root}, since training runs are no data: {some(self.runs)}.")
         if self.merged:
@@ -100,6 +105,7 @@ def scan(root: Path, *, missing_allowed: bool = False) -> Scan:
     folders = class_folders(root, runs=found.runs)
     if not folders:
         raise UserError(no_classes(root))
+    found.loose = sum(1 for entry in os.scandir(root) if not _hidden(entry.name) and _is_image(entry))
     title = f"Looking through {root.name or root}"
     empty = []
     for folder in track(folders, title, len(folders), unit="folders"):
@@ -174,6 +180,10 @@ def _passed_over(entry: os.DirEntry[str]) -> str:
     if entry.name.lower().endswith(IMAGE_SUFFIXES):
         return "pipe or device" if entry.is_symlink() and _is_special(entry.path) else ""
     return os.path.splitext(entry.name)[1].lower() or "without an ending"
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return not entry.is_dir() and not _passed_over(entry)
 
 
 def _is_special(path: str) -> bool:

@@ -22,7 +22,7 @@ from convnext.core.logs import Progress
 from convnext.core.text import printable
 from convnext.data import tar
 from convnext.data.decode import IMAGE_SUFFIXES
-from convnext.data.parts import parts_among
+from convnext.data.parts import part_of, parts_among
 from convnext.data.tar import TAR_SUFFIXES, Member, Tar
 
 SHARD_SUFFIXES = TAR_SUFFIXES
@@ -91,7 +91,7 @@ class ShardIndex:
         if labels:
             return self._joined(images, labels)
         self._check_folders(images)
-        return images
+        return self._with_parts_inside(images)
 
     @cached_property
     def numbered(self) -> bool:
@@ -122,6 +122,8 @@ class ShardIndex:
         depth = 0
         while all(len(name) > depth + 1 for name in names) and len({name[depth] for name in names}) == 1:
             depth += 1  # a folder that all have in common
+        if self._parts_inside:
+            return {part: named[0] for part, named in parts_among(self._parts_inside).items()}
         tops = Counter(name[depth] if len(name) > depth + 1 else "" for name in names)
         found = parts_among(tops)
         if "train" not in found or len(found) < 2:
@@ -139,9 +141,12 @@ class ShardIndex:
         """The images below a folder in the tars; all of them for ""."""
         if not folder:
             return self.samples
+        if self._parts_inside:
+            return [sample for sample in self.samples if posixpath.dirname(sample.name).endswith(f"/{folder}")]
         return [sample for sample in self.samples if sample.name.removeprefix("./").startswith(f"{folder}/")]
 
     _of_files = False
+    _parts_inside: tuple[str, ...] = ()
 
     def _joined(self, images: Sequence[Sample], labels: dict[tuple[int, str], str]) -> list[Sample]:
         """Images joined with their class files. Of several images with one key (a.jpg, a.png) the first counts."""
@@ -191,6 +196,25 @@ class ShardIndex:
             raise UserError(
                 f"{self.shown(large)} has the class number {large.label}; numbers below {_MAX_CLASSES} are accepted."
             )
+
+    def _with_parts_inside(self, images: list[Sample]) -> list[Sample]:
+        """The images with the class above where all lie in folders of parts, as cat/train/1.png."""
+        inner = {sample.label for sample in images}
+        parts = parts_among(inner)
+        if "train" not in parts or len(parts) < 2 or not all(part_of(name) for name in inner):
+            return images
+        above = [posixpath.basename(posixpath.dirname(posixpath.dirname(sample.name))) for sample in images]
+        if len(set(above)) < 2:  # train/1.png, val/2.png: no class at all, or "train" is one
+            return images
+        doubled = next((names for names in parts.values() if len(names) > 1), None)
+        if doubled:
+            named = " and ".join(f"'{printable(name)}'" for name in doubled)
+            raise UserError(f"{named}, in the class folders of {self.listed}, name the same part. Give them one name.")
+        self._parts_inside = tuple(sorted(inner))
+        return [
+            sample._replace(label=unicodedata.normalize("NFC", name))
+            for sample, name in zip(images, above, strict=True)
+        ]
 
     def _check_folders(self, images: Sequence[Sample]) -> None:
         for sample in images:
