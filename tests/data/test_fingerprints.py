@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from convnext.data import fingerprints
 from convnext.data.decode import BadImage
 from convnext.data.fingerprints import NEAR, Fingerprint, fingerprint, look_alikes, same_pixels, survey
 
@@ -30,8 +31,10 @@ def test_the_same_image_in_other_sizes_and_light_looks_alike(picture):
     other = torch.from_numpy(picture(96, 128, seed=4)).permute(2, 0, 1)
     prints = [fingerprint(one, i) for i, one in enumerate((image, smaller, other, darker, image.clone()))]
     assert same_pixels(prints) == [[0, 4]]
-    assert {(0, 1), (0, 3), (1, 4)} <= set(look_alikes(prints))
-    assert not any(2 in pair for pair in look_alikes(prints))
+    pairs, left_out = look_alikes(prints)
+    assert {(0, 1), (0, 3), (1, 3)} <= set(pairs)  # the first of two equal images stands for both
+    assert not any(2 in pair or 4 in pair for pair in pairs)
+    assert left_out == 0
 
 
 def test_every_near_pair_is_found():
@@ -49,12 +52,28 @@ def test_every_near_pair_is_found():
         for b in range(a + 1, len(hashes))
         if (hashes[a] ^ hashes[b]).bit_count() <= NEAR
     }
-    assert set(look_alikes(prints)) == apart
+    assert look_alikes(prints) == (sorted(apart), 0)
     assert len(apart) > 30
 
 
 def test_images_without_structure_are_not_alike():
-    assert look_alikes([of_hash(0, b"a"), of_hash(1, b"b"), of_hash((1 << 64) - 1, b"c")]) == []
+    assert look_alikes([of_hash(0, b"a"), of_hash(1, b"b"), of_hash((1 << 64) - 1, b"c")]) == ([], 3)
+
+
+def test_what_is_not_compared_is_counted(monkeypatch):
+    alike = [of_hash((0xABCDEF << 40) | 0xFF00FF00 | bit, bytes([bit])) for bit in range(3)]
+    assert len(look_alikes(alike)[0]) == 3
+    monkeypatch.setattr(fingerprints, "_CROWDED", 2)
+    assert look_alikes(alike)[1] == 3
+
+
+def test_blocks_give_the_same_pairs(monkeypatch):
+    rng = np.random.default_rng(1)
+    prints = [of_hash(int(rng.integers(1, 1 << 14)) | 0xFFFFF << 40, bytes([i])) for i in range(60)]
+    whole = look_alikes(prints)
+    assert len(whole[0]) > 20
+    monkeypatch.setattr(fingerprints, "_BLOCK", 7)
+    assert look_alikes(prints) == whole
 
 
 def test_other_sizes_are_other_pixels():

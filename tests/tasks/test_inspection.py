@@ -94,3 +94,30 @@ def test_sheets_are_drawn(photos, tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
     assert main(["data", "show", str(photos), "--out", str(tmp_path / "no" / "x.png")]) == 1
     assert main(["data", "show", str(photos), "--out", str(tmp_path / "x.jpg")]) == 1
+
+
+def test_problems_of_annotations_are_something_wrong(tmp_path, capsys):
+    data = painted(tmp_path / "coco")
+    file = data / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["category_id"] = 99
+    file.write_text(json.dumps(content))
+    found = checked(data)
+    assert "annotations of unknown categories" in found["problems"][0]
+    assert found["wrong"] == 1
+    assert main(["data", "check", str(data), "--workers", "0"]) == 1
+    assert "Training refuses this data:" in capsys.readouterr().out
+
+
+def test_data_is_opened_by_the_settings_that_messages_name(photos, tmp_path, capsys):
+    root = tmp_path / "twice"
+    for part in ("old", "new"):
+        shutil.copytree(photos / "train", root / part)
+    assert main(["data", "check", str(root), "--workers", "0"]) == 1
+    assert "--folders classes" in capsys.readouterr().err
+    main(["data", "check", str(root), "--workers", "0", "--folders", "classes", "--json"])
+    assert json.loads(capsys.readouterr().out)["parts"]["train"]["classes"].keys() == {"new", "old"}
+    assert main(["data", "show", str(root), "--folders", "parts", "--out", str(tmp_path / "s.png")]) == 1
+    assert "--folders is auto or classes, not parts." in capsys.readouterr().err
+    assert main(["data", "check", str(labelled(tmp_path / "maps")), "--folders", "classes", "--task", "segment"]) == 1
+    assert "data for a segmenter, for which there is no --folders" in capsys.readouterr().err

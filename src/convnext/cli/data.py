@@ -1,15 +1,17 @@
-"""convnext data check | show | mapping"""
+"""convnext data check | show"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part
 from convnext.core.errors import UserError
+from convnext.tasks.spec import TaskSpec
+from convnext.tasks.table import TASKS
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class _Data:
 
 
 @dataclass(frozen=True)
-class Check(_Data):
+class _Check(_Data):
     """Reads every image once: what cannot be read, what is left out, counts of each class, sizes, images that are in
     training and in validation, equal images of different classes, images that look alike.
 
@@ -38,7 +40,7 @@ class Check(_Data):
 
 
 @dataclass(frozen=True)
-class Show(_Data):
+class _Show(_Data):
     """Draws a contact sheet: images with their labels, boxes or masks, and each as training will see it.
 
     For example:
@@ -55,7 +57,20 @@ class Show(_Data):
     """Write over a file that is there."""
 
 
-PARTS: dict[str, type[Any]] = {"check": Check, "show": Show}
+def _with_data_options(name: str, base: type[_Data]) -> type[Any]:
+    """The arguments of a part with the settings by which tasks open data, as `convnext train` has them."""
+    names = dict.fromkeys(option for spec in TASKS.values() for option in spec.data_options)
+    options = [(option, _option(option), field(default="")) for option in names]
+    kind = make_dataclass(name, options, bases=(base,), frozen=True)
+    kind.__doc__ = base.__doc__
+    return kind
+
+
+def _option(name: str) -> Any:
+    return Annotated[str, tyro.conf.arg(help=f"As `convnext train` takes --{name.replace('_', '-')}.")]
+
+
+PARTS: dict[str, type[Any]] = {"check": _with_data_options("Check", _Check), "show": _with_data_options("Show", _Show)}
 
 HELP = """convnext data - data looked at before it is trained on
 
@@ -71,21 +86,33 @@ convnext data PART --help says more about one.
 
 def run(argv: list[str]) -> int:
     args = parse_part(PARTS, argv, command="data", text=HELP)
-    if isinstance(args, Check):
+    if isinstance(args, _Check):
         return _check(args)
-    if isinstance(args, Show):
+    if isinstance(args, _Show):
         _show(args)
     return 0
 
 
-def _check(args: Check) -> int:
+def _opened(args: Any) -> tuple[TaskSpec, Any, dict[str, str]]:
+    """The task of the data, the data, and the settings that it was opened by."""
     from convnext.tasks.choose import recognise
+
+    names = {option for spec in TASKS.values() for option in spec.data_options}
+    given = {name: value for name in sorted(names) if (value := getattr(args, name))}
+    spec, _ = recognise(args.data, given, task=args.task)
+    others = [name for name in given if name not in spec.data_options]
+    if others:
+        raise UserError(f"{args.data} is data for a {spec.texts.model}, for which there is no --{others[0]}.")
+    return spec, spec.open_data(args.data, given), given
+
+
+def _check(args: Any) -> int:
     from convnext.tasks.inspection import check, check_text
 
     if args.workers < -1:
         raise UserError(f"--workers is 0 or more, or -1, not {args.workers}.")
-    spec, _ = recognise(args.data, {}, task=args.task)
-    found = check(spec, spec.open_data(args.data, {}), workers=args.workers)
+    spec, data, _ = _opened(args)
+    found = check(spec, data, workers=args.workers)
     if args.json:
         emit_json(found)
     else:
@@ -93,7 +120,7 @@ def _check(args: Check) -> int:
     return 1 if found["wrong"] else 0
 
 
-def _show(args: Show) -> None:
+def _show(args: Any) -> None:
     if args.images < 1:
         raise UserError(f"--images is at least 1, not {args.images}.")
     if args.out.suffix.lower() != ".png":
@@ -103,13 +130,11 @@ def _show(args: Show) -> None:
     if not args.out.parent.is_dir():
         raise UserError(f"There is no folder {args.out.parent} for --out.")
     from convnext.data.config import LoaderConfig
-    from convnext.tasks.choose import recognise
     from convnext.tasks.inspection import sheet
     from convnext.tasks.recipes import find_recipe
 
-    spec, _ = recognise(args.data, {}, task=args.task)
-    data = spec.open_data(args.data, {})
-    recipe = find_recipe(args.recipe) if args.recipe else spec.choose_recipe(data, None, {})[0]
+    spec, data, given = _opened(args)
+    recipe = find_recipe(args.recipe) if args.recipe else spec.choose_recipe(data, None, given)[0]
     if recipe.task != spec.name:
         raise UserError(f"The recipe {args.recipe} is not for a {spec.texts.model}, and {args.data} is data for one.")
     train = data.splits(LoaderConfig(skip_bad=True), seed=recipe.loop.seed).train

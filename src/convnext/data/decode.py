@@ -71,9 +71,8 @@ def decode(data: bytes, *, name: str, max_pixels: int) -> Tensor:
     """The image in a file's bytes as uint8 (3, H, W), RGB in 0..255, contiguous and upright.
 
     Reads JPEG, PNG, WebP, GIF, BMP, TIFF and PPM, of any colour mode; AVIF where Pillow does, HEIC with `pillow-heif`.
-    The header is looked at first: more than
-    `max_pixels` pixels are refused before anything is decompressed. Raises BadImage(name, reason) for everything that
-    cannot be read, and nothing else.
+    The header is looked at first: more than `max_pixels` pixels are refused before anything is decompressed. Raises
+    BadImage(name, reason) for everything that cannot be read, and nothing else.
     """
     return _guarded(lambda: _decode(data, name, max_pixels), name, lambda: _unknown(data))
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +27,8 @@ NEAR = 3
 """Bits of 64 in which the hashes of near-duplicates differ at most."""
 _PLAIN = 6  # bits: a hash with fewer, of either kind, is of an image without structure, and says nothing
 _BANDS = np.array_split(np.arange(64), NEAR + 1)  # of two hashes that near, one of the bands is equal
-_CROWDED = 2000  # images of one band: more share something so common that it is no sign of likeness
+_CROWDED = 20_000  # images that share a band: comparing more, each with each, takes minutes
+_BLOCK = 1024  # of them are compared with the others at a time
 _WEIGHTS = (0.299, 0.587, 0.114)  # of red, green and blue in grey
 
 
@@ -102,21 +102,29 @@ def same_pixels(prints: Sequence[Fingerprint]) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def look_alikes(prints: Sequence[Fingerprint]) -> list[tuple[int, int]]:
-    """Pairs of places, in `prints`, of images that look alike but whose pixels differ, ascending.
+def look_alikes(prints: Sequence[Fingerprint]) -> tuple[list[tuple[int, int]], int]:
+    """Pairs of places, in `prints`, of images that look alike but whose pixels differ, ascending; and how many images
+    were not compared with all others.
 
-    Their hashes differ in at most `NEAR` of 64 bits. Images without structure are left out.
+    Their hashes differ in at most `NEAR` of 64 bits. Of equal images the first stands for all. Images without
+    structure are not compared: their hashes say nothing; nor are those of which more than 20,000 share a part of the
+    hash. Both are counted.
     """
+    first = {one.pixels: place for place, one in reversed(list(enumerate(prints)))}
+    unique = np.array(sorted(first.values()), dtype=np.int64)
     hashes = np.array([one.looks for one in prints], dtype=np.uint64)
-    ones = np.bitwise_count(hashes)
-    telling = np.nonzero((ones >= _PLAIN) & (ones <= 64 - _PLAIN))[0]
+    ones = np.bitwise_count(hashes[unique])
+    telling = unique[(ones >= _PLAIN) & (ones <= 64 - _PLAIN)]
+    left_out = set(unique.tolist()) - set(telling.tolist())
     pairs: set[tuple[int, int]] = set()
     for band in _BANDS:
         mask = np.uint64(sum(1 << int(bit) for bit in band))
         for group in _equal(hashes[telling] & mask):
-            if len(group) <= _CROWDED:
+            if len(group) > _CROWDED:
+                left_out.update(telling[group].tolist())
+            else:
                 pairs.update(_near(telling[group], hashes))
-    return sorted((a, b) for a, b in pairs if prints[a].pixels != prints[b].pixels)
+    return sorted(pairs), len(left_out)
 
 
 def _equal(values: np.ndarray) -> Iterator[np.ndarray]:
@@ -127,12 +135,10 @@ def _equal(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _near(places: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[int, int]]:
-    if len(places) < 4:
-        for a, b in combinations(places.tolist(), 2):
-            if int(hashes[a] ^ hashes[b]).bit_count() <= NEAR:
-                yield a, b
-        return
+    """Pairs of places whose hashes are near; places ascending, compared in blocks."""
     chosen = hashes[places]
-    apart = np.bitwise_count(chosen[:, None] ^ chosen[None])
-    first, second = np.nonzero(np.triu(apart <= NEAR, 1))
-    yield from zip(places[first].tolist(), places[second].tolist(), strict=True)
+    for start in range(0, len(places), _BLOCK):
+        block = chosen[start : start + _BLOCK]
+        apart = np.bitwise_count(block[:, None] ^ chosen[None, start:])
+        first, second = np.nonzero(np.triu(apart <= NEAR, 1))
+        yield from zip(places[start + first].tolist(), places[start + second].tolist(), strict=True)

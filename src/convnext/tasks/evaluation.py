@@ -91,11 +91,11 @@ def common_figures(
     *,
     data: str,
     held_out: bool | None,
-    images_per_second: float,
+    rate: float,
 ) -> Figures:
     """What evaluation.json says of every detector and segmenter; the task's own figures are added to it.
 
-    held_out: whether the images were held out of training; None: not known.
+    held_out: whether the images were held out of training; None: not known. rate: images a second.
     """
     return {
         "task": metadata.task,
@@ -103,7 +103,7 @@ def common_figures(
         "data": data,
         "held_out": held_out,
         "n": len(dataset),
-        "images_per_second": images_per_second,
+        "images_per_second": rate,
         "skipped": skipped(bad),
         "pictures": [],
     }

@@ -10,6 +10,7 @@ from typing import Any
 from PIL.Image import Image
 
 from convnext.core.console import pairs
+from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule, Dataset
@@ -31,11 +32,12 @@ _SHOWN = 5  # examples of each kind in a text
 def check(spec: TaskSpec, data: DataModule[Any], *, workers: int = -1) -> Values:
     """Reads every image once and says what a training run would not: plain JSON values.
 
-    "wrong" counts what should be repaired: images that cannot be read, images that are in training and in validation
-    ("leaks"), and equal images of different classes ("contradictions"). "alike" are pairs that look alike: their
-    perceptual hashes differ in at most 3 of 64 bits; those between training and validation are in "alike_across".
-    Raises UserError where the data cannot be opened at all.
+    "wrong" counts what should be repaired: problems of the annotations (what has one is left out of the rest), images
+    that cannot be read, images that are in training and in validation ("leaks"), and equal images of different classes
+    ("contradictions"). "alike" are pairs that look alike: their perceptual hashes differ in at most 3 of 64 bits; those
+    between training and validation are in "alike_across". Raises UserError where the data cannot be opened at all.
     """
+    problems = _problems(data)
     splits = data.splits(LoaderConfig(skip_bad=True), seed=0)
     parts: dict[str, Dataset] = {"train": splits.train} | ({"val": splits.val} if splits.held_out else {})
     begun = time.monotonic()
@@ -45,7 +47,8 @@ def check(spec: TaskSpec, data: DataModule[Any], *, workers: int = -1) -> Values
     named = [(name, printable(parts[name].name(one.image)), _label(parts[name], one)) for name, one in every]
     prints = [one for _, one in every]
     same = [[named[place] for place in group] for group in same_pixels(prints)]
-    alike = [(named[a], named[b]) for a, b in look_alikes(prints)]
+    pairs_alike, not_compared = look_alikes(prints)
+    alike = [(named[a], named[b]) for a, b in pairs_alike]
     leaks = [[name for _, name, _ in group] for group in same if len({part for part, _, _ in group}) > 1]
     contradictions = [[f"{name} ({label})" for _, name, label in group] for group in same if _labels(group) > 1]
     bad = [entry for looked in surveys.values() for entry in looked.unreadable.items()]
@@ -55,15 +58,27 @@ def check(spec: TaskSpec, data: DataModule[Any], *, workers: int = -1) -> Values
         "data": str(data.data),
         "found": splits.note.splitlines(),
         "parts": {name: _part(spec, part, surveys[name]) for name, part in parts.items()},
+        "problems": problems,
         "unreadable": unreadable,
         "duplicates": [[name for _, name, _ in group] for group in same],
         "leaks": leaks,
         "contradictions": contradictions,
         "alike": len(alike),
+        "not_compared": not_compared,
         "alike_across": [[a[1], b[1]] for a, b in alike if a[0] != b[0]],
-        "wrong": len(unreadable) + len(leaks) + len(contradictions),
+        "wrong": len(problems) + len(unreadable) + len(leaks) + len(contradictions),
         "images_per_second": len(prints) / max(seconds, 1e-9),
     }
+
+
+def _problems(data: DataModule[Any]) -> list[str]:
+    """What training would refuse the data for, as it says it; empty where it takes it."""
+    try:
+        splits = data.splits(LoaderConfig(), seed=0)
+        _ = splits.train, splits.val
+    except UserError as error:
+        return [str(error)]
+    return []
 
 
 def _label(dataset: Dataset, one: Fingerprint) -> str:
@@ -102,6 +117,8 @@ def _lines(found: Values) -> Iterator[str]:
         yield f"\n{name}: {part['images']:,} images{_sizes(part)}"
         yield from pairs(_class_rows(part))
     yield ""
+    for problem in found["problems"]:
+        yield f"Training refuses this data:\n{problem}\n"
     bad = [f"{entry['name']}: {entry['reason']}" for entry in found["unreadable"]]
     yield from _kind("images cannot be read", bad)
     yield from _kind("images are in training and in validation", [" = ".join(group) for group in found["leaks"]])
@@ -110,6 +127,8 @@ def _lines(found: Values) -> Iterator[str]:
     across = [f"{a} ~ {b}" for a, b in found["alike_across"]]
     yield from _kind(f"pairs across training and validation look alike ({NEAR} of 64 bits apart at most)", across)
     yield f"{found['alike']:,} pairs of images look alike in all."
+    if found["not_compared"]:
+        yield f"{found['not_compared']:,} images were not compared: plain ones, or too many that are nearly the same."
     yield f"{found['images_per_second']:,.0f} images a second."
     yield "Nothing is wrong." if not found["wrong"] else f"{found['wrong']:,} things to repair."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 
@@ -131,15 +131,22 @@ def choose_recipe(
         init=backbone_config(init) if init else None,
     )
     recipe, reasons = choose(known)
-    folders = cast(Literal["auto", "classes"], (options or {}).get("folders") or "auto")
+    folders = _folders(options)
     return replace(recipe, data=str(data.data), init=init.source if init else "", folders=folders), tuple(reasons)
+
+
+def _folders(options: Mapping[str, str] | None) -> Literal["auto", "classes"]:
+    given = (options or {}).get("folders") or "auto"
+    if given not in ("auto", "classes"):
+        raise UserError(f"--folders is auto or classes, not {given}.")
+    return "classes" if given == "classes" else "auto"
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:
     """Whether a path holds data of this task."""
-    return recognise_classes(data, folders=options.get("folders") or "auto")
+    return recognise_classes(data, folders=_folders(options))
 
 
 def open_data(data: str, options: Mapping[str, str]) -> ClassificationData:
     """The data at a path, opened once."""
-    return ClassificationData(data, folders=options.get("folders") or "auto")
+    return ClassificationData(data, folders=_folders(options))

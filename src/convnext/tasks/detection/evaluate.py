@@ -232,14 +232,8 @@ def _figures(
     data: str,
     held_out: bool | None,
 ) -> dict[str, Any]:
-    common = common_figures(
-        loaded.metadata,
-        dataset,
-        bad,
-        data=data,
-        held_out=held_out,
-        images_per_second=evaluation.images_per_second,
-    )
+    rate = evaluation.images_per_second
+    common = common_figures(loaded.metadata, dataset, bad, data=data, held_out=held_out, rate=rate)
     return {
         **common,
         "objects": int(dataset.counts.sum()),
