@@ -59,8 +59,18 @@ def test_all_that_is_wrong_is_found(photos, capsys):
     assert found["wrong"] == 3
     assert main(["data", "check", str(photos), "--workers", "0"]) == 1
     text = capsys.readouterr().out
-    assert "1 images are in training and in validation:\n    train/cat/0.png = val/cat/leak.png" in text
-    assert "3 things to repair." in text
+    assert "Images that are in training and in validation: 1\n    train/cat/0.png = val/cat/leak.png" in text
+    assert "Things to repair: 3" in text
+
+
+def test_many_equal_images_are_one_short_line(photos):
+    for copy in range(20):
+        shutil.copy(photos / "train/dog/1.png", photos / f"train/dog/copy {copy:02}.png")
+    found = checked(photos)
+    assert [len(group) for group in found["duplicates"]] == [21]
+    (line,) = [line for line in check_text(found).splitlines() if " = " in line]
+    assert line.count(".png") == 5
+    assert line.endswith(" = 16 more")
 
 
 def test_look_alikes_across_parts_are_listed(photos):

@@ -120,17 +120,17 @@ def _lines(found: Values) -> Iterator[str]:
     for problem in found["problems"]:
         yield f"Training refuses this data:\n{problem}\n"
     bad = [f"{entry['name']}: {entry['reason']}" for entry in found["unreadable"]]
-    yield from _kind("images cannot be read", bad)
-    yield from _kind("images are in training and in validation", [" = ".join(group) for group in found["leaks"]])
-    yield from _kind("equal images have different classes", [" = ".join(group) for group in found["contradictions"]])
-    yield from _kind("groups of equal images", [" = ".join(group) for group in found["duplicates"]])
+    yield from _kind("Images that cannot be read", bad)
+    yield from _kind("Images that are in training and in validation", [_equal(group) for group in found["leaks"]])
+    yield from _kind("Equal images of different classes", [_equal(group) for group in found["contradictions"]])
+    yield from _kind("Groups of equal images", [_equal(group) for group in found["duplicates"]])
     across = [f"{a} ~ {b}" for a, b in found["alike_across"]]
-    yield from _kind(f"pairs across training and validation look alike ({NEAR} of 64 bits apart at most)", across)
-    yield f"{found['alike']:,} pairs of images look alike in all."
+    yield from _kind(f"Pairs across training and validation that look alike ({NEAR} of 64 bits apart at most)", across)
+    yield f"Pairs of images that look alike, in all: {found['alike']:,}"
     if found["not_compared"]:
-        yield f"{found['not_compared']:,} images were not compared: plain ones, or too many that are nearly the same."
-    yield f"{found['images_per_second']:,.0f} images a second."
-    yield "Nothing is wrong." if not found["wrong"] else f"{found['wrong']:,} things to repair."
+        yield f"Images not compared (plain, or too many that are nearly the same): {found['not_compared']:,}"
+    yield f"Images a second: {found['images_per_second']:,.0f}"
+    yield f"Things to repair: {found['wrong']:,}" if found["wrong"] else "Nothing is wrong."
 
 
 def _sizes(part: Values) -> str:
@@ -153,10 +153,16 @@ def _class_rows(part: Values) -> list[tuple[str, str]]:
 def _kind(what: str, examples: Sequence[str]) -> Iterator[str]:
     if examples:
         more = len(examples) - _SHOWN
-        yield f"{len(examples):,} {what}:"
+        yield f"{what}: {len(examples):,}"
         yield from (f"    {example}" for example in examples[:_SHOWN])
         if more > 0:
             yield f"    and {more:,} more"
+
+
+def _equal(group: Sequence[str]) -> str:
+    """The names of equal images on one line; the first few of them where there are many."""
+    more = len(group) - _SHOWN
+    return " = ".join(group) if more <= 0 else " = ".join([*group[:_SHOWN], f"{more:,} more"])
 
 
 def first_batch(spec: TaskSpec, recipe: Recipe, task: BaseTask[Any, Any]) -> Image | None:
