@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,18 @@ from torch import Tensor, nn
 
 from convnext.core import distributed
 from convnext.core.atomic import write_text
+from convnext.core.console import few
 from convnext.core.device import describe, pick_device, pick_dtype
 from convnext.core.errors import UserError
+from convnext.core.lock import taken
 from convnext.core.logs import RunLog, say
 from convnext.core.memory import keep_freed_memory
 from convnext.core.seeding import mix_seed, seed_everything
+from convnext.core.strict_json import to_json
 from convnext.data.dataset import DataModule
 from convnext.data.splits import Record
 from convnext.models.create import count_parameters
+from convnext.recipes.limits import setting
 from convnext.recipes.recipe import Recipe
 from convnext.report.page import write_page
 from convnext.report.run_folder import open_run
@@ -31,13 +35,15 @@ from convnext.tasks.inspection import FIRST_BATCH, first_batch
 from convnext.tasks.recipes import check_recipe, read_recipe, save_recipe, task_of
 from convnext.tasks.setup import Setup
 from convnext.tasks.spec import EvaluateOptions
+from convnext.tasks.start import NONE
 from convnext.training.checkpoint import TrainState, load_checkpoint
 from convnext.training.ema import Ema
 from convnext.training.loop import Loop, Plan, make_plan
 from convnext.training.optim import build_optimizer
 from convnext.training.parallel import parallelize
+from convnext.training.place import check_free, cleared
 from convnext.weights.files import Metadata, save_model
-from convnext.weights.locate import BEST, WeightFile
+from convnext.weights.locate import BEST, WeightFile, split_choice
 
 RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
 
@@ -67,17 +73,24 @@ def train(
     Raises UserError for whatever the user can repair.
     """
     out = Path(out)
-    if data is None:
-        check_before_opening(recipe, out, overwrite=overwrite)
-    else:
-        check_recipe(recipe)
-        _check_free(out, overwrite=overwrite)
-    recipe = _with_absolute_paths(recipe)
-    data = data or open_data(recipe)
-    device = _device(recipe)
-    with distributed.process_group(device):
-        _run(recipe, out, device, data, init, _checked(model), resume=False, reasons=reasons)
+    with held(out):
+        if data is None:
+            check_before_opening(recipe, out, overwrite=overwrite)
+        else:
+            check_recipe(recipe)
+            check_free(out, overwrite=overwrite)
+        recipe = _with_absolute_paths(recipe)
+        data = data or open_data(recipe)
+        recipe, measured = task_of(recipe).measure(recipe, data)
+        device = _device(recipe)
+        with distributed.process_group(device):
+            _run(recipe, out, device, data, init, _checked(model), resume=False, reasons=(*reasons, *measured))
     return out
+
+
+def held(out: Path) -> AbstractContextManager[None]:
+    """Holds the folder of a run for this process (of several that train together, for all of them)."""
+    return taken(out) if distributed.is_main() else nullcontext()
 
 
 def check_before_opening(recipe: Recipe, out: Path, *, overwrite: bool) -> None:
@@ -85,7 +98,7 @@ def check_before_opening(recipe: Recipe, out: Path, *, overwrite: bool) -> None:
     if not recipe.data:
         raise UserError("Which images? Give --data DIR.")
     check_recipe(recipe)
-    _check_free(out, overwrite=overwrite)
+    check_free(out, overwrite=overwrite)
 
 
 def resume(out: str | Path, *, data: DataModule[Any] | None = None, model: nn.Module | None = None) -> Path:
@@ -95,7 +108,7 @@ def resume(out: str | Path, *, data: DataModule[Any] | None = None, model: nn.Mo
     recipe = recipe_of(out)
     check_recipe(recipe)
     device = _device(recipe)
-    with distributed.process_group(device):
+    with held(out), distributed.process_group(device):
         _run(recipe, out, device, data or open_data(recipe), None, _checked(model), resume=True, reasons=())
     return out
 
@@ -121,7 +134,7 @@ def open_data(recipe: Recipe) -> DataModule[Any]:
 
 def data_options(recipe: Recipe) -> dict[str, str]:
     """The settings of a recipe that say how its data is opened, besides those of the loader."""
-    return {name: getattr(recipe, name) for name in task_of(recipe).data_options}
+    return {name: str(setting(recipe, name)) for name in task_of(recipe).data_options}
 
 
 def evaluate(
@@ -139,7 +152,7 @@ def evaluate(
     options = options or spec.evaluate_options()()
     if data and not isinstance(data, (str, Path)):
         return spec.evaluate_on(file, options, data, None, None)
-    opening = {name: str(getattr(options, name, "")) for name in spec.data_options}
+    opening = {name: _given(options, name) for name in spec.data_options}
     if data:
         why = f"{file.source} is a {spec.texts.model}"
         check_data(spec, str(data), opening, why=why, advice=f"Give images for a {spec.texts.model}.")
@@ -149,7 +162,25 @@ def evaluate(
     if not (folder / RECIPE).is_file():
         raise UserError(f"{folder} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
     recipe = read_recipe(folder / RECIPE)
-    return spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(folder))
+    figures = spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(folder))
+    return figures | ({"chosen": chosen} if (chosen := _chosen(file)) else {})
+
+
+def _given(options: EvaluateOptions, name: str) -> str:
+    """The value of an option as "table.image"; "" where a task's options have none of that name."""
+    value: Any = options
+    for part in name.split("."):
+        value = getattr(value, part, "")
+    return str(value)
+
+
+def _chosen(file: WeightFile) -> str:
+    """How a run's best weights were chosen, where not by the goal's figure; else empty."""
+    try:
+        note: Any = json.loads(str((file.values or {}).get("note") or "{}"))
+    except ValueError:
+        return ""
+    return str(note.get("chosen") or "") if isinstance(note, dict) else ""
 
 
 def evaluate_run(out: Path, *, data: DataModule[Any] | None = None) -> dict[str, Any]:
@@ -182,38 +213,38 @@ def recipe_of(out: Path) -> Recipe:
 
 
 def _split_of(out: Path) -> Record:
-    return json.loads((out / SPLIT).read_text())
-
-
-def _check_free(out: Path, *, overwrite: bool) -> None:
-    """Raises UserError where `out` holds a run (unless it may go) or anything else."""
-    if (out / RECIPE).exists() and not overwrite:
-        raise UserError(
-            f"{out} holds a run already. Go on with it: convnext train --resume {out}. "
-            "Or start a new one: --overwrite, or another --out."
-        )
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECIPE).exists()):
-        raise UserError(f"{out} is not empty and not a run's folder; give another --out.")
+    try:
+        split: Any = json.loads((out / SPLIT).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{out / SPLIT}, which says what the run held out, cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{out / SPLIT}, which says what the run held out, is not JSON: {error}.") from None
+    if not isinstance(split, dict):
+        raise UserError(f"{out / SPLIT} does not say what the run held out: it needs 'seed', 'fraction' and 'val'.")
+    return split
 
 
 def _create_folder(out: Path, recipe: Recipe, split: Record) -> None:
     """Makes a run's folder, in place of the run that may stand there, with what a resume needs."""
-    if out.exists():
-        shutil.rmtree(out)
-    out.mkdir(parents=True)
+    if left := cleared(out):
+        say(f"- left in {out}, for no run wrote it: {few(left)}")
     save_recipe(out / RECIPE, recipe)
-    write_text(out / SPLIT, json.dumps(split) + "\n")
+    write_text(out / SPLIT, to_json(split) + "\n")
 
 
 def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with paths that can be found from any folder; words that are no paths stay."""
     names = ("data", "init", *task_of(recipe).data_options)
     given = {field.name for field in fields(recipe)} & set(names)
-    return replace(recipe, **{name: _absolute(getattr(recipe, name)) for name in given})
+    paths = {name: _absolute(getattr(recipe, name)) for name in given}
+    return replace(recipe, **paths | ({"init": ""} if recipe.init == NONE else {}))
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
+    where, which = split_choice(path)  # FILE#NAME: one of several states in a file
+    if not where or not Path(where).exists():
+        return path
+    return str(Path(where).resolve()) + (f"#{which}" if which else "")
 
 
 def _device(recipe: Recipe) -> torch.device:
@@ -280,12 +311,12 @@ def _run(
         else:
             notes = [*setup.notes, *reasons, *(f"{name} is newly initialised" for name in new)]
             _announce(recipe, setup, model, plan, device, loop, notes)
-    begun = time.monotonic()
     _loop(loop, out, plan, device)
-    loop.write("end", seconds=round(time.monotonic() - begun, 1), best=state.best)
 
 
 def _loop(loop: Loop, out: Path, plan: Plan, device: torch.device) -> None:
+    """Lets the loop run, and says how its best weights were chosen where the goal did not decide."""
+    begun = time.monotonic()
     try:
         loop.run()
     except KeyboardInterrupt:
@@ -297,6 +328,11 @@ def _loop(loop: Loop, out: Path, plan: Plan, device: torch.device) -> None:
             f"--loop.micro-batch {max(plan.micro_batch // 2, 1)} (the batch of a step stays {plan.global_batch}), "
             "or --loop.activation-checkpointing."
         ) from None
+    best = loop.state.best
+    chosen = best.chosen(loop.task.goal) if best else ""
+    loop.write("end", seconds=round(time.monotonic() - begun, 1), best=best and best.goal, chosen=chosen or None)
+    if chosen and distributed.is_main():
+        say(chosen)
 
 
 def _state(recipe: Recipe, model: nn.Module, device: torch.device) -> TrainState:
@@ -314,7 +350,7 @@ def _keeper(path: Path, metadata: Metadata) -> Callable[[dict[str, Tensor], dict
     """What the loop calls with the best weights so far."""
 
     def keep(weights: dict[str, Tensor], figures: Mapping[str, Any]) -> None:
-        save_model(path, weights, replace(metadata, note=json.dumps(figures)))
+        save_model(path, weights, replace(metadata, note=to_json(figures)))
 
     return keep
 

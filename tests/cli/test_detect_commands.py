@@ -132,7 +132,7 @@ def test_a_classifier_becomes_the_backbone(convnext: Convnext, data: Path, class
     settings = [*RESTING, "--model.width", "8", "--model.roi.width", "16"]
     answer = convnext("train", "--data", data, "--init", classifier, "--out", tmp_path / "run", *settings)
     assert answer.status == 0, answer.err
-    assert "- fine-tuning at" in answer.err
+    assert f"- fine-tuning {classifier}" in answer.err
     assert "- everything behind the backbone is newly initialised" in answer.err
     assert "from random weights" not in answer.err
     given, found = load_file(classifier), load_file(tmp_path / "run" / "best.safetensors")

@@ -24,6 +24,8 @@ from convnext.data.config import InputConfig, LoaderConfig
 from convnext.data.decode import BadImage
 from convnext.data.loader import (
     BadImages,
+    Sampling,
+    balanced_order,
     eval_batches,
     micro_batch_sizes,
     resolved_workers,
@@ -166,12 +168,18 @@ def test_images_of_a_step_are_sorted_by_aspect():
     source = Made(23)
     aspects = (torch.arange(23) * 7 % 5).float()  # many equal ones: they keep the order of the step
     plain = some(training(source, global_batch=9, micro_batch=9), 4)
-    ranks = [some(training(source, global_batch=9, micro_batch=3, ranks=(r, 2), aspects=aspects), 8) for r in (0, 1)]
+    ranks = [
+        some(training(source, global_batch=9, micro_batch=3, ranks=(r, 2), sampling=Sampling(aspects=aspects)), 8)
+        for r in (0, 1)
+    ]
     for step in range(4):
         expected = sorted(plain[step].indices.tolist()[:8], key=lambda i: float(aspects[i]))
         shares = [torch.cat([batch.indices for batch in rank[2 * step : 2 * step + 2]]) for rank in ranks]
         assert torch.cat(shares).tolist() == expected
-    late = some(training(source, global_batch=9, micro_batch=3, ranks=(1, 2), aspects=aspects, start_step=2), 4)
+    late = some(
+        training(source, global_batch=9, micro_batch=3, ranks=(1, 2), sampling=Sampling(aspects=aspects), start_step=2),
+        4,
+    )
     assert same(late, ranks[1][4:])
 
 
@@ -287,3 +295,43 @@ def test_the_number_of_threads_is_put_back():
     threads = torch.get_num_threads()
     next(training(Made(8)))
     assert torch.get_num_threads() == threads
+
+
+def test_classes_come_equally_often() -> None:
+    classes = torch.tensor([0] * 90 + [1] * 6 + [2] * 4)
+    first, second = (balanced_order(classes, seed=3, epoch=epoch) for epoch in (0, 1))
+    for order in (first, second):
+        assert torch.bincount(classes[order % 100]).tolist() in ([33, 33, 34], [33, 34, 33], [34, 33, 33])
+        assert len(set(order.tolist())) == 100  # the k-th time that an image comes is another one
+        for image in range(90, 100):
+            times = sorted((order[order % 100 == image] // 100).tolist())
+            assert times == list(range(len(times)))
+            assert len(times) in (5, 6, 8, 9)
+    assert torch.equal(first, balanced_order(classes, seed=3, epoch=0))
+    assert not torch.equal(first, second)
+    assert set((first % 100).tolist()) != set((second % 100).tolist())
+    assert set(balanced_order(torch.arange(8), seed=0, epoch=0).tolist()) == set(range(8))
+    assert balanced_order(torch.tensor([5, 5, 5]), seed=0, epoch=0).sort().values.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_balanced_batches_are_a_pure_function_of_the_step(workers: int) -> None:
+    source = Made(12)
+    source.targets = torch.tensor([0] * 10 + [1] * 2)
+    sampling = Sampling(classes=source.targets)
+    whole = some(training(source, sampling=sampling), 8)
+    assert same(some(training(source, sampling=sampling, workers=workers, start_step=2), 4), whole[4:])
+    epoch = torch.cat([batch.indices for batch in whole[:4]])
+    assert torch.bincount(source.targets[epoch]).tolist() == [6, 6]
+    assert torch.equal(torch.cat([batch.targets for batch in whole[:4]]), source.targets[epoch])
+    views = torch.cat([batch.images for batch in whole[:4]])[epoch == 10]
+    assert len({view.numpy().tobytes() for view in views}) > 1  # augmented anew each time
+
+
+def test_balanced_ranks_share_a_step() -> None:
+    source = Made(12)
+    sampling = Sampling(aspects=torch.arange(12).float(), classes=source.targets)
+    whole = some(training(source, sampling=sampling, micro_batch=6), 2)
+    halves = [some(training(source, sampling=sampling, micro_batch=3, ranks=(rank, 2)), 2) for rank in (0, 1)]
+    for step in range(2):
+        assert torch.equal(torch.cat([half[step].indices for half in halves]), whole[step].indices)

@@ -86,7 +86,9 @@ def same(one: DetectionBatch, two: DetectionBatch) -> bool:
         and all(torch.equal(a, b) for a, b in zip(one[:3], two[:3], strict=True))
         and torch.equal(one.indices, two.indices)
         and all(
-            a is not None and b is not None and torch.equal(a, b) for x, y in objects for a, b in zip(x, y, strict=True)
+            (a is None and b is None) or (a is not None and b is not None and torch.equal(a, b))
+            for x, y in objects
+            for a, b in zip(x, y, strict=True)
         )
     )
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from convnext.cli.main import main
+from convnext.data.config import LoaderConfig
 from convnext.tasks.choose import recognise
 from convnext.tasks.inspection import check, check_text
 from labelmaps import labelled
@@ -33,7 +34,7 @@ def photos(tmp_path):
 
 def checked(data) -> dict:
     spec, _ = recognise(str(data), {})
-    found = check(spec, spec.open_data(str(data), {}), workers=0)
+    found = check(spec, spec.open_data(str(data), {}), LoaderConfig(), workers=0)
     assert json.loads(json.dumps(found)) == found
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,13 @@ from convnext.data.config import LoaderConfig
 from convnext.data.loader import BadImages
 from convnext.data.segmentation.config import SegmentationAugmentConfig, SegmentationInputConfig
 from convnext.data.segmentation.open import SegmentationData
+from convnext.metrics.miou import segmentation_figures
 from convnext.models.config import ModelConfig
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
+from convnext.tasks.segmentation.console import evaluation_text
 from convnext.tasks.segmentation.evaluate import confused, evaluate, log_figures
+from convnext.tasks.segmentation.setup import missing_classes
 from convnext.tasks.segmentation.task import SegmentationTask
 from labelmaps import labelled
 
@@ -79,7 +83,7 @@ def test_figures_by_hand(data: Path) -> None:
     )
     labels = torch.cat([val.labels(i).flatten() for i in range(len(val))])
     share = float((labels == 1).sum() / (labels != 255).sum())
-    figures = log_figures(found.figures)
+    figures = log_figures(found)
     assert figures["aAcc"] == pytest.approx(share)
     assert figures["mIoU"] == pytest.approx(share / 3)
     assert figures["mAcc"] == pytest.approx(1 / 3)
@@ -87,3 +91,23 @@ def test_figures_by_hand(data: Path) -> None:
         "sky": "ground",
         "box": "ground",
     }
+
+
+def test_classes_that_never_occur_are_warned_of(tmp_path: Path) -> None:
+    root = labelled(tmp_path)
+    (root / "classes.txt").write_text("sky\nground\nbox\ncar\n")
+    train = SegmentationData(root).splits(LoaderConfig(), seed=0).train
+    (warning,) = missing_classes(train)
+    assert warning.startswith("1 of 4 classes never occur in the training images (car)")
+    (root / "classes.txt").write_text("sky\nground\nbox\n")
+    assert missing_classes(SegmentationData(root).splits(LoaderConfig(), seed=0).train) == []
+
+
+def test_which_classes_miou_is_the_mean_of_is_said() -> None:
+    counts = torch.tensor([[5, 1, 0], [0, 4, 0], [0, 0, 0]])
+    figures = dataclasses.asdict(segmentation_figures(counts, ("sky", "ground", "box")))
+    assert figures["per_class"][2]["IoU"] is None
+    common = {"model": "x", "n": 1, "held_out": True, "images_per_second": 1.0, "pixels": 10, "skipped": []}
+    assert "mIoU is the mean over 2 classes; 1 others" in evaluation_text({**common, "data": "d", **figures})
+    nothing = segmentation_figures(torch.zeros(3, 3, dtype=torch.int64), ("sky", "ground", "box"))
+    assert (nothing.mIoU, nothing.mAcc, nothing.aAcc) == (None, None, None)

@@ -12,6 +12,7 @@ from toy import Colours, make_loop
 
 from convnext.core.errors import UserError
 from convnext.core.logs import read_log
+from convnext.training.best import Best
 from convnext.training.checkpoint import load_checkpoint, save_checkpoint
 from convnext.training.config import LoopConfig, ScheduleConfig
 from convnext.training.loop import Plan, make_plan
@@ -53,7 +54,7 @@ def test_it_learns_and_the_log_tells(tmp_path: Path) -> None:
     assert len(losses) == loop.plan.total_steps == 32
     assert sum(losses[-4:]) < 0.6 * sum(losses[:4])
     assert {event["ema"] for event in events if event["event"] == "eval"} == {True, False}
-    assert loop.state.best > 0.6
+    assert loop.state.best.goal > 0.6
 
 
 def test_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_activation_checkpointing_changes_no_bit(tmp_path: Path) -> None:
 
 
 def test_figures_that_are_undefined_are_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As null in the log; and a model is kept all the same."""
+    """As null in the log; and the last model is kept."""
 
     class Undefined(Colours):
         def evaluate(self, model: Any) -> dict[str, float | None]:
@@ -101,8 +102,95 @@ def test_figures_that_are_undefined_are_told_as_such(tmp_path: Path, capsys: pyt
     loop.run()
     assert {event["top1"] for event in read_log(tmp_path / "log.jsonl") if event["event"] == "eval"} == {None}
     assert "top1 undefined, other 0.5" in capsys.readouterr().err
-    assert [figures["top1"] for figures in kept] == [None]
-    assert loop.state.best == 0.0
+    assert [figures["top1"] for figures in kept] == [None] * len(kept)
+    assert kept[-1]["step"] == loop.plan.total_steps
+    assert "those of the last evaluation" in kept[-1]["chosen"]
+    assert loop.state.best == Best(None, None, loop.plan.total_steps)
+
+
+class Told(Colours):
+    """Gives these figures, one evaluation after the other, twice each (the average has the same)."""
+
+    def __init__(self, *figures: dict[str, float | None]) -> None:
+        super().__init__()
+        self.left = [entry for entry in figures for _ in range(2)]
+
+    def evaluate(self, model: Any) -> dict[str, float | None]:
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("figures", "step", "how"),
+    [
+        ([{"top1": 0.0}, {"top1": 0.0}, {"top1": 0.0}], 12, "last evaluation"),
+        ([{"top1": None}, {"top1": 0.5}, {"top1": None}], 8, ""),
+        ([{"top1": 0.0}, {"top1": 0.2}, {"top1": 0.2}], 8, ""),
+        (
+            [{"top1": None, "loss": 3.0}, {"top1": None, "loss": 1.0}, {"top1": 0.0, "loss": 2.0}],
+            8,
+            "lowest validation",
+        ),
+        ([{"top1": 0.5}, {"top1": float("nan")}, {"top1": 0.0}], 4, ""),
+        ([{"top1": 0.5, "loss": 1.0}, {"top1": 0.4, "loss": 0.5}, {"top1": 0.3, "loss": 0.1}], 4, ""),
+    ],
+)
+def test_an_undefined_goal_or_one_of_zero_freezes_no_weights(
+    tmp_path: Path, figures: list[dict[str, float | None]], step: int, how: str
+) -> None:
+    kept: list[dict[str, Any]] = []
+    loop = make_loop(tmp_path, task=Told(*figures))
+    loop.keep = lambda weights, figures: kept.append(figures)
+    loop.run()
+    assert kept[-1]["step"] == step
+    assert loop.state.best is not None
+    assert how in loop.state.best.chosen("top1")
+    assert bool(how) == ("chosen" in kept[-1])
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"top1": 0.9, "loss": float("nan")}, "validation loss is not a finite number"),
+        ({"top1": 0.9, "loss": None}, "validation loss is not a finite number"),
+        ({"top1": 0.9, "loss": 1.0, "invalid": 3}, "not finite numbers for 3"),
+    ],
+)
+def test_weights_that_give_no_numbers_are_never_the_best(
+    tmp_path: Path, broken: dict[str, float | None], words: str
+) -> None:
+    kept: list[dict[str, Any]] = []
+    loop = make_loop(tmp_path, task=Told({"top1": 0.1, "loss": 2.0}, broken, broken))
+    loop.keep = lambda weights, figures: kept.append(figures)
+    with pytest.raises(UserError, match=rf"(?s){words}.*diverged.*step 4.*--optim\.lr"):
+        loop.run()
+    assert [figures["step"] for figures in kept] == [4]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 4
+    (note,) = [event for event in read_log(tmp_path / "log.jsonl") if event["event"] == "note"]
+    assert note["warning"]
+
+
+def test_weights_that_are_not_finite_are_not_even_evaluated(tmp_path: Path) -> None:
+    loop = make_loop(tmp_path)
+    with torch.no_grad():
+        loop.state.model.head.bias.fill_(float("inf"))
+        loop.state.ema.shadow["head.bias"].fill_(float("nan"))
+    with pytest.raises(UserError, match=r"weights are not finite.*no weights were good enough"):
+        loop.evaluate_and_save_best()
+
+
+def test_the_best_so_far_survives_a_checkpoint_and_old_ones_are_read(tmp_path: Path) -> None:
+    loop, path = make_loop(tmp_path), tmp_path / "last.pt"
+    for best in (None, Best(0.5, 1.0, 3), Best(None, 1.0, 3)):
+        loop.state.best = best
+        save_checkpoint(path, loop.state, loop.sampler())
+        other = make_loop(tmp_path)
+        load_checkpoint(path, other.state, other.sampler())
+        assert other.state.best == best
+    content = torch.load(path, weights_only=True)
+    for old, best in ((0.75, Best(0.75)), (0.0, Best()), (float("-inf"), None)):
+        torch.save({**content, "best": old}, path)
+        load_checkpoint(path, other.state, other.sampler())
+        assert other.state.best == best
 
 
 def test_a_bad_loss_stops_the_run_and_says_what_to_try(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 import convnext
 from convnext.core.errors import UserError
 from convnext.models.create import MODEL_NAMES, create_model
-from convnext.weights.catalog import LICENCES, at_location, catalog, find, list_weights
+from convnext.weights.catalog import LICENCES, at_location, best_start, catalog, find, list_weights
 from convnext.weights.hub import parse_hub_id
 from convnext.weights.imagenet import COUNTS
 
@@ -129,3 +129,21 @@ def test_a_row_can_be_built() -> None:
     for name in ("convnextv2_atto.fcmae", "convnext_base.clip_laion2b", "convnext_tiny.fb_in22k"):
         with torch.device("meta"):
             assert create_model(find(name).model, num_classes=find(name).num_classes).num_classes in (0, 640, 21841)
+
+
+def test_what_training_on_photos_best_starts_from() -> None:
+    for model in ("convnext_tiny", "convnext_small", "convnext_base", "convnext_large", "convnext_xlarge"):
+        row = best_start(model, commercial=True)
+        assert row is not None
+        assert (row.name, row.trained_on) == (f"{model}.fb_in22k", "ImageNet-22K")
+    nano = best_start("convnext_nano", commercial=True)
+    assert nano is not None
+    assert nano.trained_on == "ImageNet-12K"
+    assert best_start("convnextv2_tiny", commercial=True) is None
+    free = best_start("convnextv2_atto", commercial=False)
+    assert free is not None
+    assert free.num_classes  # not the encoder alone
+    assert best_start("swin_tiny", commercial=False) is None
+    for row in list_weights():
+        found = best_start(row.model, commercial=True)
+        assert found is None or found.commercial

@@ -15,12 +15,18 @@ from torch import Tensor, nn
 
 from convnext.core.errors import UserError
 from convnext.data.config import InputConfig
+from convnext.data.segmentation.config import SegmentationInputConfig
 from convnext.models.config import ModelConfig
 from convnext.models.create import from_config
+from convnext.models.segmentation.config import SegmenterConfig
 from convnext.tasks.classification.export import save_as
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.tasks.classification.weights import load_model
+from convnext.tasks.segmentation.export import save_as as save_segmenter
+from convnext.tasks.segmentation.recipe import SegmentationMetadata
+from convnext.weights.writing import own_memory, save_pickle
 
+SUFFIX = {"convnext": ".safetensors", "official": ".pth", "torchvision": ".pth"}
 DEPTHS, DIMS = (1, 2, 1, 1), (8, 12, 16, 20)
 IMAGE = InputConfig(96, "crop", 0.9, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
@@ -163,8 +169,8 @@ def test_pickles_hold_the_weights_alone(tmp_path: Path) -> None:
     changes = ModelConfig("convnext_atto", num_classes=3)
     save_as(tmp_path / "a.safetensors", random_model(changes).state_dict(), metadata(changes), layout="convnext")
     loaded = load_model(tmp_path / "a.safetensors", num_classes=0)
-    state = {"norm.weight": loaded.model.state_dict()["norm.weight"], **loaded.model.state_dict()}
-    save_as(tmp_path / "b.pth", {"norm.weight": state["norm.weight"]}, loaded.metadata, layout="official")
+    part = {"norm.weight": loaded.model.state_dict()["norm.weight"]}
+    save_pickle(tmp_path / "b.pth", {"model": own_memory(part)})
     assert (tmp_path / "b.pth").stat().st_size < 5000
 
 
@@ -173,3 +179,47 @@ def test_json_is_what_people_can_read(tmp_path: Path) -> None:
     save_as(tmp_path, random_model(changes).state_dict(), metadata(changes), layout="timm")
     assert json.loads((tmp_path / "config.json").read_text())["label_names"] == ["cat", "Größe", "犬"]
     assert "Größe" in (tmp_path / "config.json").read_text()
+
+
+# ----- what is refused
+
+
+@pytest.mark.parametrize("layout", ["keras", "", "Convnext", "\x1b[31m"])
+def test_unknown_layouts(layout: Any, tmp_path: Path) -> None:
+    model = config("convnext_tiny")
+    with pytest.raises(
+        UserError, match=r"is no layout that is known here: a classifier is saved with --layout conv.*"
+    ) as caught:
+        save_as(tmp_path / "x", random_model(model).state_dict(), metadata(model), layout)
+    assert str(caught.value).isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", ["convnext", "official", "timm", "torchvision", "transformers"])
+def test_a_state_that_does_not_fit_its_metadata(layout: Any, tmp_path: Path) -> None:
+    model = config("convnext_tiny")
+    state, out = dict(random_model(model).state_dict()), tmp_path / f"x{SUFFIX.get(layout, '')}"
+    for wrong, says in (
+        ({**state, "extra": torch.ones(1)}, "unexpected extra"),
+        ({name: value for name, value in state.items() if name != "head.bias"}, r"missing head\.bias"),
+        ({**state, "head.bias": torch.ones(9)}, r"head\.bias has shape \(9,\)"),
+        ({**state, "head.bias": None}, r"holds a NoneType as head\.bias"),
+        ({}, "missing downsample"),
+    ):
+        with pytest.raises(UserError, match=says):
+            save_as(out, wrong, metadata(model), layout)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="names 2 classes, and its model gives 3"):
+        save_as(out, state, ClassificationMetadata(model, IMAGE, ("a", "b")), layout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_metadata_of_another_task(tmp_path: Path) -> None:
+    other = SegmentationMetadata(SegmenterConfig(config("convnext_tiny"), 3, head="mlp"), SegmentationInputConfig())
+    with pytest.raises(UserError, match=r"The metadata is not that of a classifier|does not fit"):
+        save_as(tmp_path / "x.pth", {}, other, "official")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(
+        UserError, match=r"timm has no segmenters: a segmenter is saved with --layout convnext, official or"
+    ):
+        save_segmenter(tmp_path / "x", {}, other, "timm")
+    with pytest.raises(UserError, match="The state to be saved, with metadata of a segmenter, does not fit"):
+        save_segmenter(tmp_path / "x.pth", {}, other, "official")

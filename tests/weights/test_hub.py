@@ -6,10 +6,14 @@ import json
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from convnext.core.errors import UserError
 from convnext.weights import hub
 from convnext.weights.hub import hub_file, hub_weights, parse_hub_id
+from convnext.weights.locate import locate
+from convnext.weights.sharded import INDEXES
 from server import Server, hangs, status, whole
 
 REPO = "owner/convnext_tiny.in1k"
@@ -160,15 +164,29 @@ def test_kinds_of_weights_in_order(server, number, code):
 
 
 def test_no_weights(server):
-    lacks(server, *hub.WEIGHTS, *hub._SHARDED)
+    lacks(server, *hub.WEIGHTS, *INDEXES)
     with pytest.raises(UserError, match=rf"{REPO} on the hub has no weights that are read here \(model.safetensors, "):
         hub_weights(REPO)
 
 
-def test_sharded_weights(server):
+def test_sharded_weights(server, tmp_path):
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = {"weight_map": {"norm.weight": names[0], "norm.bias": names[1]}}
     lacks(server, *hub.WEIGHTS)
-    put(server, "model.safetensors.index.json", b"{}")
-    with pytest.raises(UserError, match="has its weights in several files; only single ones"):
+    put(server, INDEXES[0], json.dumps(index).encode())
+    put(server, "config.json", json.dumps(CONFIG).encode())
+    for name, tensor in zip(names, index["weight_map"], strict=True):
+        save_file({tensor: torch.ones(2)}, tmp_path / "part")
+        put(server, name, (tmp_path / "part").read_bytes())
+    file = locate(f"hf-hub:{REPO}")
+    assert (file.file.name, file.config) == (INDEXES[0], CONFIG)
+    assert sorted(file.state) == ["norm.bias", "norm.weight"]
+
+
+def test_sharded_weights_stay_in_their_model(server):
+    lacks(server, *hub.WEIGHTS)
+    put(server, INDEXES[0], b'{"weight_map": {"norm.weight": "../../x"}}')
+    with pytest.raises(UserError, match="which is no file beside it"):
         hub_weights(REPO)
 
 

@@ -23,6 +23,7 @@ from convnext.models.convnext import CONFIGS
 from convnext.models.create import from_config
 from convnext.models.isotropic import CONFIGS as ISOTROPIC_SIZES
 from convnext.tasks.classification.export import state_in
+from convnext.weights.containers import contents
 from convnext.weights.formats import official
 from convnext.weights.recognise import recognise
 
@@ -284,7 +285,7 @@ def test_mmpretrains_names() -> None:
             theirs[name.replace("head.", "head.fc.")] = value
         else:
             theirs["backbone." + ("norm3." + name[5:] if name.startswith("norm.") else renamed)] = value
-    given = official({"module." + name: value for name, value in theirs.items()})
+    given = official(contents({"module." + name: value for name, value in theirs.items()}, "file").state)
     assert given.layout == "mmpretrain"
     assert set(given.state) == set(ours)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convnext.core.errors import UserError
+from convnext.core.network import NotReached
 from convnext.data.config import InputConfig
 from convnext.data.detection.config import DetectionInputConfig
 from convnext.models.config import ModelConfig
@@ -27,6 +28,7 @@ from convnext.models.detection.config import (
 from convnext.models.detection.rcnn import RCNN
 from convnext.tasks.choose import find_weights, read_metadata
 from convnext.tasks.classification.recipe import ClassificationMetadata
+from convnext.tasks.classification.verify import verify
 from convnext.tasks.classification.weights import load_model
 from convnext.tasks.detection.published import coco_categories, published
 from convnext.tasks.detection.recipe import DetectionMetadata
@@ -39,6 +41,7 @@ from convnext.tasks.detection.weights import (
     load_initial_detector,
     recognise_detector,
 )
+from convnext.tasks.segmentation.weights import load_segmenter
 from convnext.weights import locate as locating
 from convnext.weights.files import save_model
 from painted import INPUT, SMALL
@@ -359,3 +362,21 @@ def test_settings_that_weights_do_not_show_are_the_official_ones() -> None:
         state = build_detector(KINDS["mask"]).state_dict()
     found = recognise_detector(state, "x")
     assert (found.rpn, found.roi.score, found.roi.nms_iou) == (RPNConfig(), 0.05, 0.5)
+
+
+def test_names_that_another_loader_knows_are_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is fetched; "there are no published weights" would not be true of them."""
+    monkeypatch.setenv("CONVNEXT_OFFLINE", "1")
+    detector, segmenter = "mask_rcnn_convnext_tiny.fb_coco", "upernet_convnext_tiny.fb_ade20k"
+    for load, name, kind in (
+        (load_model, detector, "detector"),
+        (load_model, segmenter, "segmenter"),
+        (load_detector, segmenter, "segmenter"),
+        (load_segmenter, detector, "detector"),
+    ):
+        with pytest.raises(UserError, match=f"^{name} is a published {kind}: `convnext.load` knows"):
+            load(name)
+    with pytest.raises(UserError, match=f"^{detector} is a published detector: classifiers alone are verified"):
+        verify(detector, data="x")
+    with pytest.raises(NotReached, match=r"A file of weights that is on this machine .* CONVNEXT_MIRROR"):
+        find_weights(detector)

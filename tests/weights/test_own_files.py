@@ -95,7 +95,7 @@ def test_saving_replaces_whole_files_only(saved, state, metadata, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space left"):
         save_model(saved, {name: value + 1 for name, value in state.items()}, metadata)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
@@ -131,7 +131,10 @@ class TestRefused:
     def test_not_safetensors(self, tmp_path, reader, data):
         path = tmp_path / "wrong.safetensors"
         path.write_bytes(data)
-        with pytest.raises(UserError, match=r"wrong\.safetensors cannot be read as safetensors"):
+        with pytest.raises(
+            UserError,
+            match=r"wrong\.safetensors (cannot be read as|is (empty|a web page|a pointer|cut off|filled))",
+        ):
             reader(path)
 
     def test_cut_short(self, saved, reader):

@@ -152,7 +152,7 @@ def test_calls_by_name(tmp_path, name):
 def test_not_a_checkpoint(tmp_path, reader, data):
     path = tmp_path / "wrong.pth"
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"wrong\.pth is damaged or not a torch checkpoint"):
+    with pytest.raises(UserError, match=r"wrong\.pth is (damaged or|empty|cut off|a web page|a pointer|filled)"):
         reader(path)
 
 
@@ -171,7 +171,7 @@ def test_cut_short(tmp_path, options):
     data = path.read_bytes()
     for length in (1, 10, 100, len(data) // 2, len(data) - 30, len(data) - 1):
         path.write_bytes(data[:length])
-        with pytest.raises(UserError, match=r"file\.pth is damaged"):
+        with pytest.raises(UserError, match=r"file\.pth is (damaged|cut off)"):
             read_state(path)
 
 

@@ -22,6 +22,7 @@ from convnext.bench.engine.cells import (
 )
 from convnext.cli.output import emit, emit_json, parse, table
 from convnext.core.errors import UserError, nearest
+from convnext.core.places import check_folder
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def run(argv: list[str]) -> None:
     args = parse(Bench, argv, command="bench")
     _check(args)
     plan = _plan(args)
+    check_folder(args.out, "--out")  # before the hours that it takes
     from rich.console import Console
 
     from convnext.bench.classification import measure
@@ -218,6 +220,7 @@ def _check(args: Bench) -> None:
 
 def _run_dense(args: Detection | Segmentation) -> None:
     plan = _dense_plan(args)
+    check_folder(args.out, "--out")
     from convnext.bench import detection, segmentation
     from convnext.bench.engine.machine import command_line
     from convnext.core.atomic import write_text

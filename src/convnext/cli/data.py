@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part
 from convnext.core.errors import UserError
+from convnext.core.places import check_file
 from convnext.tasks.spec import TaskSpec
 from convnext.tasks.table import TASKS
 
@@ -60,14 +61,20 @@ class _Show(_Data):
 def _with_data_options(name: str, base: type[_Data]) -> type[Any]:
     """The arguments of a part with the settings by which tasks open data, as `convnext train` has them."""
     names = dict.fromkeys(option for spec in TASKS.values() for option in spec.data_options)
-    options = [(option, _option(option), field(default="")) for option in names]
+    options = [(_field(option), _option(option), field(default="")) for option in names]
     kind = make_dataclass(name, options, bases=(base,), frozen=True)
     kind.__doc__ = base.__doc__
     return kind
 
 
 def _option(name: str) -> Any:
-    return Annotated[str, tyro.conf.arg(help=f"As `convnext train` takes --{name.replace('_', '-')}.")]
+    shown = name.replace("_", "-")
+    return Annotated[str, tyro.conf.arg(name=shown, help=f"As `convnext train` takes --{shown}.")]
+
+
+def _field(name: str) -> str:
+    """The attribute that holds a setting such as "loader.bands"."""
+    return name.replace(".", "_")
 
 
 PARTS: dict[str, type[Any]] = {"check": _with_data_options("Check", _Check), "show": _with_data_options("Show", _Show)}
@@ -98,7 +105,7 @@ def _opened(args: Any) -> tuple[TaskSpec, Any, dict[str, str]]:
     from convnext.tasks.choose import recognise
 
     names = {option for spec in TASKS.values() for option in spec.data_options}
-    given = {name: value for name in sorted(names) if (value := getattr(args, name))}
+    given = {name: value for name in sorted(names) if (value := getattr(args, _field(name)))}
     spec, _ = recognise(args.data, given, task=args.task)
     others = [name for name in given if name not in spec.data_options]
     if others:
@@ -107,12 +114,13 @@ def _opened(args: Any) -> tuple[TaskSpec, Any, dict[str, str]]:
 
 
 def _check(args: Any) -> int:
+    from convnext.data.config import loader_for
     from convnext.tasks.inspection import check, check_text
 
     if args.workers < -1:
         raise UserError(f"--workers is 0 or more, or -1, not {args.workers}.")
-    spec, data, _ = _opened(args)
-    found = check(spec, data, workers=args.workers)
+    spec, data, given = _opened(args)
+    found = check(spec, data, loader_for(given), workers=args.workers)
     if args.json:
         emit_json(found)
     else:
@@ -129,7 +137,8 @@ def _show(args: Any) -> None:
         raise UserError(f"{args.out} is there already. Give another --out, or --force to write over it.")
     if not args.out.parent.is_dir():
         raise UserError(f"There is no folder {args.out.parent} for --out.")
-    from convnext.data.config import LoaderConfig
+    check_file(args.out, "--out")
+    from convnext.data.config import loader_for
     from convnext.tasks.inspection import sheet
     from convnext.tasks.recipes import find_recipe
 
@@ -137,6 +146,8 @@ def _show(args: Any) -> None:
     recipe = find_recipe(args.recipe) if args.recipe else spec.choose_recipe(data, None, given)[0]
     if recipe.task != spec.name:
         raise UserError(f"The recipe {args.recipe} is not for a {spec.texts.model}, and {args.data} is data for one.")
-    train = data.splits(LoaderConfig(skip_bad=True), seed=recipe.loop.seed).train
+    loader = loader_for(given, skip_bad=True)
+    recipe, _ = spec.measure(replace(recipe, loader=loader), data)
+    train = data.splits(recipe.loader, seed=recipe.loop.seed).train
     sheet(spec, recipe, train, images=args.images).save(args.out)
     emit(f"wrote {args.out}")

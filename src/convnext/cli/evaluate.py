@@ -7,7 +7,17 @@ from typing import Any
 
 import tyro
 
-from convnext.cli.output import emit, emit_json, joined_options, newest_run, options_of, parse
+from convnext.cli.output import (
+    check_outputs,
+    emit,
+    emit_json,
+    joined_options,
+    newest_run,
+    options_of,
+    parse,
+    refuse,
+)
+from convnext.core.logs import say
 from convnext.tasks.table import TASKS
 
 
@@ -44,10 +54,14 @@ def _of_tasks() -> dict[str, type[Any]]:
 
 def run(argv: list[str]) -> None:
     args = parse(arguments(), argv, command="evaluate")
+    check_outputs(args)
+    refuse(args, _of_tasks())
     from convnext.run import evaluate
-    from convnext.tasks.choose import find_weights
+    from convnext.tasks.choose import check_path, find_weights
 
     model = args.model or str(newest_run())
+    if args.data:
+        check_path(args.data)  # before a model is loaded, or even fetched
     spec, file = find_weights(model)
     kinds = {name: other.texts.model for name, other in TASKS.items()}
     options = options_of(args, spec.name, _of_tasks(), model=model, kinds=kinds)
@@ -56,3 +70,5 @@ def run(argv: list[str]) -> None:
         emit_json(figures)
     else:
         emit(spec.evaluation_text(figures))
+        if figures.get("chosen"):
+            say(figures["chosen"])

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from convnext.core.errors import UserError
+from convnext.core.logs import say
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Decode = Callable[[bytes, str], "Tensor"]
+"""A file's bytes and its name for messages -> the image. Raises BadImage."""
 
 
 class InputImage(NamedTuple):
     """An image that was found; it is read when its turn comes. `read` raises BadImage or OSError."""
 
     name: str
-    read: Callable[[], Tensor]
+    read: Callable[[Decode], Tensor]
 
 
 def find_images(paths: tuple[str, ...], model: str) -> Iterator[InputImage]:
@@ -27,7 +33,7 @@ def find_images(paths: tuple[str, ...], model: str) -> Iterator[InputImage]:
 
     Raises UserError for a path that is not there.
     """
-    from convnext.data.classification.scan import images_below
+    from convnext.data.classification.scan import Scan, images_below
 
     for path in paths:
         if path == "-":
@@ -39,15 +45,24 @@ def find_images(paths: tuple[str, ...], model: str) -> Iterator[InputImage]:
             if trained_on != path:
                 raise UserError(f"There is no file digits, and {model} was trained on {trained_on}, not on the digits.")
             dataset = held_out(Path(model))
-            yield from (InputImage(dataset.name(i), partial(dataset.read, i)) for i in range(len(dataset)))
-        elif Path(path).is_dir():
+            yield from (InputImage(dataset.name(i), partial(_of_dataset, dataset, i)) for i in range(len(dataset)))
+        elif os.path.isdir(path):
             closed: list[str] = []  # folders: named as what cannot be read, like a bad image, and the others go on
-            files = [*images_below(Path(path), closed=closed), *closed]
+            passed = Scan()
+            files = [*images_below(Path(path), closed=closed, scan=passed), *closed]
+            for note in passed.notes(Path(path)):
+                say(note)
             yield from (
                 InputImage(str(file), partial(_read, file)) for file in sorted(Path(path, name) for name in files)
             )
-        elif Path(path).is_file():
+        elif os.path.isfile(path):
             yield InputImage(path, partial(_read, Path(path)))
+        elif os.path.exists(path):
+            raise UserError(
+                f"{path} is a pipe, a socket or a device, and no image. For a pipe, give - and pipe into it."
+            )
+        elif os.path.islink(path):
+            raise UserError(f"{path} is a link to {os.readlink(path)}, which is not there.")
         else:
             raise UserError(f"There is no file or folder {path}.")
 
@@ -64,26 +79,34 @@ def _standard_input(model: str) -> Iterator[InputImage]:
     if lines:
         yield from find_images(tuple(line for line in lines if line != "-"), model)
     else:
-        yield InputImage("-", lambda: _decode(data, "standard input"))
+        yield InputImage("-", lambda decode: decode(data, "standard input"))
 
 
-def _read(path: Path) -> Tensor:
-    return _decode(path.read_bytes(), str(path))
+def _of_dataset(dataset: Any, index: int, decode: Decode) -> Tensor:
+    return dataset.read(index)
 
 
-def _decode(data: bytes, name: str) -> Tensor:
-    from convnext.data.decode import decode
+def _read(path: Path, decode: Decode) -> Tensor:
+    if not os.path.isfile(path) and os.path.exists(path):  # put there since it was found: reading would wait for ever
+        raise OSError("a pipe, a socket or a device" if not os.path.isdir(path) else "a folder that cannot be opened")
+    return decode(path.read_bytes(), str(path))
+
+
+def decoder(predictor: Any) -> Decode:
+    """How the images of a predictor are decoded: into as many bands as it takes."""
+    from convnext.data.bands import decode_bands
     from convnext.data.inputs import MAX_PIXELS
 
-    return decode(data, name=name, max_pixels=MAX_PIXELS)
+    bands, white = getattr(predictor, "bands", 3), getattr(predictor, "white", 0.0)
+    return lambda data, name: decode_bands(data, name=name, max_pixels=MAX_PIXELS, bands=bands, white=white)
 
 
-def read_or_say(image: InputImage, bad: list[dict[str, str]]) -> Tensor | None:
+def read_or_say(image: InputImage, bad: list[dict[str, str]], decode: Decode) -> Tensor | None:
     """The image; where it cannot be read None, and the reason in `bad`."""
     from convnext.data.decode import BadImage
 
     try:
-        return image.read()
+        return image.read(decode)
     except BadImage as error:
         bad.append({"name": image.name, "error": error.reason})
     except OSError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
 
+from convnext.core.atomic import is_full
 from convnext.core.errors import UserError, nearest
+from convnext.core.text import safe
 
 COMMANDS = {
     "train": "train or fine-tune a model on a folder of images",
@@ -52,6 +55,31 @@ convnext COMMAND --help says more about one command.
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0 well, 1 something to repair, 2 wrong usage, 130 interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    _show_everything()
+    try:
+        status = _run(argv)
+        sys.stdout.flush()  # here, where a full disk or a reader that is gone can still be told
+        return status
+    except UserError as error:
+        return _complain(str(error), status=1)
+    except KeyboardInterrupt:
+        return _complain("Stopped.", status=130)
+    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+        _close_outputs()
+        return 0
+    except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        name = getattr(error, "filename", None)
+        if is_full(error):
+            _close_outputs(errors=False)  # else Python would try again at its end, and show a traceback
+            where = f" to write {name}" if name else ""
+            return _complain(f"No space left{where}: the disk, or your share of it, is full.", status=1)
+        if not isinstance(error, OSError) or not name:
+            raise
+        return _complain(f"{name}: {error.strerror}.", status=1)  # closed to us, a name too long, a disk that is gone
+
+
+def _run(argv: list[str]) -> int:
+    """Runs one command."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(help_text(), end="")  # noqa: T201
         return 0
@@ -64,15 +92,24 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(f"There is no command '{argv[0]}'.{nearest(argv[0], COMMANDS)}", status=2)
     try:
         return import_module(f"convnext.cli.{argv[0]}").run(argv[1:]) or 0
-    except UserError as error:
-        return _complain(str(error), status=1)
-    except KeyboardInterrupt:
-        return _complain("Stopped.", status=130)
-    except BrokenPipeError:  # the reader of our output (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as stop:  # after help, or arguments that were refused
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+
+
+def _show_everything() -> None:
+    """A name that the terminal's encoding lacks is shown as escapes, never an error: a result is not lost by it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _close_outputs(*, errors: bool = True) -> None:
+    """Sends what is still to be printed nowhere."""
+    for stream in (sys.stdout, sys.stderr) if errors else (sys.stdout,):
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _complain(message: str, *, status: int) -> int:
-    print(f"convnext: {message}", file=sys.stderr)  # noqa: T201
+    print(f"convnext: {safe(message)}", file=sys.stderr)  # noqa: T201
     return status

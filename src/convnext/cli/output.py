@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +13,11 @@ import tyro
 from convnext.core.console import percent as percent
 from convnext.core.console import table as table
 from convnext.core.errors import UserError, nearest
+from convnext.core.lock import is_taken
+from convnext.core.logs import say
+from convnext.core.places import check_file
+from convnext.core.strict_json import to_json
+from convnext.core.text import escaped, safe
 
 T = TypeVar("T")
 RUNS = Path("runs")
@@ -39,13 +44,18 @@ def parse_part(parts: Mapping[str, type[Any]], argv: list[str], *, command: str,
 
 
 def emit(text: str) -> None:
-    """A line of result."""
-    print(text)  # noqa: T201
+    """A line of result; control characters, as a file's name may have, are "?"."""
+    print(safe(text))  # noqa: T201
 
 
 def emit_json(value: Any) -> None:
-    """A result for programs."""
-    emit(json.dumps(value, indent=2, ensure_ascii=False))
+    """A result for programs: strict JSON (no NaN); what the terminal cannot show is escaped, and nothing is lost."""
+    text = escaped(to_json(value, indent=2, ensure_ascii=False))
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = to_json(value, indent=2)
+    print(text)  # noqa: T201
 
 
 def joined_options(name: str, base: type[Any], of_tasks: Mapping[str, type[Any]]) -> type[Any]:
@@ -85,11 +95,46 @@ def options_of(args: Any, task: str, of_tasks: Mapping[str, type[Any]], *, model
     return options
 
 
-def newest_run() -> Path:
-    """The run in ./runs that was trained last. Raises UserError where there is none."""
-    runs = [path.parent for path in RUNS.glob("*/best.safetensors")]
-    if not runs:
+def refuse(args: Any, of_tasks: Mapping[str, type[Any]]) -> None:
+    """Raises UserError for an option of any task whose value cannot work: before a model is loaded."""
+    for kind in of_tasks.values():
+        if problem := kind(**{field.name: getattr(args, field.name) for field in fields(kind)}).problem():
+            raise UserError(problem)
+
+
+def check_outputs(options: Any) -> None:
+    """Raises UserError where a file that a command is to write cannot be written: each of its options that is a Path
+    names one."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Path):
+            check_file(value, f"--{field.name.replace('_', '-')}")
+
+
+def newest_run(*, going: bool = False) -> Path:
+    """The run in ./runs that was trained last. One that is still going is left out (going: taken), which is said.
+
+    Raises UserError where there is none.
+    """
+    runs = sorted(RUNS.glob("*/best.safetensors"), key=_changed, reverse=True)
+    busy = [path.parent for path in runs if is_taken(path.parent)]
+    done = [path.parent for path in runs if going or path.parent not in busy]
+    if not done:
+        running = f" {busy[0]} is still being trained; --model {busy[0]} takes its best weights so far." if busy else ""
         raise UserError(
             "Which model? There is no trained one in ./runs; give --model RUN, or train: convnext train --data DIR"
+            if not running
+            else f"Which model? Every run in ./runs is still going.{running}"
         )
-    return max(runs, key=lambda run: (run / "best.safetensors").stat().st_mtime)
+    newest = runs[0].parent
+    if newest in busy:
+        what = "its figures so far" if going else f"{done[0]} is used; --model {newest} takes its best weights so far"
+        say(f"{newest} is still being trained: {what}.")
+    return done[0]
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # removed in between
+        return 0.0

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from convnext.cli.images import InputImage, drawing_name, find_images, read_or_say
-from convnext.cli.output import emit, emit_json, joined_options, newest_run, options_of, parse
+from convnext.cli.images import InputImage, decoder, drawing_name, find_images, read_or_say
+from convnext.cli.output import (
+    check_outputs,
+    emit,
+    emit_json,
+    joined_options,
+    newest_run,
+    options_of,
+    parse,
+    refuse,
+)
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, say
+from convnext.core.places import check_folder
+from convnext.core.text import one_line
 from convnext.tasks.table import TASKS
 
 if TYPE_CHECKING:
@@ -70,27 +81,32 @@ def run(argv: list[str]) -> int:
         raise UserError("Which images? convnext predict FILE_OR_FOLDER ...")
     if not all(args.paths):  # to pathlib an empty one is the current folder
         raise UserError("One of the paths is empty (a shell variable that is not set?): name an image or a folder.")
-    for kind in _of_tasks().values():  # before a model is loaded
-        if problem := kind(**{name: getattr(args, name) for name in kind.__dataclass_fields__}).problem():
-            raise UserError(problem)
-    from convnext.tasks.choose import find_weights
-
+    if args.limit < 0:
+        raise UserError(f"--limit is 0 or more, not {args.limit}.")
+    refuse(args, _of_tasks())  # before a model is loaded, as all that follows
+    check_outputs(replace(args, pictures=None))
+    if args.pictures:
+        check_folder(args.pictures, "--pictures")
     model = args.model or str(newest_run())
     if not args.model:
         say(f"using {model}")
-    spec, file = find_weights(model)
-    kinds = {name: other.texts.model for name, other in TASKS.items()}
-    options = options_of(args, spec.name, _of_tasks(), model=model, kinds=kinds)
     images = list(islice(find_images(args.paths, model), args.limit or None))
     if not images:
         raise UserError(f"There is no image in {', '.join(args.paths)}.")
+    from convnext.tasks.choose import find_weights
+
+    spec, file = find_weights(model)
+    kinds = {name: other.texts.model for name, other in TASKS.items()}
+    options = options_of(args, spec.name, _of_tasks(), model=model, kinds=kinds)
+    if spec.draws and not args.pictures:
+        check_folder(_DRAWN, "--pictures")
     collector, predictor = spec.collector(options), spec.predictor(file, options)
     results, bad = _predict(spec, predictor, collector, images, args)
     collector.close()
     if args.json:
         emit_json(results + bad)
     for entry in bad:
-        say(f"skipped {entry['name']}: {entry['error']}")
+        say(one_line(f"skipped {entry['name']}: {entry['error']}"))
     return 1 if bad else 0
 
 
@@ -101,14 +117,14 @@ def _predict(
     results: list[dict[str, Any]] = []
     bad: list[dict[str, str]] = []
     folder = args.pictures or (_DRAWN if spec.draws else None)
-    size = getattr(predictor, "batch_size", 1)
+    size, decode = getattr(predictor, "batch_size", 1), decoder(predictor)
     with Progress("predicting", len(images), unit="image") as progress:
         for start in range(0, len(images), size):
             some = [(start + i, image) for i, image in enumerate(images[start : start + size])]
             read: list[tuple[int, str, Tensor]] = [
                 (number, image.name, pixels)
                 for number, image in some
-                if (pixels := read_or_say(image, bad)) is not None
+                if (pixels := read_or_say(image, bad, decode)) is not None
             ]
             if read:
                 found = predictor.predict([pixels for *_, pixels in read], [name for _, name, _ in read])
@@ -125,5 +141,5 @@ def _result(name: str, prediction: Prediction, folder: Path | None, *, number: i
     if printed:
         paths = list(written.values())
         where = f"  ->  {', '.join([str(paths[0]), *(path.name for path in paths[1:])])}" if paths else ""
-        emit(f"{name}: {prediction.summary()}{where}")
+        emit(one_line(f"{name}: {prediction.summary()}{where}"))
     return {**prediction.to_dict(), **{what: str(path) for what, path in written.items()}}

@@ -28,7 +28,7 @@ def run(argv: list[str]) -> None:
     args = parse(Report, argv, command="report")
     from convnext.run import write_report
 
-    path = write_report(args.run or newest_run())
+    path = write_report(args.run or newest_run(going=True))
     if args.json:
         emit_json({"report": str(path)})
     else:

@@ -12,6 +12,7 @@ import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError, nearest
+from convnext.core.places import check_file, check_folder
 from convnext.models.roadmap import REGIMES, STEPS, name_of
 
 Regime = Literal["resnet50", "resnet200", "small"]
@@ -183,6 +184,7 @@ def _run(args: Run) -> int:
     if args.budget and args.epochs:
         raise UserError("Give --budget or --epochs, not both: the one decides the other.")
     seconds = seconds_in(args.budget) if args.budget else None
+    check_folder(args.out, "--out")
     from dataclasses import replace
 
     from convnext.core.logs import duration, say
@@ -249,6 +251,8 @@ def _draw(args: Draw) -> None:
     from convnext.roadmap.figure import draw, of_paper, of_sweep
 
     regime, panels = args.regime, []
+    if args.out is not None:
+        check_file(args.out.with_suffix(".png"), "--out")
     if args.sweep is not None:
         plan = sweep.read_plan(args.sweep)
         found = sweep.results(plan, args.sweep)

@@ -10,6 +10,7 @@ import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part
 from convnext.core.errors import UserError, nearest
+from convnext.core.places import check_file, check_folder
 from convnext.tasks.spec import TaskSpec
 from convnext.tasks.table import TASKS
 
@@ -43,7 +44,8 @@ class Inspect:
     """What a file of weights holds, whoever saved it: architecture, layout, classes, preprocessing, licence."""
 
     source: tyro.conf.Positional[str]
-    """A file, a folder, a name from `convnext weights list`, hf-hub:owner/name or an https address."""
+    """A file, a folder, a name from `convnext weights list`, hf-hub:owner/name or an https address. FILE#NAME takes one
+    of several states in a checkpoint, FILE#raw the one that is no average."""
     json: bool = False
     """Print as JSON."""
 
@@ -59,7 +61,8 @@ class Convert:
     """
 
     source: tyro.conf.Positional[str]
-    """A run's folder, a file, a name from `convnext weights list`, hf-hub:owner/name or an https address."""
+    """A run's folder, a file (FILE#NAME: one of several states in it), a name from `convnext weights list`,
+    hf-hub:owner/name or an https address."""
     out: tyro.conf.Positional[Path]
     """A .safetensors file (convnext), a .pth file (official, torchvision) or a folder (timm, transformers)."""
     layout: Literal["convnext", "official", "timm", "torchvision", "transformers"] = "convnext"
@@ -168,6 +171,7 @@ def _convert(args: Convert) -> None:
         raise UserError(f"{args.out} is there already; --force writes over it.")
     if args.out.parent != Path() and not args.out.parent.is_dir():
         raise UserError(f"There is no folder {args.out.parent} to write {args.out.name} into.")
+    (check_file if args.out.suffix else check_folder)(args.out, "OUT")
     spec, file = find_weights(args.source)
     network, metadata = spec.load(file)
     how = spec.save_as(args.out, network.state_dict(), metadata, args.layout)

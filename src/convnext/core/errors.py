@@ -10,6 +10,10 @@ class UserError(Exception):
     """An error that the user can fix. The command line prints its message alone, without a traceback."""
 
 
+class NotFinite(UserError):
+    """A model gave outputs that are not numbers (NaN, infinity): nothing can be said of the image."""
+
+
 def nearest(given: str, accepted: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the closest accepted name, or all names if none is close and they are few.
 

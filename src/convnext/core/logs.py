@@ -15,15 +15,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from convnext.core.atomic import write_text
+from convnext.core.atomic import FullDisk, is_full, write_text
+from convnext.core.strict_json import to_json
+from convnext.core.text import one_line, safe
 
 T = TypeVar("T")
 _PLAIN_INTERVAL = 10.0  # seconds between plain progress lines
 
 
 def say(text: str) -> None:
-    """Prints a line to standard error. Standard output is for results."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    """Prints a line to standard error, control characters as "?". Standard output is for results."""
+    print(safe(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def duration(seconds: float) -> str:
@@ -40,7 +42,7 @@ class Progress:
     """Shows progress over `total` steps: a bar in a terminal, plain lines elsewhere. Use it as a context manager."""
 
     def __init__(self, title: str, total: int, *, unit: str = "it", start: int = 0) -> None:
-        self.title, self.total, self.unit, self.done, self.first = title, total, unit, start, start
+        self.title, self.total, self.unit, self.done, self.first = one_line(title), total, unit, start, start
         self._begun = self._printed = time.monotonic()
         self._bar: Any = None
         self._note = ""
@@ -83,7 +85,7 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Sets the number of steps done. `note` is shown beside it."""
-        self.done, self._note = done, note
+        self.done, self._note = done, one_line(note)
         now = time.monotonic()
         if self._bar is not None:
             # It has to fit in 80 columns beside the bar: the time left comes before the note, which may be cut off.
@@ -114,24 +116,30 @@ class RunLog:
         self.path = path
         kept: list[dict[str, Any]] = []
         if resume_step is not None:
-            kept = [event for event in read_log(path) if event.get("step", 0) <= resume_step]
-        write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
+            kept = [event for event in read_log(path) if _step(event) <= resume_step]
+        write_text(path, "".join(to_json(event) + "\n" for event in kept))
 
     def write(self, event: str, **values: Any) -> None:
-        """Appends one event. NaN and infinities become null: JSON has neither."""
-        clean = {key: _json_number(value) for key, value in values.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": event, **clean}) + "\n")
+        """Appends one event. NaN and infinities become null: JSON has neither. Raises FullDisk."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(to_json({"event": event, **values}) + "\n")
+        except OSError as error:
+            if is_full(error):
+                raise FullDisk(self.path) from error
+            raise
 
 
-def _json_number(value: Any) -> Any:
-    return None if isinstance(value, float) and not (float("-inf") < value < float("inf")) else value
+def _step(event: dict[str, Any]) -> float:
+    """The step of a line of the log; 0 where it has none, or was edited to something else."""
+    step = event.get("step", 0)
+    return step if isinstance(step, int | float) else 0
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The events of a run's log. Leaves out a last line that a kill cut short; empty if there is no file."""
     events: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.exists() else []:
         try:
             event = json.loads(line)
         except json.JSONDecodeError:

@@ -19,6 +19,8 @@ from urllib.error import URLError
 from urllib.parse import quote, urldefrag, urljoin, urlsplit
 from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
+from convnext.core.errors import UserError
+
 _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
 
@@ -33,6 +35,15 @@ class NoAnswer(Exception):
         """kind: certificate: it is not trusted. unreachable: no connection came about. cut: the connection broke."""
         super().__init__(reason)
         self.kind = kind
+
+
+class NotReached(UserError):
+    """No address gives a file now, for want of a network or of an answer; another time one may."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        """reason: why, in words without a full stop."""
+        super().__init__(message)
+        self.reason = reason
 
 
 def offline() -> str:

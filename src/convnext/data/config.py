@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from convnext.core.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,10 +24,13 @@ class InputConfig:
     crop_ratio: float = 0.875
     """Part of the resized image that the centre crop keeps."""
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
+    mean: tuple[float, ...] = IMAGENET_MEAN
     """Mean of each channel (red, green, blue), for values in 0..1."""
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: tuple[float, ...] = IMAGENET_STD
     """Standard deviation of each channel, for values in 0..1."""
+    white: float = 0.0
+    """Of a model that takes other than 3 channels: the value that becomes 1, in images of more than 8 bits; 0: the
+    greatest that their type holds."""
 
 
 @dataclass(frozen=True)
@@ -59,5 +65,19 @@ class LoaderConfig:
     """Unreadable images tolerated (skipped and named), as a share of the data; more is an error. At least 3 are."""
     max_pixels: int = 100_000_000
     """Images with more pixels than this are refused before they are decoded (decompression bombs)."""
+    bands: int = 3
+    """Bands of an image. 3: its colours; 1: grey; 4: with opacity or another band, as they are; others: those of TIFF
+    and .npy files."""
+    white: float = 0.0
+    """Where bands is not 3: the value that counts as white, in images of more than 8 bits; 0: measured."""
     skip_bad: bool = False
     """Leave out annotations, and annotated images, that something is wrong with; False: they are listed as an error."""
+
+
+def loader_for(options: Mapping[str, str], *, skip_bad: bool = False) -> LoaderConfig:
+    """The settings for data that is read before its recipe is known, from settings as given ("loader.bands" -> "4").
+    Raises UserError for bands that are no number from 1 on."""
+    given = options.get("loader.bands") or "3"
+    if not (given.isascii() and given.isdigit()) or int(given) < 1:
+        raise UserError(f"--loader.bands is a number of bands, 1 or more, not {given}.")
+    return LoaderConfig(bands=int(given), skip_bad=skip_bad)

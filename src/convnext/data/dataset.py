@@ -18,7 +18,10 @@ D = TypeVar("D", bound="Dataset")
 
 
 class Dataset(Protocol):
-    """Images of one part of a data set. Picklable and safe to fork, for it is read in worker processes."""
+    """Images of one part of a data set. Picklable and safe to fork, for it is read in worker processes.
+
+    Where two images can be printed alike, it also has `key(index)`, which tells them apart (`splits.identity`).
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -56,6 +56,9 @@ _TURNS = {  # EXIF orientation -> what makes the image upright
 }
 
 
+R = TypeVar("R")
+
+
 class BadImage(UserError):
     """An image that cannot be read: its name, and why."""
 
@@ -74,7 +77,7 @@ def decode(data: bytes, *, name: str, max_pixels: int) -> Tensor:
     The header is looked at first: more than `max_pixels` pixels are refused before anything is decompressed. Raises
     BadImage(name, reason) for everything that cannot be read, and nothing else.
     """
-    return _guarded(lambda: _decode(data, name, max_pixels), name, lambda: _unknown(data))
+    return guarded(lambda: _decode(data, name, max_pixels), name, lambda: unknown_format(data))
 
 
 def from_pillow(image: Image.Image, *, name: str, max_pixels: int) -> Tensor:
@@ -88,10 +91,10 @@ def from_pillow(image: Image.Image, *, name: str, max_pixels: int) -> Tensor:
         image.load()
         return _to_tensor(_upright(_to_rgb(image, name), image))
 
-    return _guarded(convert, name, lambda: "it is damaged")
+    return guarded(convert, name, lambda: "it is damaged")
 
 
-def _guarded(read: Callable[[], Tensor], name: str, unknown: Callable[[], str]) -> Tensor:
+def guarded(read: Callable[[], R], name: str, unknown: Callable[[], str]) -> R:
     """What `read` gives. Raises BadImage for whatever goes wrong in it; unknown: the reason where the format is."""
     try:
         # Pillow warns of large images, odd EXIF, odd TIFF tags; the first are checked here, the others change nothing
@@ -109,17 +112,26 @@ def _guarded(read: Callable[[], Tensor], name: str, unknown: Callable[[], str]) 
         raise BadImage(name, f"damaged ({printable(reason)})") from None
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
+def open_image(data: bytes, *, name: str, max_pixels: int) -> Image.Image:
+    """Pillow's image of a file's bytes, in one of the formats that are read here; its pixels are not decoded yet.
+
+    Raises BadImage for one of too many pixels, and whatever Pillow raises (`guarded` makes a BadImage of that).
+    """
     if _HEIC and data[4:8] == b"ftyp":
         _register_heif()
+    image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    _check_size(image, name, max_pixels)
+    return image
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Tensor:
     try:
-        opened = Image.open(io.BytesIO(data), formats=_FORMATS)
+        opened = open_image(data, name=name, max_pixels=max_pixels)
     except UnidentifiedImageError:
         if not tiff.is_tiff(data):
             raise
         return _decode_tiff(data, name, max_pixels)
     with opened as image:
-        _check_size(image, name, max_pixels)
         if image.format == "TIFF" and tiff.misread(image):
             return _decode_tiff(data, name, max_pixels)
         if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
@@ -155,7 +167,8 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise BadImage(name, "it has no pixels")
 
 
-def _unknown(data: bytes) -> str:
+def unknown_format(data: bytes) -> str:
+    """Why a file's bytes are no image, for people."""
     if not data:
         return "the file is empty"
     return f"not an image in a known format, or its first bytes are damaged (it starts with {data[:8]!r})"

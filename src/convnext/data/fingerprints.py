@@ -14,6 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -56,11 +57,11 @@ class Survey:
 
 
 def fingerprint(image: Tensor, number: int = 0) -> Fingerprint:
-    """Of an image, uint8 (3, H, W), of that number in its data set."""
+    """Of an image, uint8 (C, H, W), of that number in its data set. Grey is the mean of other than 3 bands."""
     height, width = image.shape[1:]
     digest = hashlib.blake2b(image.numpy().tobytes(), digest_size=16, key=f"{height}x{width}".encode()).digest()
-    grey = sum(weight * channel.float() for weight, channel in zip(_WEIGHTS, image, strict=True))
-    assert isinstance(grey, Tensor)
+    weights = torch.tensor(_WEIGHTS) if len(image) == len(_WEIGHTS) else torch.full((len(image),), 1 / len(image))
+    grey = torch.einsum("c,chw->hw", weights, image.float())
     small = F.interpolate(grey[None, None], size=(8, 9), mode="area")[0, 0]
     bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
     return Fingerprint(number, height, width, digest, sum(1 << place for place, bit in enumerate(bits) if bit))

@@ -16,10 +16,26 @@ _SAMPLES_PER_PIXEL = 277  # a TIFF's tag
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
 
-def sizes_differ(found: tuple[int, int], said: tuple[int, int]) -> str:
-    """The sizes (height, width) of an image and of its annotations, in words."""
-    turned = " (turned upright, as its EXIF tag says; annotate it so, or remove the tag)" if found == said[::-1] else ""
-    return f"it has {found[1]} x {found[0]} pixels{turned}, the annotations say {said[1]} x {said[0]}"
+def sizes_differ(found: tuple[int, int], said: tuple[int, int], path: Path | None = None) -> str:
+    """The sizes (height, width) of an image and of its annotations, in words. path: of the image, for the reason."""
+    turned = exchanged = ""
+    if found == said[::-1] and path is not None:
+        if _is_turned(path):
+            turned = " (turned upright, as its EXIF tag says; annotate it so, or remove the tag)"
+        else:
+            exchanged = ": width and height are exchanged there"
+    return f"it has {found[1]} x {found[0]} pixels{turned}, the annotations say {said[1]} x {said[0]}{exchanged}"
+
+
+def _is_turned(path: Path) -> bool:
+    """Whether an image's EXIF tag exchanges its height and width."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=_formats()) as image:
+                return image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+        except Exception:  # noqa: BLE001 - damaged files make decoders raise nearly anything
+            return False
 
 
 def header_size(path: Path) -> tuple[int, int] | None:

@@ -19,7 +19,8 @@ from torch import Tensor
 from convnext.core.errors import UserError
 from convnext.core.network import shown
 from convnext.core.text import printable
-from convnext.data.decode import BadImage, decode, from_pillow
+from convnext.data.bands import decode_bands, grey, scaled
+from convnext.data.decode import BadImage, from_pillow
 from convnext.data.fetch import MissingImage, fetch
 
 __all__ = ["MAX_PIXELS", "BadImage", "MissingImage", "WrongImage", "image_name", "is_single", "iterate", "read_image"]
@@ -38,7 +39,7 @@ class WrongImage(UserError, ValueError):
     """Something that is no image, or an array whose shape, type or values are not those of one."""
 
 
-def read_image(image: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+def read_image(image: Any, *, max_pixels: int = MAX_PIXELS, bands: int = 3, white: float = 0.0) -> Tensor:
     """An image of any accepted kind as a new uint8 (3, H, W) on the CPU, RGB in 0..255, upright, contiguous.
 
     image: one of
@@ -49,16 +50,16 @@ def read_image(image: Any, *, max_pixels: int = MAX_PIXELS) -> Tensor:
         numpy.ndarray: (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), uint8 in 0..255 or floating point in 0..1
         torch.Tensor: (3, H, W), (4, H, W), (1, H, W) or (H, W), uint8 in 0..255 or floating point in 0..1, any device
     max_pixels: larger images are refused, before they are decoded.
+    bands, white: of a model that takes other than 3 bands, uint8 (bands, H, W), as `bands.decode_bands` has it; arrays
+        and tensors have so many bands then, of any type of number.
 
     Raises MissingImage (a FileNotFoundError) where a file is not there or cannot be fetched, WrongImage (a ValueError)
     for what is no image or an array of another form, BadImage for a file that cannot be decoded. All are UserErrors.
     """
-    if isinstance(image, str) and _is_url(image):
-        return decode(fetch(image), name=shown(image), max_pixels=max_pixels)
-    if isinstance(image, str | os.PathLike):
-        return decode(_content(image), name=printable(str(image)), max_pixels=max_pixels)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return decode(bytes(image), name="<bytes>", max_pixels=max_pixels)
+    if (data := _file(image)) is not None:
+        return decode_bands(data, name=image_name(image, None), max_pixels=max_pixels, bands=bands, white=white)
+    if bands != 3:
+        return _of_bands(image, max_pixels, bands, white)
     if isinstance(image, Image.Image):
         return from_pillow(image, name=image_name(image, None), max_pixels=max_pixels)
     if isinstance(image, Tensor):
@@ -103,6 +104,36 @@ def iterate(images: Any) -> Iterator[Any]:
         yield images
     else:
         yield from images
+
+
+def _file(image: Any) -> bytes | None:
+    """The bytes of a file that is given by its path or address, or as its bytes; None for what is no file."""
+    if isinstance(image, str) and _is_url(image):
+        return fetch(image)
+    if isinstance(image, str | os.PathLike):
+        return _content(image)
+    return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else None
+
+
+def _of_bands(image: Any, max_pixels: int, bands: int, white: float) -> Tensor:
+    """An array (H, W, C), a tensor (C, H, W) or Pillow's image of so many bands, or of grey for 1, as uint8."""
+    if isinstance(image, Image.Image) and bands == 1:
+        return grey(from_pillow(image, name=image_name(image, None), max_pixels=max_pixels))
+    if isinstance(image, Tensor):
+        values, kind = image.detach().cpu().numpy(), "A tensor"
+    elif isinstance(image, np.ndarray | Image.Image):
+        values, kind = np.asarray(image), "An array"
+        values = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    else:
+        raise WrongImage(_no_image(image))
+    values = values[None] if values.ndim == 2 else values
+    given = f"{kind} {_shape(values.shape)}"
+    if values.ndim != 3 or values.shape[0] != bands or values.dtype.kind not in "uif":
+        what = f"{given} of {values.dtype}, bands first,"
+        raise WrongImage(f"{what} is no image of the {bands} bands that the model takes.")
+    if values[0].size == 0 or values[0].size > max_pixels:
+        raise WrongImage(f"{given} has no pixels, or more than the limit of {max_pixels:,} (max_pixels).")
+    return torch.from_numpy(np.ascontiguousarray(scaled(values, white, given)).copy())
 
 
 def _is_url(text: str) -> bool:

@@ -17,7 +17,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -57,9 +57,22 @@ class BadImages:
             few = "\n".join(f"    {name}: {reason}" for name, reason in list(self.found.items())[:5])
             raise UserError(
                 f"{len(self.found)} images cannot be read, more than the {self.limit} that are tolerated among "
-                f"{self.num_images:,}. The first:\n{few}\nRepair or remove them, or tolerate a greater share: "
-                f"--loader.max-bad {max(2 * self.max_bad, 0.02):g} (now {self.max_bad:g})."
+                f"{self.num_images:,}. The first:\n{few}\nRepair or remove them; `convnext train` tolerates a greater "
+                f"share with --loader.max-bad {max(2 * self.max_bad, 0.02):g} (now {self.max_bad:g})."
             )
+
+
+class Sampling(NamedTuple):
+    """What the order of training images depends on, besides chance. N images."""
+
+    aspects: Tensor | None = None
+    """float (N,); the images of a step are sorted by it, so that images of like shape meet in a micro-batch and little
+    is padded."""
+    classes: Tensor | None = None
+    """int64 (N,); each class comes equally often, and `load` is given images as `balanced_order` has them."""
+
+
+_PLAIN = Sampling()
 
 
 def steps_per_epoch(num_images: int, global_batch: int) -> int:
@@ -75,6 +88,27 @@ def _order(n: int, seed: int, epoch: int) -> Tensor:
 def train_order(n: int, *, seed: int, epoch: int) -> Tensor:
     """The order of an epoch's images: a permutation of 0..n-1, int64 (n,), the same for the same arguments."""
     return _order(n, seed, epoch).clone()
+
+
+def balanced_order(classes: Tensor, *, seed: int, epoch: int) -> Tensor:
+    """n images in which each class comes equally often (to one image), int64 (n,), the same for the same arguments.
+
+    classes: int64 (n,). Of a frequent class, each epoch takes other images; those of a rare one come again and again:
+    the k-th time (from 0) image i stands there as i + k * n, so that it can be augmented in another way.
+    """
+    n = len(classes)
+    chance = torch.Generator().manual_seed(mix_seed(seed, epoch))
+    mixed = torch.randperm(n, generator=chance)
+    mixed = mixed[torch.argsort(classes[mixed], stable=True)]  # class by class, in each in a new order
+    counts = torch.bincount(classes)
+    shares = (1.0 / counts.double())[classes[mixed]].cumsum(0) / int((counts > 0).sum())
+    places = (torch.arange(n) + torch.rand(1, generator=chance).double()) / n  # n steps of equal width
+    chosen = mixed[torch.searchsorted(shares, places).clamp_max(n - 1)]
+    together = torch.argsort(chosen, stable=True)
+    first = torch.searchsorted(chosen[together], chosen[together])
+    again = torch.empty_like(chosen)
+    again[together] = torch.arange(n) - first
+    return (chosen + n * again)[torch.randperm(n, generator=chance)]
 
 
 def train_indices(step: int, *, n: int, global_batch: int, seed: int) -> tuple[int, Tensor]:
@@ -111,7 +145,7 @@ def train_batches(
     start_step: int,
     bad: BadImages,
     ranks: tuple[int, int] = (0, 1),
-    aspects: Tensor | None = None,
+    sampling: Sampling = _PLAIN,
 ) -> Iterator[B]:
     """Endless micro-batches of augmented images, from optimiser step `start_step` on.
 
@@ -119,13 +153,12 @@ def train_batches(
     cannot be read, and names those, which are counted in `bad`. workers: processes (`resolved_workers`).
     ranks: (this process's rank, the number of processes). The images of each step (`train_indices`) are shared
     equally among the ranks (what does not divide is left out), and each rank's share is cut into micro-batches as
-    `micro_batch_sizes` says. aspects: float (N,); the images of a step are sorted by it before that, so that images of
-    like shape meet in a micro-batch and little is padded. The same arguments give the same batches with any number of
+    `micro_batch_sizes` says. The same arguments give the same batches with any number of
     workers.
     """
     world_size = ranks[1]
     sizes = micro_batch_sizes(num_images, global_batch=global_batch, micro_batch=micro_batch, world_size=world_size)
-    work = _TrainWork(num_images, global_batch, seed, start_step, sizes, ranks, aspects)
+    work = _TrainWork(num_images, global_batch, seed, start_step, sizes, ranks, sampling)
     return _batches(load, work, bad, workers=workers, may_be_empty=False)
 
 
@@ -183,19 +216,24 @@ class _TrainWork:
         start_step: int,
         sizes: Sequence[int],
         ranks: tuple[int, int],
-        aspects: Tensor | None,
+        sampling: Sampling,
     ) -> None:
         self.n, self.global_batch, self.seed, self.start_step = n, global_batch, seed, start_step
-        self.sizes, self.ranks, self.aspects = list(sizes), ranks, aspects
+        self.sizes, self.ranks, self.sampling = list(sizes), ranks, sampling
 
     def __iter__(self) -> Iterator[Work]:
         (rank, world_size), share = self.ranks, sum(self.sizes)
-        step = self.start_step
+        step, balanced = self.start_step, {-1: torch.empty(0)}
         while True:
             epoch, indices = train_indices(step, n=self.n, global_batch=self.global_batch, seed=self.seed)
+            if (classes := self.sampling.classes) is not None:
+                if epoch not in balanced:
+                    balanced = {epoch: balanced_order(classes, seed=self.seed, epoch=epoch)}
+                start = step % steps_per_epoch(self.n, self.global_batch) * self.global_batch
+                indices = balanced[epoch][start : start + self.global_batch]
             indices = indices[: share * world_size]  # before sorting: else the widest would always be left out
-            if self.aspects is not None:
-                indices = indices[torch.argsort(self.aspects[indices], stable=True)]
+            if (aspects := self.sampling.aspects) is not None:
+                indices = indices[torch.argsort(aspects[indices % self.n], stable=True)]
             mine = indices[rank * share : (rank + 1) * share]
             yield from (Work(epoch, micro) for micro in mine.split(self.sizes))
             step += 1
@@ -259,7 +297,8 @@ def _yielded(running: Iterator[Loaded[B]], bad: BadImages, may_be_empty: bool) -
             raise
         raise UserError(
             "A process that reads images was killed: out of memory, or of shared memory (in a container, start it with "
-            "--shm-size=8g). Fewer processes need less: --loader.workers 2, or 0 for none."
+            "--shm-size=8g). Fewer processes need less: --loader.workers 2 in `convnext train`, --workers 2 in "
+            "`convnext evaluate`; or 0 for none."
         ) from error
 
 

@@ -27,7 +27,7 @@ Box = tuple[int, int, int, int]
 
 
 def prepare(images: Tensor, config: InputConfig) -> Tensor:
-    """uint8 (B, 3, H, W) in 0..255 to float32 (B, 3, H, W): (value / 255 - mean) / std, in channels_last layout."""
+    """uint8 (B, C, H, W) in 0..255 to float32 (B, C, H, W): (value / 255 - mean) / std, in channels_last layout."""
     mean, scale = _constants(config.mean, config.std, images.device)
     # laid out while still uint8, a quarter of the bytes; channels_last is what convolutions run on fastest
     return images.contiguous(memory_format=torch.channels_last).float().sub_(mean).mul_(scale)
@@ -48,11 +48,11 @@ def prepare_padded(images: Tensor, sizes: Tensor, *, mean: Three, std: Three) ->
 
 @functools.lru_cache(maxsize=8)
 def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / std for values in 0..255, (3, 1, 1); kept, for copying them to a device would wait for it."""
+    """Mean and 1 / std for values in 0..255, (C, 1, 1); kept, for copying them to a device would wait for it."""
     with torch.inference_mode(False):  # kept beyond an evaluation, so they must serve in training too
         means = torch.tensor([255 * value for value in mean], dtype=torch.float32, device=device)
         scales = torch.tensor([1 / (255 * value) for value in std], dtype=torch.float32, device=device)
-        return means.view(3, 1, 1), scales.view(3, 1, 1)
+        return means.view(-1, 1, 1), scales.view(-1, 1, 1)
 
 
 def erase(images: Tensor, prob: float, generator: torch.Generator) -> Tensor:
@@ -99,9 +99,19 @@ def mix(
 
     Sources: Zhang et al., "mixup" (2018); Yun et al., "CutMix" (2019); combined as in timm's Mixup, mode "batch".
     """
-    soft = smoothed(targets, num_classes, config.smoothing)
+    return mix_soft(images, smoothed(targets, num_classes, config.smoothing), config=config, generator=generator)
+
+
+def mix_soft(images: Tensor, soft: Tensor, *, config: MixConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """As `mix`, of targets that are soft already: float (B, K); of several labels, their rows sum to anything."""
     share, box = draw(images.shape[2], images.shape[3], config, _chance(generator))
     return blend(images, soft, share, box)
+
+
+def smoothed_labels(targets: Tensor, often: Tensor, smoothing: float) -> Tensor:
+    """Several labels an image, uint8 (B, K), to float32 (B, K): a share `smoothing` of each target is how often its
+    label occurs, float (K,) in 0..1. So the mean of a label's targets stays what it is."""
+    return targets.float().lerp(often.to(targets.device).float().expand(len(targets), -1), smoothing)
 
 
 def smoothed(targets: Tensor, num_classes: int, smoothing: float) -> Tensor:

@@ -1,9 +1,9 @@
-"""Parts of a data set by their names: train, val, test, in the spellings that people and tools use."""
+"""What folders hold by their names, as people and tools spell them: train, val, test; images, label maps."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 PARTS = ("train", "val", "test")
 _NAME = re.compile(
@@ -29,3 +29,54 @@ def parts_among(names: Iterable[str]) -> dict[str, list[str]]:
         if part := part_of(name):
             found.setdefault(part, []).append(name)
     return {part: found[part] for part in PARTS if part in found}
+
+
+IMAGE_FOLDERS = (
+    *("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "imgdir", "pictures", "photos", "frames"),
+    *("rgb", "originals", "original", "originalimages", "inputs", "input"),
+)
+"""Names of folders of images, in lower case without separators."""
+LABEL_FOLDERS = (
+    *("annotations", "annotation", "labels", "label", "masks", "mask", "segmentationclass", "segmentationclasspng"),
+    *(
+        "gtfine",
+        "gtcoarse",
+        "gt",
+        "gts",
+        "groundtruth",
+        "groundtruths",
+        "anndir",
+        "anns",
+        "ann",
+        "annot",
+        "segmentation",
+    ),
+    *("segmentations", "seg", "segs", "segmasks", "labelmaps", "labelmap", "targets", "target", "semantic"),
+    *("labelimagessemantic", "semanticlabels", "semanticmasks", "maskimages", "labelimages"),
+)
+"""Names of folders of label maps, in lower case without separators."""
+
+
+def images_with_labels(names: Iterable[str]) -> bool:
+    """Whether folders of these names are images and what they are labelled with, not classes: images/ and masks/,
+    train/ and train_labels/."""
+    names = list(names)
+    if any(plain_name(name) in IMAGE_FOLDERS for name in names):
+        return any(plain_name(name) in LABEL_FOLDERS for name in names)
+    labelled = {part_of(without_word(name, LABEL_FOLDERS)) for name in names} - {""}
+    return any(part_of(without_word(name, IMAGE_FOLDERS) or name) in labelled for name in names)
+
+
+def plain_name(name: str) -> str:
+    """A folder's name in lower case, without separators."""
+    return re.sub(r"[ _.-]", "", name).lower()
+
+
+def without_word(name: str, words: Sequence[str]) -> str:
+    """A folder's name without the word for what it holds: "masks_train" -> "train"; empty where it has none."""
+    plain = plain_name(name)
+    for word in sorted(words, key=len, reverse=True):
+        for rest in (plain.removeprefix(word), plain.removesuffix(word)):
+            if rest and rest != plain:
+                return rest
+    return ""

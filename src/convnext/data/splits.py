@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,6 +23,7 @@ class Named(Protocol):
 
 
 D = TypeVar("D", bound=Named)
+_TRIES = 100  # images on each side that are tried for an exchange
 
 
 def stratified_split(targets: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -57,12 +58,54 @@ def random_split(n: int, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]
     return order[amount:].sort().values, order[:amount].sort().values
 
 
+def covering_split(present: Tensor, *, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """As `random_split`, then changed as little as makes both parts hold what can be learned and judged.
+
+    present: bool (N, K), what each image holds (classes with pixels, with objects). Of each class that two images or
+    more hold, one is held out and one stays, and the only one stays, where exchanging two images does that without
+    losing another class. The same arguments give the same split.
+    """
+    train, val = random_split(len(present), fraction=fraction, seed=seed)
+    if not len(val):
+        return train, val
+    held = torch.zeros(len(present), dtype=torch.bool)
+    held[val] = True
+    order = torch.randperm(len(present), generator=torch.Generator().manual_seed(mix_seed(seed, len(present), 1)))
+    total = present.sum(0)
+    for k in torch.argsort(total, stable=True).tolist():  # the rarest first: it has the least choice
+        for into in (True, False):
+            enough = int(total[k]) > (1 if into else 0)
+            if enough and not bool(present[held == into, k].any()):
+                _exchange(present, held, k, order, into=into)
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def _exchange(present: Tensor, held: Tensor, k: int, order: Tensor, *, into: bool) -> None:
+    """Brings an image with class k into the held-out part (or out of it), in exchange for one that is not missed."""
+    inside = held[order] == into
+    comes = order[~inside & present[order, k]][:_TRIES].tolist()
+    goes = order[inside]
+    goes = goes[torch.argsort(present[goes].sum(1), stable=True)][:_TRIES].tolist()  # who holds least is missed least
+    here, there, several = present[held == into].sum(0), present[held != into].sum(0), present.sum(0) > 1
+    for come in comes:
+        for go in goes:
+            lost_here = (here == 1) & present[go] & ~present[come]
+            lost_there = (there == 1) & present[come] & ~present[go]
+            from_held, from_train = (lost_here, lost_there) if into else (lost_there, lost_here)
+            if not bool(((from_held & several) | from_train).any()):
+                held[come], held[go] = into, not into
+                return
+
+
 def restored(source: Named, split: dict[str, Any], where: str | Path) -> tuple[Tensor, Tensor]:
     """Indices of the images that a saved split does not hold out, and of those that it does."""
     names = split.get("val")
     if not isinstance(names, list) or "seed" not in split or "fraction" not in split:
         raise UserError("The saved split is not one: it needs 'seed', 'fraction' and the held-out names in 'val'.")
-    index = {source.name(i): i for i in range(len(source))}
+    called = identity if split.get("exact") else source_name
+    index: dict[str, list[int]] = {}
+    for i in range(len(source)):
+        index.setdefault(called(source, i), []).append(i)
     missing = [name for name in names if name not in index]
     if missing:
         raise UserError(
@@ -70,8 +113,29 @@ def restored(source: Named, split: dict[str, Any], where: str | Path) -> tuple[T
             "back, give the folder where the data is now, or start a new run."
         )
     held = torch.zeros(len(source), dtype=torch.bool)
-    held[torch.tensor([index[name] for name in names], dtype=torch.int64)] = True
+    # of an earlier version's record, all images that are printed alike: none that was held out is ever trained on
+    held[torch.tensor([i for name in names for i in index[name]], dtype=torch.int64)] = True
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def identity(source: Named, index: int) -> str:
+    """What tells an image from all others of a data set: its `key`, where it has those, else its name.
+
+    Names are for people: two files whose names differ in a control character alone are printed alike.
+    """
+    return getattr(source, "key", source.name)(index)
+
+
+def source_name(source: Named, index: int) -> str:
+    """An image's name as it is printed."""
+    return source.name(index)
+
+
+def held_out_names(source: Named, indices: Iterable[int]) -> Record:
+    """The part of a record that names held-out images; "exact" where their printed names may not tell them apart."""
+    chosen = list(indices)
+    alike = any("?" in source.name(i) for i in chosen)  # what `printable` puts in place of a character
+    return {"val": [identity(source, i) for i in chosen]} | ({"exact": True} if alike else {})
 
 
 def selected(dataset: D, indices: Tensor) -> D:
@@ -100,7 +164,9 @@ def _check(fraction: float) -> None:
 
 
 Record = dict[str, Any]
-"""{"seed", "fraction", "kind": "given" | "stratified" | "random" | "none", "val": [names]}, to be saved as JSON."""
+"""{"seed", "fraction", "kind": "given" | "stratified" | "random" | "none", "val": [names]}, to be saved as JSON.
+
+With "exact": true the names are each image's `identity`, else what is printed."""
 
 
 class Splits(Generic[D]):
@@ -182,7 +248,7 @@ def given_splits(
         return text
 
     def record(val: D) -> Record:
-        return {"seed": seed, "fraction": fraction, "kind": "given", "val": [val.name(i) for i in range(len(val))]}
+        return {"seed": seed, "fraction": fraction, "kind": "given", **held_out_names(val, range(len(val)))}
 
     return Splits(train, read_val, held_out=True, note=note, record=record)
 
@@ -196,16 +262,20 @@ def drawn_splits(
     seed: int,
     fraction: float,
     targets: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> Splits[D]:
     """A share of the images held out at random, or those that a saved record held out.
 
-    found: the data set in words. targets: int64 (N,), classes of which the same share each is held out.
+    found: the data set in words. targets: int64 (N,), classes of which the same share each is held out. present: bool
+    (N, K), what each image holds, of which both parts should have some (`covering_split`).
     """
     if saved is not None:
         kept, held = restored(dataset, saved, where)
         seed, fraction = saved["seed"], saved["fraction"]
     elif targets is not None:
         kept, held = stratified_split(targets, fraction=fraction, seed=seed)
+    elif present is not None:
+        kept, held = covering_split(present, fraction=fraction, seed=seed)
     else:
         kept, held = random_split(len(dataset), fraction=fraction, seed=seed)
     if not len(held):
@@ -220,13 +290,13 @@ def drawn_splits(
     of_each = ", some of each class," if targets is not None else ""
     note = f"Found {found}; {len(held):,} of them{of_each} are held out to validate on (seed {seed})."
     kind = "random" if targets is None else "stratified"
-    names = [dataset.name(i) for i in held.tolist()]
+    names = held_out_names(dataset, held.tolist())
     return Splits(
         lambda: selected(dataset, kept),
         lambda: selected(dataset, held),
         held_out=True,
         note=lambda train, val: note,
-        record=lambda val: {"seed": seed, "fraction": fraction, "kind": kind, "val": names},
+        record=lambda val: {"seed": seed, "fraction": fraction, "kind": kind, **names},
     )
 
 

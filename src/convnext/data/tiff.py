@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ for _name in ("PIL.TiffImagePlugin", "tifffile"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 _DEFLATE = (8, 32946)
 _MOST_BYTES = 16  # of memory for each pixel that an image may have
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # PhotometricInterpretation
 _ALPHA = (1, 2)  # ExtraSamples: associated and unassociated alpha
 
 
@@ -54,6 +56,24 @@ def read(data: bytes, *, max_pixels: int) -> tuple[np.ndarray, int]:
     least to the greatest value, unless they are floating point within 0..1. Raises UnknownTiff, and whatever tifffile
     raises for a damaged file.
     """
+    page, pixels = _page(data, max_pixels, check=_check)
+    rgb, bands = page.photometric == _RGB, page.samplesperpixel
+    alpha = rgb and bands == 4 and page.extrasamples and page.extrasamples[0] in _ALPHA
+    kept = pixels if alpha else pixels[:, :, : 3 if rgb else 1]
+    eight = _eight_bits(kept)
+    turned = page.tags.get(_ORIENTATION)
+    return (255 - eight if page.photometric == _WHITE_IS_ZERO else eight), int(turned.value) if turned else 1
+
+
+def read_bands(data: bytes, *, max_pixels: int) -> np.ndarray:
+    """All bands of a TIFF's first page, (S, H, W), with the values that the file has; white is not turned into black.
+    Raises as `read` does."""
+    _, pixels = _page(data, max_pixels, check=lambda page: None)
+    return np.moveaxis(pixels, -1, 0)  # bands of each pixel -> planes
+
+
+def _page(data: bytes, max_pixels: int, *, check: Callable[[Any], None]) -> tuple[Any, np.ndarray]:
+    """The first page, and its values as (H, W, S)."""
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -65,27 +85,20 @@ def read(data: bytes, *, max_pixels: int) -> tuple[np.ndarray, int]:
             limit = f"the limit of {max_pixels} (--loader.max-pixels in training)"
             raise UnknownTiff(f"{width} x {height} pixels, more than {limit}")
         _check_memory(page, data, most=_MOST_BYTES * max_pixels)
-        rgb = page.photometric == tifffile.PHOTOMETRIC.RGB
-        _check(page, bands, rgb)
+        check(page)
         try:
             pixels = page.asarray()
         except ValueError as error:
             if "imagecodecs" in str(error):
                 method = tifffile.COMPRESSION(page.compression).name
                 raise UnknownTiff(
-                    f"{_what(page, bands)} compressed with {method}: `pip install imagecodecs` to read it, or save it "
+                    f"{_what(page)} compressed with {method}: `pip install imagecodecs` to read it, or save it "
                     "without compression"
                 ) from None
             raise
     if page.planarconfig == 2 and bands > 1:
         pixels = np.moveaxis(pixels, 0, -1)  # planes one after the other -> bands of each pixel
-    pixels = pixels.reshape(height, width, bands)
-    alpha = rgb and bands == 4 and page.extrasamples and page.extrasamples[0] in _ALPHA
-    kept = pixels if alpha else pixels[:, :, : 3 if rgb else 1]
-    eight = _eight_bits(kept)
-    turned = page.tags.get(_ORIENTATION)
-    white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    return (255 - eight if white_is_zero else eight), int(turned.value) if turned else 1
+    return page, pixels.reshape(height, width, bands)
 
 
 def _check_memory(page: Any, data: bytes, *, most: int) -> None:
@@ -102,16 +115,16 @@ def _check_memory(page: Any, data: bytes, *, most: int) -> None:
             raise UnknownTiff("it unpacks to more than its size")
 
 
-def _check(page: Any, bands: int, rgb: bool) -> None:
+def _check(page: Any) -> None:
     """Raises UnknownTiff for pixels whose colours the file does not say."""
-    grey = page.photometric in (0, 1) and bands == 1
-    if not grey and not (rgb and bands >= 3):
-        raise UnknownTiff(
-            f"{_what(page, bands)}: which of them are red, green and blue is not in the file. Save it as RGB"
-        )
+    bands = page.samplesperpixel
+    grey = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) and bands == 1
+    if not grey and not (page.photometric == _RGB and bands >= 3):
+        raise UnknownTiff(f"{_what(page)}: which of them are red, green and blue is not in the file. Save it as RGB")
 
 
-def _what(page: Any, bands: int) -> str:
+def _what(page: Any) -> str:
+    bands = page.samplesperpixel
     return f"a TIFF of {bands} band{'s' if bands > 1 else ''} of {page.dtype}"
 
 

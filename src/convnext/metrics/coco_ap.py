@@ -88,9 +88,10 @@ def coco_figures(
     """Compares `results` (entries of `results_of` for all images) with `truth` (an annotation file).
 
     `truth` has images, annotations and categories. Annotations of images or categories that it does not list are
-    ignored, and so are the annotations' own ids. With `kind` "segm" the area of a detection is that of its mask, and
-    its box is ignored; with "bbox" it is that of its box. "auto" uses hotcoco where it is installed, otherwise
-    pycocotools. Neither prints anything, and neither argument is changed.
+    ignored, and so are the annotations' own ids. With `kind` "segm" the area of a detection is that of its mask, its
+    box is ignored, and an annotation that has "ignore_mask" counts as a crowd; with "bbox" the area is that of its box.
+    "auto" uses hotcoco where it is installed, otherwise pycocotools. Neither prints anything, and neither argument is
+    changed.
 
     Raises UserError where there are no images or no categories, for results of an image or a category that `truth`
     does not list, for a score or a box that is not finite, for an entry that lacks what `kind` needs, for a mask
@@ -150,7 +151,8 @@ def _true_object(entry: Mapping[str, Any], kind: Kind) -> _Entry:
     # evaluators differ on a first polygon of fewer than three points: one raises, one ignores it
     if kind == "segm" and isinstance(taken[shape], list) and len(taken[shape][0]) < 6:
         raise UserError(f"{what} has a polygon of fewer than three points (six numbers). Leave that polygon out.")
-    return {**taken, "iscrowd": int(entry.get("iscrowd", 0))}
+    ignored = kind == "segm" and entry.get("ignore_mask", 0)  # a box without an outline: nothing to compare masks with
+    return {**taken, "iscrowd": int(bool(entry.get("iscrowd", 0) or ignored))}
 
 
 def _found(results: Sequence[Mapping[str, Any]], data: dict[str, list[_Entry]], kind: Kind) -> list[_Entry]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """A model by name, and what differs from that name's defaults."""
+
+    NAMED: ClassVar[str] = "name"
 
     name: str = "convnext_tiny"
     """One of `convnext models`."""
@@ -33,6 +36,14 @@ class ModelConfig:
     """Channels of each of the four stages, where they differ from the named model's."""
     kernel_size: int | None = None
     """Side of the depthwise filters, odd, where it differs from the named model's (7); small images learn from 3."""
+
+    def whole(self, name: str) -> ModelConfig:
+        """The model of that name as it is, with what here is of data and training rather than of a model: channels,
+        classes, drop path, the classifier's beginning. A dense backbone's layer scale begins as theirs do."""
+        usual = dense_backbone(self.name).layer_scale_init_value
+        dense = usual is not None and self.layer_scale_init_value == usual
+        kept = {key: getattr(self, key) for key in ("num_classes", "in_chans", "drop_path_rate", "head_init_scale")}
+        return replace(dense_backbone(name) if dense else ModelConfig(name), **kept)
 
 
 def dense_backbone(name: str, *, drop_path_rate: float = 0.0) -> ModelConfig:

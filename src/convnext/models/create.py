@@ -194,17 +194,22 @@ def _check_settings(config: ModelConfig) -> None:
     name = config.name
     if name not in MODEL_NAMES:
         raise UserError(f"There is no model '{name}'.{nearest(name, MODEL_NAMES)} `convnext models` lists them all.")
-    if name in convnext.CONFIGS:
-        return
-    taken = {"layer_scale_init_value"} if name in isotropic.CONFIGS else set()
-    if name in resnet.CONFIGS:
-        taken = {"stem_stride", "depths"}
-    elif name in roadmap.MODEL_NAMES:
-        taken = {"stem_stride"}
+    taken = settings_of(name)
     wrong = [key for key, usual in _SETTINGS.items() if key not in taken and getattr(config, key) != usual]
     if wrong:
         also = f" beside {', '.join(sorted(taken))}" if taken else ""
         raise UserError(f"{name} is as published{also}: leave {' and '.join(wrong)} unset.")
+
+
+def settings_of(name: str) -> set[str]:
+    """The settings that the named model has, of those that some models have and others do not, as "stem_stride"."""
+    if name in convnext.CONFIGS:
+        return set(_SETTINGS)
+    if name in isotropic.CONFIGS:
+        return {"layer_scale_init_value"}
+    if name in resnet.CONFIGS:
+        return {"stem_stride", "depths"}
+    return {"stem_stride"} if name in roadmap.MODEL_NAMES else set()
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from convnext.core.errors import NotFinite
+
+
+def check_finite(outputs: Iterable[Tensor]) -> None:
+    """Raises NotFinite where one of a network's outputs is not a number: sorted or thresholded, it would look like a
+    result. Sums in float32, so that it costs one pass and one wait for the device."""
+    if not math.isfinite(float(torch.stack([output.sum(dtype=torch.float32) for output in outputs]).sum())):
+        raise NotFinite("The network's outputs are not numbers (NaN or infinity).")
 
 
 class Network(nn.Module):

@@ -13,6 +13,8 @@ from torch import Tensor
 
 _LARGEST = math.log(1000 / 16)  # limit of the logarithm of a box's growth (mmdetection, DeltaXYWHBBoxCoder)
 
+_AT_ONCE = 16  # regions
+
 BACKGROUND, NEITHER = -1, -2
 
 
@@ -75,6 +77,19 @@ def assign(overlaps: Tensor, *, positive: float, negative: float, best_from: flo
         last = torch.where(best, numbers, -1).amax(dim=0)
         assigned = torch.where(last >= 0, last, assigned)
     return assigned
+
+
+def spared(assigned: Tensor, boxes: Tensor, ignored: Tensor | None) -> Tensor:
+    """What `assign` gave for boxes (N, 4), NEITHER in place of BACKGROUND where at least half of a box lies in a region
+    to ignore, (R, 4). As mmdetection's `ignore_iof_thr` of 0.5."""
+    if ignored is None or not len(ignored) or not len(boxes):
+        return assigned
+    shared = torch.zeros_like(boxes[:, 0])
+    for some in ignored.split(_AT_ONCE):  # there can be many of both
+        low, high = torch.maximum(boxes[:, None, :2], some[:, :2]), torch.minimum(boxes[:, None, 2:], some[:, 2:])
+        shared = torch.maximum(shared, (high - low).clamp_min(0).prod(dim=2).amax(dim=1))
+    inside = shared >= 0.5 * (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return torch.where(inside & (assigned == BACKGROUND), NEITHER, assigned)
 
 
 def sample(assigned: Tensor, *, count: int, positive_share: float) -> tuple[Tensor, Tensor]:

@@ -21,11 +21,19 @@ class Instances(NamedTuple):
     """int64 (N,): class indices."""
     masks: Tensor | None = None
     """bool (N, H, W): the pixels of each object; None where there are only boxes."""
+    outlined: Tensor | None = None
+    """bool (N,): which objects have a mask (that of another says nothing); None: all of them."""
+    ignored: Tensor | None = None
+    """float32 (R, 4): regions that are neither objects nor background, as crowds; None: none."""
 
     def to(self, device: torch.device) -> Instances:
         """Moves the tensors to a device."""
-        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        return Instances(self.boxes.to(device, non_blocking=True), self.labels.to(device, non_blocking=True), masks)
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        boxes, labels = self.boxes.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
+        return Instances(boxes, labels, moved(self.masks), moved(self.outlined), moved(self.ignored))
 
 
 class Detections(NamedTuple):

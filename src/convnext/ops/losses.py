@@ -37,3 +37,9 @@ def class_weights(pixels: Tensor, power: float) -> Tensor:
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of logits (B, K) against soft targets (B, K), in float32 whatever the logits' type."""
     return -(targets.float() * logits.float().log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def soft_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean over images and labels of the binary cross-entropy of logits (B, K) against soft targets (B, K) in 0..1, in
+    float32 whatever the logits' type."""
+    return F.binary_cross_entropy_with_logits(logits.float(), targets.float())

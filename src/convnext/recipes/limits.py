@@ -10,6 +10,8 @@ from convnext.core.errors import UserError
 from convnext.recipes.recipe import Recipe
 
 TRAINING = {
+    "loader.bands": "[3, 3]",  # a task that takes others says so
+    "loader.white": "[0, 0]",
     "loader.workers": "[-1, inf)",
     "loader.cache_megabytes": "[0, inf)",
     "loader.val_fraction": "[0, 1)",
@@ -71,6 +73,20 @@ class Limits:
 
 def check_limits(recipe: Recipe, limits: Limits) -> None:
     """Raises UserError naming the first setting whose value cannot work, and what it may be."""
+    check_numbers(recipe, limits)
+    if recipe.schedule.warmup_steps and recipe.schedule.warmup_epochs:
+        raise UserError(
+            f"A warm-up has one length: --schedule.warmup-epochs {recipe.schedule.warmup_epochs:g} or "
+            f"--schedule.warmup-steps {recipe.schedule.warmup_steps}, with 0 for the other."
+        )
+    if recipe.schedule.shape == "steps" and not all(drop > 0 for drop in recipe.schedule.drops):
+        raise UserError(f"--schedule.drops takes passes above 0, not {recipe.schedule.drops}.")
+    if problem := recipe.problem():
+        raise UserError(problem)
+
+
+def check_numbers(recipe: Recipe, limits: Limits) -> None:
+    """The same for each number by itself: what can be refused before it is known which recipe settings change."""
     for name, interval in {**TRAINING, **limits.numbers}.items():
         value = setting(recipe, name)
         if value is not None and not lies_in(value, interval):
@@ -85,15 +101,6 @@ def check_limits(recipe: Recipe, limits: Limits) -> None:
         values = setting(recipe, name)
         if not all(value > 0 for value in values):
             raise UserError(f"--{_option(name)} takes numbers above 0, not {values}.")
-    if recipe.schedule.warmup_steps and recipe.schedule.warmup_epochs:
-        raise UserError(
-            f"A warm-up has one length: --schedule.warmup-epochs {recipe.schedule.warmup_epochs:g} or "
-            f"--schedule.warmup-steps {recipe.schedule.warmup_steps}, with 0 for the other."
-        )
-    if recipe.schedule.shape == "steps" and not all(drop > 0 for drop in recipe.schedule.drops):
-        raise UserError(f"--schedule.drops takes passes above 0, not {recipe.schedule.drops}.")
-    if problem := recipe.problem():
-        raise UserError(problem)
 
 
 def lies_in(value: float, limits: str) -> bool:

@@ -21,7 +21,8 @@ class Recipe:
     data: str = ""
     """The images: see `convnext train --help`."""
     init: str = ""
-    """Weights to start from: a file, a name from `convnext weights list` or hf-hub:owner/name. Empty: from scratch."""
+    """Weights to start from: a file, a name from `convnext weights list` or hf-hub:owner/name. auto, where no recipe is
+    named: published ones that suit the data. none, or empty: from scratch."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     """How images are read."""
     optim: OptimConfig = field(default_factory=OptimConfig)

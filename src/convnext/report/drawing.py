@@ -24,7 +24,8 @@ _CJK = ("Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "
 
 
 def thumbnail(image: Tensor, side: int) -> Image.Image:
-    """The image (3, H, W) uint8 with its longer side at `side` pixels, its proportions kept.
+    """The image (C, H, W) uint8 with its longer side at `side` pixels, its proportions kept: the first three of its
+    bands in colours, or the first in grey.
 
     Images of at most half that size, such as 8 x 8 digits, grow by a whole factor with their pixels left square
     (so the longer side may fall short of `side`); all others are resampled (Lanczos). Raises ValueError for another
@@ -44,8 +45,9 @@ def whole_factor(longest: int, side: int) -> int:
 
 
 def _as_pil(image: Tensor) -> Image.Image:
-    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or image.numel() == 0:
-        raise ValueError(f"Expected a uint8 image (3, H, W), got {image.dtype} {tuple(image.shape)}.")
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.numel() == 0:
+        raise ValueError(f"Expected a uint8 image (C, H, W), got {image.dtype} {tuple(image.shape)}.")
+    image = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
     return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())  # Pillow wants H W before the channels
 
 

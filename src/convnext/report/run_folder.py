@@ -73,7 +73,7 @@ def _json(file: Path, missing: list[str], *, without: str) -> Values | None:
         missing.append(f"There is no {file.name}: {without}.")
         return None
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
         if isinstance(values, dict):
             return values
         problem = "it does not hold an object of named values"

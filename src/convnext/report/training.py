@@ -27,6 +27,8 @@ def amiss(run: RunFolder) -> str:
             f"The training loss was not a number at {count(len(broken))} of the logged steps (first at step {first}). "
             "A smaller learning rate or float32 usually helps."
         )
+    if isinstance(chosen := run.last("end").get("chosen"), str):
+        found.append(text(chosen))
     invalid = finite((run.evaluation or {}).get("invalid"))
     if invalid:
         found.append(

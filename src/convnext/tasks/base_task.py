@@ -14,7 +14,7 @@ from convnext.core import distributed
 from convnext.data.batch import Loaded, Work
 from convnext.data.config import LoaderConfig
 from convnext.data.dataset import Dataset
-from convnext.data.loader import BadImages, resolved_workers, train_batches
+from convnext.data.loader import BadImages, Sampling, resolved_workers, train_batches
 
 B = TypeVar("B")
 D = TypeVar("D", bound=Dataset)
@@ -47,9 +47,9 @@ class BaseTask(ABC, Generic[D, B]):
         """Training images of an epoch."""
         return len(self.train)
 
-    def aspects(self) -> Tensor | None:
-        """float (N,): images of like values meet in a micro-batch; None: as they come."""
-        return None
+    def sampling(self) -> Sampling:
+        """What the order of the images depends on, besides chance."""
+        return Sampling()
 
     @abstractmethod
     def load(self) -> Callable[[Work], Loaded[B]]:
@@ -68,7 +68,7 @@ class BaseTask(ABC, Generic[D, B]):
             bad=self.bad,
             workers=resolved_workers(self.loader, size=self.image_size, world_size=world),
             ranks=(distributed.rank(), world),
-            aspects=self.aspects(),
+            sampling=self.sampling(),
         )
 
     @abstractmethod

@@ -8,13 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from convnext.core.errors import UserError, nearest
+from convnext.core.network import NotReached
 from convnext.core.text import printable
 from convnext.data.recognise import Mine, Nearly
 from convnext.report.run_folder import RunFolder
 from convnext.tasks.spec import TaskSpec
+from convnext.tasks.start import AUTO, NONE
 from convnext.tasks.table import TASKS
 from convnext.weights.files import Metadata, metadata_from
 from convnext.weights.locate import WeightFile, fetch, locate
+
+_ANY_TASK = "`convnext.load` knows those of every task"
+_ELSEWHERE = (
+    "A file of weights that is on this machine can be given in place of the name; CONVNEXT_MIRROR (of an address) and "
+    "HF_ENDPOINT (of the hub) name mirrors."
+)
 
 
 def recognise(data: str, options: Mapping[str, str], *, task: str = "") -> tuple[TaskSpec, str]:
@@ -66,6 +74,12 @@ def check_data(spec: TaskSpec, data: str, options: Mapping[str, str], *, why: st
     raise UserError(f"{_unknown(data, [], only=spec)} ({why}.)")
 
 
+def check_path(data: str) -> None:
+    """Raises UserError where a path is not there, and no word (as "digits") that some task knows as data."""
+    if not Path(data).exists() and not any(isinstance(spec.recognise(data, {}), Mine) for spec in TASKS.values()):
+        raise UserError(_unknown(data, []))
+
+
 def _unknown(data: str, missing: list[str], only: TaskSpec | None = None) -> str:
     """What a path that no task knows holds, and what is accepted."""
     path = Path(data)
@@ -104,7 +118,10 @@ def find_weights(source: str | Path | WeightFile) -> tuple[TaskSpec, WeightFile]
 
     Raises UserError where it means none, with the nearest names.
     """
-    file = find_file(source)
+    try:
+        file = find_file(source)
+    except NotReached as error:
+        raise NotReached(f"{error} {_ELSEWHERE}", error.reason) from None
     for spec in TASKS.values():
         if file.row is not None and spec.published().get(file.row.name) is file.row:
             return spec, file
@@ -122,6 +139,8 @@ def find_file(source: str | Path | WeightFile) -> WeightFile:
     text = str(source)
     if isinstance(source, WeightFile) or Path(source).exists():
         return locate(source)
+    if text in (AUTO, NONE):
+        raise UserError(f"'{text}' is for `convnext train --init {text}`: here a model is needed, by its name or path.")
     for spec in TASKS.values():
         if text in spec.published():
             return fetch(spec.published()[text])
@@ -132,6 +151,15 @@ def find_file(source: str | Path | WeightFile) -> WeightFile:
                 f"--{spec.texts.model}s` shows them all."
             )
     return locate(source)
+
+
+def refuse_names_of_others(source: str | Path | WeightFile, task: str, *, advice: str = _ANY_TASK) -> None:
+    """Raises UserError for the name of published weights with heads of another task than `task`."""
+    if isinstance(source, WeightFile) or Path(source).exists():
+        return
+    for spec in TASKS.values():
+        if spec.marks and spec.name != task and str(source) in spec.published():
+            raise UserError(f"{source} is a published {spec.texts.model}: {advice}.")
 
 
 def task_of_run(run: RunFolder) -> TaskSpec:

@@ -21,6 +21,7 @@ from convnext.data.loader import BadImages, eval_batches, resolved_workers
 from convnext.data.splits import Record
 from convnext.recipes.recipe import Recipe
 from convnext.report.panels import beside
+from convnext.tasks.predictor import no_numbers
 from convnext.tasks.spec import Figures
 from convnext.weights.files import Metadata
 
@@ -72,6 +73,12 @@ def part_to_evaluate(
         return data.for_evaluation(loader), None
     splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
     return splits.val, splits.held_out
+
+
+def outputs_are_finite(invalid: int, n: int, model: object) -> None:
+    """Raises NotFinite where a model's outputs were not numbers for `invalid` of n images that it was evaluated on."""
+    if invalid:
+        raise no_numbers(f"{model} gives for {invalid:,} of {n:,} images")
 
 
 def bad_images_of(dataset: Dataset) -> BadImages:

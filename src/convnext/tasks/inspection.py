@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL.Image import Image
@@ -16,7 +17,7 @@ from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule, Dataset
 from convnext.data.decode import BadImage
 from convnext.data.fingerprints import NEAR, Fingerprint, Survey, look_alikes, same_pixels, survey
-from convnext.data.loader import train_order
+from convnext.data.loader import balanced_order, train_order
 from convnext.recipes.recipe import Recipe
 from convnext.report.panels import contact_sheet
 from convnext.tasks.base_task import BaseTask
@@ -29,16 +30,17 @@ _FIRST = 8  # images of a run's first batch that are drawn
 _SHOWN = 5  # examples of each kind in a text
 
 
-def check(spec: TaskSpec, data: DataModule[Any], *, workers: int = -1) -> Values:
+def check(spec: TaskSpec, data: DataModule[Any], loader: LoaderConfig, *, workers: int = -1) -> Values:
     """Reads every image once and says what a training run would not: plain JSON values.
 
     "wrong" counts what should be repaired: problems of the annotations (what has one is left out of the rest), images
     that cannot be read, images that are in training and in validation ("leaks"), and equal images of different classes
     ("contradictions"). "alike" are pairs that look alike: their perceptual hashes differ in at most 3 of 64 bits; those
-    between training and validation are in "alike_across". Raises UserError where the data cannot be opened at all.
+    between training and validation are in "alike_across". loader: how images are read. Raises UserError where the data
+    cannot be opened at all.
     """
-    problems = _problems(data)
-    splits = data.splits(LoaderConfig(skip_bad=True), seed=0)
+    problems = _problems(data, loader)
+    splits = data.splits(replace(loader, skip_bad=True), seed=0)
     parts: dict[str, Dataset] = {"train": splits.train} | ({"val": splits.val} if splits.held_out else {})
     begun = time.monotonic()
     surveys = {name: survey(part, workers=workers, title=f"Looking at {name}") for name, part in parts.items()}
@@ -71,10 +73,10 @@ def check(spec: TaskSpec, data: DataModule[Any], *, workers: int = -1) -> Values
     }
 
 
-def _problems(data: DataModule[Any]) -> list[str]:
+def _problems(data: DataModule[Any], loader: LoaderConfig) -> list[str]:
     """What training would refuse the data for, as it says it; empty where it takes it."""
     try:
-        splits = data.splits(LoaderConfig(), seed=0)
+        splits = data.splits(loader, seed=0)
         _ = splits.train, splits.val
     except UserError as error:
         return [str(error)]
@@ -84,8 +86,10 @@ def _problems(data: DataModule[Any]) -> list[str]:
 def _label(dataset: Dataset, one: Fingerprint) -> str:
     """The class of an image, where the whole image has one."""
     targets = getattr(dataset, "targets", None)
-    if targets is None or targets.ndim != 1:
+    if targets is None or targets.ndim > 2:
         return ""
+    if targets.ndim == 2:  # several labels, or none
+        return ", ".join(dataset.classes[k] for k in targets[one.image].nonzero().flatten().tolist()) or "no label"
     return dataset.classes[int(targets[one.image])]
 
 
@@ -167,7 +171,11 @@ def _equal(group: Sequence[str]) -> str:
 
 def first_batch(spec: TaskSpec, recipe: Recipe, task: BaseTask[Any, Any]) -> Image | None:
     """The first images of a run as its first batch holds them; None where none of them can be read."""
-    order = train_order(task.num_images, seed=task.seed, epoch=0)
+    classes = task.sampling().classes
+    if classes is None:
+        order = train_order(task.num_images, seed=task.seed, epoch=0)
+    else:
+        order = balanced_order(classes, seed=task.seed, epoch=0)
     images = spec.draw_augmented(recipe, task.train, order[:_FIRST].tolist())
     return contact_sheet([(image, "") for image in images]) if images else None
 

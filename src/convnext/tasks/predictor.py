@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -11,10 +12,39 @@ from typing import Any, Generic, TypeVar
 from PIL import Image
 from torch import Tensor
 
-from convnext.core.errors import UserError
+from convnext.core.errors import NotFinite, UserError
+from convnext.core.places import make_folder
+from convnext.core.text import printable
 from convnext.data.inputs import MAX_PIXELS, image_name, is_single, iterate, read_image
 
 R = TypeVar("R")
+
+
+def no_numbers(what: str) -> NotFinite:
+    """The error of a model that is broken. what: "MODEL gives for IMAGE"."""
+    return NotFinite(
+        f"What {printable(what)} is not numbers (NaN or infinity), so it says nothing. The weights are damaged, or of "
+        "a training that diverged: take others. In half precision, --dtype float32 may help."
+    )
+
+
+def check_channels(channels: int, model: str) -> None:
+    """Raises UserError for a detector or segmenter that takes other than the 3 channels in which images are read for
+    it. model: what it is called."""
+    if channels != 3:
+        raise UserError(
+            f"The {model} takes images of {channels} channel{'s' if channels > 1 else ''}, and images are read with 3 "
+            "(red, green, blue): only classifiers take others."
+        )
+
+
+@contextmanager
+def numbers_for(name: str) -> Generator[None, None, None]:
+    """Names the image in an error of a model whose outputs are not finite."""
+    try:
+        yield
+    except NotFinite:
+        raise no_numbers(f"the model gives for {name}") from None
 
 
 class BasePredictor(ABC, Generic[R]):
@@ -27,10 +57,18 @@ class BasePredictor(ABC, Generic[R]):
 
     batch_size: int = 1
     """Images that are predicted at a time."""
+    bands: int = 3
+    """Bands of an image that the model takes."""
+    white: float = 0.0
+    """Of a model of other than 3 bands: the value that counts as white."""
 
     @abstractmethod
     def predict(self, images: Sequence[Tensor], names: Sequence[str] = ()) -> list[R]:
         """The results of some images, uint8 (3, H, W) in RGB each, of any sizes. names: for people."""
+
+    def read(self, image: Any) -> Tensor:
+        """An image in any form, as the model takes it before its preprocessing: uint8 (bands, H, W)."""
+        return read_image(image, max_pixels=MAX_PIXELS, bands=self.bands, white=self.white)
 
     def stream(self, images: Any) -> Iterator[R]:
         """The results of many images, in their order, `batch_size` at a time; they are read when their turn comes."""
@@ -41,12 +79,12 @@ class BasePredictor(ABC, Generic[R]):
     ) -> Iterator[R]:
         named = ((image_name(image, i), image) for i, image in enumerate(iterate(images)))
         while some := list(islice(named, self.batch_size)):
-            tensors = [read_image(image, max_pixels=MAX_PIXELS) for _, image in some]
+            tensors = [self.read(image) for _, image in some]
             yield from predict(tensors, [name for name, _ in some])
 
     def _call(self, images: Any, predict: Callable[[Sequence[Tensor], Sequence[str]], list[R]]) -> Any:
         if is_single(images):
-            return predict([read_image(images, max_pixels=MAX_PIXELS)], [image_name(images, 0)])[0]
+            return predict([self.read(images)], [image_name(images, 0)])[0]
         results = self._stream(images, predict)
         return results if isinstance(images, Iterator) else list(results)
 
@@ -97,10 +135,7 @@ class BaseResult(ABC):
 
 
 def _writable(path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror} ({path.parent}).") from None
+    make_folder(path.parent)
     return path
 
 

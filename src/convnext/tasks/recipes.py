@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError, nearest
+from convnext.core.text import printable
 from convnext.core.typed import from_dict, to_dict
-from convnext.recipes.limits import check_limits
+from convnext.recipes.limits import check_limits, numbers, setting
 from convnext.recipes.recipe import Recipe
 from convnext.tasks.spec import TaskSpec
 from convnext.tasks.table import TASKS
@@ -60,16 +62,31 @@ def save_recipe(path: Path, recipe: Recipe) -> None:
 def read_recipe(path: Path) -> Recipe:
     """A recipe from JSON; one that names no task is a classifier's.
 
-    Raises UserError for a file that is not there or not JSON, or a field unknown or wrong.
+    Raises UserError, with the file's name, for one that is not there or not JSON, or a field unknown or wrong.
     """
+    shown = printable(str(path))
+    if path.exists() and not path.is_file():
+        raise UserError(f"{shown} is {'a folder' if path.is_dir() else 'a pipe or a device'}, not a recipe file.")
     try:
-        values: Any = json.loads(path.read_text())
-    except OSError:
-        raise UserError(f"There is no recipe file {path}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not JSON: {error}.") from None
-    task = values.pop("task", _FIRST) if isinstance(values, dict) else _FIRST
-    if task not in TASKS:
-        raise UserError(f"{path} is a recipe for '{task}'; known are {', '.join(TASKS)}.")
+        values: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"There is no recipe file {shown}.") from None
+    except OSError as error:
+        raise UserError(f"{shown} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shown} is not JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{shown} is no recipe: an object of named settings is expected, not {str(values)[:40]}.")
+    given = cast("dict[str, Any]", values)
+    task = given.pop("task", _FIRST)
+    if not isinstance(task, str) or task not in TASKS:
+        raise UserError(f"{shown} is a recipe for '{str(task)[:40]}'; known are {', '.join(TASKS)}.")
     kind = TASKS[task].recipe_type()
-    return from_dict(kind, kind.migrated(values) if isinstance(values, dict) else values)
+    try:
+        recipe = from_dict(kind, kind.migrated(given))
+        wrong = [name for name, value in numbers(recipe).items() if not math.isfinite(value)]
+        if wrong:
+            raise UserError(f"'{wrong[0]}' takes a finite number, not {setting(recipe, wrong[0])}.")
+    except UserError as error:
+        raise UserError(f"{shown}: {error}") from None
+    return recipe

@@ -34,7 +34,8 @@ class SkipBadOptions:
     """What to do with bad annotations."""
 
     skip_bad: bool = False
-    """Detectors, segmenters: leave out annotations that cannot be used, and say which, instead of stopping."""
+    """Leave out annotations that cannot be used (of a classifier: rows of a table without their image), and say which,
+    instead of stopping."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from convnext.data.recognise import Verdict
 from convnext.recipes.recipe import Recipe
+from convnext.tasks.start import Start, Wish, from_scratch
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +112,8 @@ class Texts:
     """Commands that train one, and what they do."""
     goal: str
     """The figure that the best model has the most of, as it stands in the log ("top1")."""
+    scratch: str = ""
+    """What training from scratch takes, as "about 200 images or more"."""
     papers: str = ""
     """The paper's recipes as a name to try."""
 
@@ -192,10 +195,14 @@ class TaskSpec:
     transform_for: Callable[[Any, Recipe | None], Callable[[Any], Tensor]]
     """The preprocessing of metadata as a function of one image; with a recipe, that of its training."""
 
+    measure: Callable[[Any, DataModule[Any]], tuple[Recipe, tuple[str, ...]]] = lambda recipe, data: (recipe, ())
+    """A recipe with what is measured from the data before training, and in words what that was."""
+    start: Callable[[DataModule[Any], Options, Wish], Start] = lambda data, options, wish: from_scratch("")
+    """What training on data best starts from, for the `data_options` that were given and what is asked of weights."""
     marks: tuple[str, ...] = ()
     """Tensors of which every file of the task, whoever saved it, holds one; none: files that no other task claims."""
     data_options: tuple[str, ...] = ()
-    """Settings of its recipes that say how data is opened, besides those of the loader."""
+    """Settings of its recipes that a data set must be opened by, as "labels" or "loader.bands"."""
     draws: bool = False
     """Whether predictions are drawn unless somebody says otherwise."""
     name_pattern: str = ""
@@ -211,6 +218,7 @@ FUNCTIONS = {
     "open_data": "setup",
     "choose_recipe": "setup",
     "setup": "setup",
+    "start": "start",
     "evaluate_on": "evaluate",
     "evaluate_run": "evaluate",
     "class_counts": "samples",
@@ -245,12 +253,14 @@ VALUES = {
 def task_of_package(package: str, name: str, texts: Texts, **more: Any) -> TaskSpec:
     """A task whose answers stand in a package's modules, as `FUNCTIONS` and `VALUES` say; they are imported when they
     are first asked for. more: the plain fields of TaskSpec (`marks`, `draws`, ...)."""
-    functions = {field: _function(f"{package}.{module}", field) for field, module in FUNCTIONS.items()}
+    functions = {field: function_of(f"{package}.{module}", field) for field, module in FUNCTIONS.items()}
     values = {field: _value(f"{package}.{module}", given) for field, (module, given) in VALUES.items()}
     return TaskSpec(name=name, texts=texts, **functions, **values, **more)
 
 
-def _function(module: str, name: str) -> Callable[..., Any]:
+def function_of(module: str, name: str) -> Callable[..., Any]:
+    """A function of a module that is imported when it is first called."""
+
     def call(*arguments: Any) -> Any:
         return getattr(import_module(module), name)(*arguments)
 

@@ -14,6 +14,7 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.seeding import capture_rng, restore_rng
+from convnext.training.best import Best, best_from
 from convnext.training.ema import Ema
 
 FORMAT = 1
@@ -29,8 +30,8 @@ class TrainState:
     ema: Ema | None = None
     step: int = 0
     """The number of optimiser steps done."""
-    best: float = float("-inf")
-    """The highest value of the task's goal so far."""
+    best: Best | None = None
+    """Of the weights that are kept as the best so far; None: none are."""
 
 
 def save_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> None:
@@ -44,7 +45,7 @@ def save_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> N
     content = {
         "format": FORMAT,
         "step": state.step,
-        "best": state.best,
+        "best": state.best and state.best.as_values(),
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": state.scaler.state_dict(),
@@ -74,7 +75,7 @@ def load_checkpoint(path: Path, state: TrainState, sampler: dict[str, int]) -> N
     state.scaler.load_state_dict(content["scaler"])
     if state.ema is not None:
         state.ema.load_state_dict(content["ema"])
-    state.step, state.best = content["step"], content["best"]
+    state.step, state.best = content["step"], best_from(content["best"])
     restore_rng(content["rng"][distributed.rank()])
 
 

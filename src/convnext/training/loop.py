@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from convnext.core import distributed
 from convnext.core.device import pick_dtype
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, RunLog, say
+from convnext.training.best import Best, all_finite, not_finite
 from convnext.training.checkpoint import TrainState, save_checkpoint
 from convnext.training.config import LoopConfig, ScheduleConfig
 from convnext.training.optim import learning_rate, planned_steps, set_learning_rate
@@ -146,31 +147,74 @@ class Loop:
         values = dict(zip(losses, (means / distributed.world_size()).tolist(), strict=True))
         for name, value in values.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"The loss ({name}) became {value} at step {self.state.step}. The last checkpoint is kept. Try a "
-                    "lower learning rate (--optim.lr), clipping (--optim.clip-grad 1) or --loop.precision float32."
-                )
+                self.diverged(f"The loss ({name}) became {value} at step {self.state.step}")
         return values
 
+    def diverged(self, what: str) -> NoReturn:
+        """Ends a run that cannot go on: raises UserError with what is left of it and what to try."""
+        best = self.state.best
+        step = "" if best is None or best.step is None else f", those of step {best.step},"
+        kept = "no weights were good enough to keep" if best is None else f"the best weights so far{step} are kept too"
+        saved = "The last checkpoint is kept" if self.checkpoint.exists() else "There is no checkpoint yet"
+        rate = "--optim.lr, and --optim.matrix-lr" if self.matrices else "--optim.lr"
+        text = (
+            f"{what}: the run has diverged. {saved}; {kept}. Start again with a lower learning rate ({rate}), clipping "
+            "(--optim.clip-grad 1) or --loop.precision float32."
+        )
+        self.write("note", text=text, warning=True)
+        raise UserError(text)
+
+    @property
+    def matrices(self) -> bool:
+        """Whether matrices have a learning rate of their own."""
+        return any(group.get("matrices") for group in self.state.optimizer.param_groups)
+
     def evaluate_and_save_best(self) -> None:
-        """Evaluates the weights and their average, if any; keeps the better of the two if it is the best so far."""
-        state, goal = self.state, self.task.goal
+        """Evaluates the weights and their average, if any; keeps the better of the two if it is the best so far.
+
+        Raises UserError where neither gives finite numbers.
+        """
+        state = self.state
         state.model.eval()
-        candidates: list[tuple[bool, dict[str, Any]]] = [(False, dict(self.task.evaluate(state.model)))]
+        candidates = [_Candidate(False, *self.evaluated())]
         if state.ema is not None:
             with state.ema.applied_to(state.model):
-                candidates.append((True, dict(self.task.evaluate(state.model))))
-        for averaged, figures in candidates:
-            self.write("eval", ema=averaged, **figures)
-        averaged, figures = max(candidates, key=lambda candidate: _score(candidate[1], goal))
+                candidates.append(_Candidate(True, *self.evaluated()))
+        for one in candidates:
+            self.write("eval", ema=one.averaged, **one.figures)
+        sound = [one for one in candidates if not one.wrong]
+        if not sound:
+            self.diverged(f"At step {state.step} {candidates[-1].wrong}")
+        better = sound[0]
+        for other in sound[1:]:
+            better = other if self.outcome(other).beats(self.outcome(better)) else better
         if distributed.is_main():
-            epoch, name = state.step / self.plan.steps_per_epoch, " (average)" if averaged else ""
-            say(f"epoch {epoch:.4g}: " + ", ".join(f"{key} {_text(value)}" for key, value in figures.items()) + name)
-        if _score(figures, goal) > state.best:
-            state.best = _score(figures, goal)
+            epoch, name = state.step / self.plan.steps_per_epoch, " (average)" if better.averaged else ""
+            listed = ", ".join(f"{key} {_text(value)}" for key, value in better.figures.items())
+            say(f"epoch {epoch:.4g}: {listed}{name}")
+        if self.outcome(better).beats(state.best):
+            state.best = self.outcome(better)
             if distributed.is_main():
-                weights = state.ema.state_dict() if averaged and state.ema else state.model.state_dict()
-                self.keep(weights, {"step": state.step, "ema": averaged, **figures})
+                weights = state.ema.state_dict() if better.averaged and state.ema else state.model.state_dict()
+                chosen = state.best.chosen(self.task.goal)
+                more = {"chosen": chosen} if chosen else {}
+                self.keep(weights, {"step": state.step, "ema": better.averaged, **better.figures, **more})
+
+    def evaluated(self) -> tuple[dict[str, Any], str]:
+        """The figures of the model's present weights, and what is not finite about them (empty: nothing)."""
+        model, goal = self.state.model, self.task.goal
+        if not all_finite(model.state_dict().values()):
+            return {goal: None}, "the weights are not finite numbers"
+        figures = dict(self.task.evaluate(model))
+        return figures, not_finite(figures)
+
+    def outcome(self, candidate: _Candidate) -> Best:
+        """What decides whether weights are the best."""
+        figures = candidate.figures
+        goal: float | None = figures[self.task.goal]
+        if goal is not None and not math.isfinite(goal):
+            goal = None
+        return Best(goal, figures.get("loss"), self.state.step)
 
     def agreed(self, wish: bool) -> bool:
         """Whether rank 0 wishes it, on all ranks: their clocks differ, and all save together."""
@@ -200,10 +244,12 @@ class Loop:
             self.log.write(event, step=self.state.step, epoch=epoch, **values)
 
 
-def _score(figures: Mapping[str, float | None], goal: str) -> float:
-    """The figure that selects the best model. An undefined one counts as 0, so that some model is kept in any case."""
-    value = figures[goal]
-    return 0.0 if value is None else value
+class _Candidate(NamedTuple):
+    """Weights that were evaluated."""
+
+    averaged: bool
+    figures: dict[str, Any]
+    wrong: str  # what is not finite about them; empty: nothing
 
 
 def _text(value: float | None) -> str:

@@ -34,5 +34,9 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float | None]:
         """Figures on the validation images, the same on every rank; None where undefined. The model is in evaluation
-        mode."""
+        mode.
+
+        Two of them mean the same in every task: "loss", where there is one, decides between weights where the goal does
+        not; "invalid" is the number of images for which the outputs were not finite, and is left out where that is 0.
+        """
         ...

@@ -104,7 +104,7 @@ def find(name: str) -> Checkpoint:
         raise UserError(f"{name} is an architecture. Its published weights: {', '.join(of_model)}.")
     hint = nearest(name, rows)
     raise UserError(
-        f"There are no published weights '{name}'.{hint} `convnext weights list` shows them all; "
+        f"There are no published weights '{name}' of a classifier.{hint} `convnext weights list` shows them all; "
         "`convnext.load` knows those of every task."
     )
 
@@ -126,3 +126,22 @@ def list_weights(*, model: str = "", commercial: bool | None = None) -> list[Che
         for row in catalog().values()
         if model in ("", row.model) and (commercial is None or row.commercial == commercial)
     ]
+
+
+_DATA = ("ImageNet-22K", "ImageNet-12K", "ImageNet-1K")  # of which a classifier's last training was, the best first
+
+
+def best_start(model: str, *, commercial: bool, size: int = 224) -> Checkpoint | None:
+    """The published weights of an architecture that training on photos best starts from; None where there are none.
+
+    Those that saw the most kinds of things come first (ImageNet-22K), then those of an image size close to `size`.
+    commercial: only those that may be used commercially.
+    """
+    rows = [row for row in catalog().values() if row.model == model and (row.commercial or not commercial)]
+
+    def rank(row: Checkpoint) -> tuple[int, bool, int, bool, float]:
+        seen = next((place for place, data in enumerate(_DATA) if data in row.trained_on.split(" > ")), len(_DATA))
+        encoder = not row.num_classes  # without labels, which takes a long training after it
+        return seen, encoder, abs(row.input.size - size), ">" in row.trained_on, -(row.top1 or 0.0)
+
+    return min(rows, key=rank, default=None)

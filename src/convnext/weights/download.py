@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -22,11 +23,21 @@ from urllib.parse import quote, urlsplit
 
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, duration, say
-from convnext.core.network import BadRedirect, NoAnswer, ask_following, in_words, objection, offline, shown
+from convnext.core.network import (
+    BadRedirect,
+    NoAnswer,
+    NotReached,
+    ask_following,
+    in_words,
+    objection,
+    offline,
+    shown,
+)
 from convnext.weights.cache import Part, alone, check, folders, place, record_of, recorded, sha256_of
 
 LARGEST = 8 << 30  # bytes; the largest published file, XXL's, has 3.4e9
 TIMEOUT = 20.0  # seconds without a byte before a connection counts as cut
+PATIENCE = 5.0  # seconds that an address has for its first answer, where nobody asked for its file by name
 PAUSE = 1.0  # seconds before the first new attempt, doubled before each further one
 ATTEMPTS = 5  # in a row that bring less than a megabyte
 _MB = 1_000_000
@@ -38,6 +49,10 @@ _PAGE = (
 
 class _Refused(Exception):
     """Why one address does not give the file, in a sentence; another may."""
+
+
+class _Away(_Refused):
+    """The same where there was no network, or not enough of it."""
 
 
 class _Cut(Exception):
@@ -57,7 +72,7 @@ def download(url: str, *, sha256: str = "", timeout: float = TIMEOUT, pause: flo
 
     Raises UserError with what went wrong and how to get the file by hand: no network or offline, gated or missing file,
     another file than the published one, a web page instead of it, a server that lies about lengths or redirects
-    elsewhere than to https, a full disk, a file above 8 GiB.
+    elsewhere than to https, a full disk, a file above 8 GiB. Where a network is all that is missing it is NotReached.
     """
     sha256 = sha256.lower()
     if sha256 and not re.fullmatch("[0-9a-f]{8,64}", sha256):
@@ -69,7 +84,7 @@ def download(url: str, *, sha256: str = "", timeout: float = TIMEOUT, pause: flo
     try:
         if not path.is_file():
             if variable := offline():
-                raise _Refused(f"it is not on this machine yet, and {variable} is set.")
+                raise _Away(f"it is not on this machine yet, and {variable} is set.")
             path.parent.mkdir(parents=True, exist_ok=True)
             with alone(path) as locked:
                 if not path.is_file():  # else another process has brought it meanwhile
@@ -79,10 +94,51 @@ def download(url: str, *, sha256: str = "", timeout: float = TIMEOUT, pause: flo
         check(path, sha256)
     except _Refused as error:
         by_hand = f"To do it by hand, save {shown(url)} as {path}"
-        raise UserError(f"{path.name} could not be downloaded: {error} {by_hand}.") from None
+        message = f"{path.name} could not be downloaded: {error} {by_hand}."
+        raise (
+            NotReached(message, str(error).rstrip(".")) if isinstance(error, _Away) else UserError(message)
+        ) from None
     except OSError as error:
         raise UserError(_disk_problem(error, path)) from None
     return path
+
+
+def size_of(url: str, *, seconds: float = PATIENCE) -> int:
+    """Bytes of a published file, here or at the first of its addresses that answers; nothing is kept of the answer.
+
+    seconds: that each address has for its answer, the look-up of its name included. Raises NotReached, as soon as that
+    is known, where the file is not here and no address gives it.
+    """
+    path = place(url)
+    if path.is_file():
+        return path.stat().st_size
+    if variable := offline():
+        why = f"it is not on this machine yet, and {variable} is set"
+        raise NotReached(f"{path.name} cannot be had: {why}.", why)
+    reasons: list[str] = []
+    for source in [*_mirrors(url), url]:
+        answers: list[int | str] = []
+        # a thread, since no limit of time can be given to the look-up of a name
+        asking = threading.Thread(target=lambda to, box: box.append(_ask_size(to, seconds)), args=(source, answers))
+        asking.daemon = True
+        asking.start()
+        asking.join(seconds + 1)
+        answer = answers[0] if answers else f"{urlsplit(source).hostname} did not answer within {seconds:g} seconds"
+        if isinstance(answer, int):
+            return answer
+        reasons.append(answer)
+    why = "; ".join(dict.fromkeys(reasons))
+    raise NotReached(f"{path.name} cannot be had: {why}.", why)
+
+
+def _ask_size(source: str, seconds: float) -> int | str:
+    """How many bytes an address has, or why it gives no file."""
+    try:
+        with _open(source, {"User-Agent": "convnext", "Accept-Encoding": "identity"}, seconds) as response:
+            _check_status(response, source, ranged=False)
+            return _length(response)
+    except (_Refused, _Cut) as error:
+        return str(error).rstrip(".")
 
 
 def _mirrors(url: str) -> list[str]:
@@ -96,13 +152,20 @@ def _mirrors(url: str) -> list[str]:
 
 def _fetch_from_any(sources: list[str], part: Part, sha256: str, timeout: float, pause: float) -> None:
     """Brings the file from the first source that gives it. Raises _Refused with the last one's reason."""
+    wrong = False
     try:
         for mirror in sources[:-1]:
             try:
                 return _fetch(mirror, part, sha256, timeout, pause)
             except _Refused as error:
                 say(f"The mirror {shown(mirror)} gave no file: {error} Trying the next address.")
-        return _fetch(sources[-1], part, sha256, timeout, pause)
+                wrong |= not isinstance(error, _Away)
+        try:
+            return _fetch(sources[-1], part, sha256, timeout, pause)
+        except _Away as error:
+            raise (
+                _Refused(str(error)) if wrong else error
+            ) from None  # a wrong file on a mirror is more than no network
     except OSError:
         part.discard()  # a full disk is no place to leave a part on
         raise
@@ -121,12 +184,12 @@ def _fetch(source: str, part: Part, sha256: str, timeout: float, pause: float) -
         except _Cut as cut:
             reason = str(cut)
             if isinstance(cut, _Unreachable) and failures == 0:
-                raise _Refused(f"{reason}.") from None  # most likely no network: no one should wait to be told that
+                raise _Away(f"{reason}.") from None  # most likely no network: no one should wait to be told that
         there = part.kept(source)[0]
         failures = 1 if there > farthest + _MB else failures + 1
         farthest = max(there, farthest)
         if failures >= ATTEMPTS:
-            raise _Refused(f"{reason}, {failures} times in a row.")
+            raise _Away(f"{reason}, {failures} times in a row.")
         wait = pause * 2 ** (failures - 1)
         say(f"{part.goal.name}: {reason}; trying again in {duration(wait)}.")
         time.sleep(wait)

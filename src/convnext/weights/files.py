@@ -22,7 +22,10 @@ from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.core.pickles import read_pickle
 from convnext.core.typed import from_dict, to_dict
-from convnext.weights.formats import Official, check_keys, official, unwrap
+from convnext.weights.containers import Contents, check_values, contents
+from convnext.weights.formats import Official, check_keys, official
+from convnext.weights.kinds import kind_of
+from convnext.weights.sharded import index_of, shards_of
 
 KEY = "convnext"
 _DIGEST = "sha256"
@@ -78,6 +81,7 @@ def read_values(path: Path) -> dict[str, Any] | None:
     cannot be read, or its metadata is damaged."""
     if path.suffix != ".safetensors":
         return None
+    kind_of(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -111,12 +115,33 @@ def read_official(path: Path) -> Official:
     return official(read_whole(path))
 
 
-def read_whole(path: Path) -> dict[str, Tensor]:
+def read_whole(path: Path, *, which: str = "") -> dict[str, Tensor]:
     """Every tensor in a file, under the names that it has there. Raises UserError as `read_official` does."""
+    return read_contents(path, which=which).state
+
+
+def read_contents(path: Path, *, which: str = "") -> Contents:
+    """Every tensor in a file (or in the files of an index), without prefixes of wrappers; and what was taken.
+
+    which: the name of one of several states in a checkpoint; "": the average of the weights where there is one. Raises
+    UserError as `read_official` does, and for weights that are not finite.
+    """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
-    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
-    return unwrap(loaded, str(path))
+    index = index_of(path)
+    if index is not None:
+        loaded: Any = {}
+        for shard in shards_of(index):
+            loaded |= contents(_load(shard), str(shard)).state
+    else:
+        loaded = _load(path)
+    found = contents(loaded, str(path), which=which)
+    check_values(found.state, str(path))
+    return found
+
+
+def _load(path: Path) -> Any:
+    return _read_safetensors(path) if kind_of(path) == "safetensors" else read_pickle(path)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -1,10 +1,9 @@
-"""What a file of weights holds: wrappers taken off, and the state dict brought to the official names and shapes.
+"""What a state dict holds, whoever named its tensors: brought to the official names and shapes.
 
 C channels, k kernel size.
 
-Wrappers and aliases are those of the published checkpoints: Meta's files keep the weights under `model`, training
-checkpoints add `model_ema`, detection and segmentation files use `state_dict` and put the model under `backbone.`,
-data-parallel ones prefix `module.`, OpenCLIP's hold a text tower too, and V2's pre-trained ones sparse convolutions.
+Layouts and aliases are those of the published checkpoints: detection and segmentation files put the model under
+`backbone.`, OpenCLIP's hold a text tower too, and V2's pre-trained ones sparse convolutions.
 """
 
 from __future__ import annotations
@@ -12,22 +11,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError
 from convnext.weights.layouts import layout_of, translate
+from convnext.weights.prefixes import INNER
 
-WRAPPERS = ("model", "state_dict", "model_state_dict")
-_PREFIXES = ("module.", "_orig_mod.")
 _CLIP_HEADS = {  # OpenCLIP's projection -> timm's classifier
     "visual.head.proj.": "visual.trunk.head.fc.",
     "visual.head.mlp.fc1.": "visual.trunk.head.pre_logits.fc.",
     "visual.head.mlp.fc2.": "visual.trunk.head.fc.",
 }
 _DECODER = ("decoder.", "mask_token", "proj.", "pred.")  # of a masked autoencoder (official main_finetune.py)
+_FLAT = re.compile(r"^(stem|stages)_(\d+)\.")  # timm's features_only
 _ALIASES = ("norms.", "projectors.")  # DINOv3: norms.* is norm.* again; timm's files may have projectors
 
 
@@ -43,23 +42,9 @@ class Official(NamedTuple):
     """Whether the file says that the norm stands before pooling (timm's convnext_tiny_hnf)."""
 
 
-def unwrap(loaded: Any, where: str) -> dict[str, Tensor]:
-    """The state dict inside what a file held, as it is named there. Raises UserError where there is none."""
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-            break
-    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise UserError(
-            f"{where} holds no model weights: expected names and tensors, or those under {', '.join(WRAPPERS)}."
-        )
-    return {str(name): value for name, value in loaded.items()}
-
-
 def official(given: Mapping[str, Tensor]) -> Official:
     """Brings a state dict of any layout known here to the official names and shapes. Values are not changed."""
-    state = {_without_prefixes(name): value for name, value in given.items()}
-    state = {name: value for name, value in state.items() if not name.startswith(_ALIASES)}
+    state = {_FLAT.sub(r"\1.\2.", n): value for n, value in given.items() if not n.startswith(_ALIASES)}
     kept, left, source = _image_model(state)
     if source == "openclip":
         kept = _with_clip_head(kept)
@@ -72,26 +57,40 @@ def official(given: Mapping[str, Tensor]) -> Official:
     return Official(kept, source or "official", left, norm_first)
 
 
-def _without_prefixes(name: str) -> str:
-    while name.startswith(_PREFIXES):  # in any order, and both
-        name = name.split(".", 1)[1]
-    return name
-
-
 def _image_model(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...], str]:
     """The part of a file that is the image model, the names of the rest, and what sort of file it is ("": neither)."""
     if "visual.trunk.stem.0.weight" in state:
         source, prefix, ours = "openclip", "", {name for name in state if name.startswith("visual.")}
     elif any(name.startswith(_DECODER) for name in state) or any(name.endswith(".kernel") for name in state):
         source, prefix, ours = "fcmae", "encoder.", {name for name in state if not name.startswith(_DECODER)}
-    elif "backbone.downsample_layers.0.0.weight" in state and "backbone.norm0.weight" in state:
-        norm = re.compile(r"backbone\.norm[0-3]\.")  # on the four maps: FeatureMaps has them, a classifier does not
-        source, prefix = "detector", "backbone."
-        ours = {name for name in state if name.startswith(prefix) and not norm.match(name)}
+    elif (prefix := _of_backbone(state)) is not None:
+        norm = re.compile(rf"{prefix}norm[0-3]\.")  # on the four maps: FeatureMaps has them, a classifier does not
+        source, ours = "detector", {n for n in state if n.startswith(prefix) and not norm.match(n)}
+    elif prefix := _inside(state):
+        source, ours = "", {name for name in state if name.startswith(prefix)}
     else:
         return dict(state), (), ""
     kept = {name.removeprefix(prefix): value for name, value in state.items() if name in ours}
     return kept, tuple(name for name in state if name not in ours), source
+
+
+def _of_backbone(state: Mapping[str, Tensor]) -> str | None:
+    """What stands before the official names of a backbone of four maps; None where there is none."""
+    known = (
+        p for p in ("backbone.", "") if f"{p}downsample_layers.0.0.weight" in state and f"{p}norm0.weight" in state
+    )
+    return next(known, None)
+
+
+def _inside(state: Mapping[str, Tensor]) -> str:
+    """The prefix of a model in a larger one, where names as they are belong to no layout; else empty."""
+    if "downsample_layers.0.0.weight" in state or "stem.weight" in state or layout_of(state) is not None:
+        return ""
+    for prefix in INNER:
+        inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if "downsample_layers.0.0.weight" in inner or layout_of(inner) is not None:
+            return prefix
+    return ""
 
 
 def _with_clip_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

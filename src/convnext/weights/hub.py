@@ -2,7 +2,7 @@
 
 HF_TOKEN or `hf auth login` for gated and private models, HF_ENDPOINT for a mirror, HF_HUB_CACHE for another folder:
 all that works as everywhere. CONVNEXT_OFFLINE=1 or HF_HUB_OFFLINE=1: only what is in that cache is used.
-Weights are read from one file; those split into several ("sharded") are refused.
+Weights are read from one file, or from several with an index ("sharded").
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from convnext.core.errors import UserError
 from convnext.core.logs import say
-from convnext.core.network import offline
+from convnext.core.network import NotReached, offline
+from convnext.weights.sharded import INDEXES, shard_names
 
 PREFIX = "hf-hub:"
 # transformers' and timm's name; OpenCLIP's; and, a pickle, what was written before safetensors
 WEIGHTS = ("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
-_SHARDED = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 # Seconds that the hub may take to say what it has. huggingface_hub itself tries for minutes where there is no network.
 _TIMEOUT = 5.0
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
@@ -67,12 +67,14 @@ def hub_file(repo: str, file: str, *, revision: str = "main") -> Path:
 def hub_weights(repo: str, *, revision: str = "main") -> tuple[Path, dict[str, Any]]:
     """The file of weights of a model on the hub, and what its config.json holds ({} where it has none).
 
-    The weights are the first there are of WEIGHTS, and both files are of one commit. Raises UserError as `hub_file`
-    does, and where the model has no weights that are read here.
+    The weights are the first there are of WEIGHTS, else an index of several files; all are of one commit. Raises
+    UserError as `hub_file` does, and where the model has no weights that are read here.
     """
     weights = next((path for name in WEIGHTS if (path := _find(repo, name, revision))), None)
+    weights = weights or _shards(repo, revision)
     if weights is None:
-        raise UserError(_no_weights(repo, revision))
+        message = _no_weights(repo, revision)
+        raise NotReached(message, message.rstrip(".")) if offline() else UserError(message)
     commit = weights.parent.name if _COMMIT.fullmatch(weights.parent.name) else revision
     config = _find(repo, "config.json", commit)
     if config is None:
@@ -88,12 +90,20 @@ def hub_weights(repo: str, *, revision: str = "main") -> tuple[Path, dict[str, A
     return weights, values
 
 
+def _shards(repo: str, revision: str) -> Path | None:
+    """The index of weights in several files, which are fetched too; None where there is none."""
+    index = next((path for name in INDEXES if (path := _find(repo, name, revision))), None)
+    if index is not None:
+        commit = index.parent.name if _COMMIT.fullmatch(index.parent.name) else revision
+        for name in shard_names(index):
+            hub_file(repo, name, revision=commit)
+    return index
+
+
 def _no_weights(repo: str, revision: str) -> str:
     where, names = _where(repo, revision), ", ".join(WEIGHTS)
     if variable := offline():
         return f"No weights of {where} are in the hub's cache, and {variable} is set. Unset it once to download them."
-    if any(_find(repo, name, revision) for name in _SHARDED):
-        return f"{where} has its weights in several files; only single ones ({names}) are read."
     return f"{where} has no weights that are read here ({names}): {_files(repo, revision)} shows its files."
 
 
@@ -126,7 +136,7 @@ def _find(repo: str, file: str, revision: str) -> Path | None:
         if not problem:
             raise
         if cached is None:
-            raise UserError(problem) from None
+            raise (NotReached(problem, problem.rstrip(".")) if _of_the_network(error) else UserError(problem)) from None
         say(f"{problem} The copy of {file} in the hub's cache is used.")
         return cached
 

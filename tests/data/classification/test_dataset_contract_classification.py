@@ -10,11 +10,14 @@ import torch
 from dataset_contract import LIMIT, DatasetContract, ReadsFiles, Selects
 
 from convnext.data.classification.cached import CachedDataset
+from convnext.data.classification.config import AS_FOUND
 from convnext.data.classification.dataset import ClassificationDataset, Subset, class_dirs
 from convnext.data.classification.digits import DigitsDataset
 from convnext.data.classification.folder import FolderDataset
+from convnext.data.classification.listed import TableDataset
 from convnext.data.classification.remap import RemappedDataset
 from convnext.data.classification.shards import ShardDataset
+from convnext.data.classification.tables import find_tables
 
 FILES = ("cat/a.png", "cat/deep/b.png", "dog/a.png", "dog/c\n.png", "eel/a.png")
 DAMAGED = 2  # of FILES
@@ -31,7 +34,7 @@ class ClassificationContract(DatasetContract):
     def check_same_labels(
         self, one: ClassificationDataset, other: ClassificationDataset, indices: Sequence[int]
     ) -> None:
-        assert one.targets.tolist() == [int(other.targets[index]) for index in indices]
+        assert one.targets.tolist() == [other.targets[index].tolist() for index in indices]
         assert class_dirs(one) == class_dirs(other)
 
 
@@ -98,6 +101,47 @@ class TestDigitsDataset(ClassificationContract):
     def dataset(self) -> DigitsDataset:
         pytest.importorskip("sklearn")
         return DigitsDataset()
+
+
+class TableContract(ClassificationContract, ReadsFiles):
+    """Of a table."""
+
+    HEADER = "file,label\n"
+    LABELS: tuple[str, ...] = ("cat", "dog", "cat", "dog", "eel")
+
+    def opened(self, root: Path) -> TableDataset:
+        rows = "".join(f"{i}.png,{label}\n" for i, label in enumerate(self.LABELS))
+        (root / "labels.csv").write_text(f"{self.HEADER}{rows}")
+        found = find_tables(root, AS_FOUND)
+        assert found is not None
+        return TableDataset(found.reader(AS_FOUND), "train", max_pixels=LIMIT)
+
+    @pytest.fixture
+    def dataset(self, tmp_path: Path, tiny: list[bytes], write: Callable[..., Path]) -> TableDataset:
+        return self.opened(write(tmp_path, {f"images/{i}.png": tiny[i] for i in range(len(self.LABELS))}))
+
+    @pytest.fixture
+    def broken(self, tmp_path: Path, tiny: list[bytes], write: Callable[..., Path]) -> tuple[TableDataset, int]:
+        files = {f"images/{i}.png": tiny[i][: 40 if i == DAMAGED else None] for i in range(len(self.LABELS))}
+        return self.opened(write(tmp_path, files)), DAMAGED
+
+
+class TestTableDataset(TableContract):
+    """One class each."""
+
+
+class TestTableDatasetOfSeveralLabels(TableContract):
+    HEADER = "file,labels\n"
+    LABELS = ("a|b", "", "b|c", "c|a", "b")
+
+    def test_each_image_has_a_class(self, dataset: ClassificationDataset) -> None:
+        assert (dataset.targets.dtype, dataset.targets.shape) == (torch.uint8, (5, 3))
+        assert dataset.targets.tolist() == [[1, 1, 0], [0, 0, 0], [0, 1, 1], [1, 0, 1], [0, 1, 0]]
+        assert class_dirs(dataset) == ("a", "b", "c")
+
+    def test_a_model_with_the_labels_in_another_order(self, dataset: ClassificationDataset) -> None:
+        remapped = RemappedDataset(dataset, ("c", "x", "b", "a"))
+        assert remapped.targets.tolist() == [[0, 0, 1, 1], [0, 0, 0, 0], [1, 0, 1, 0], [1, 0, 0, 1], [0, 0, 1, 0]]
 
 
 class TestSubset(ClassificationContract, ReadsFiles, Selects):

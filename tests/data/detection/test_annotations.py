@@ -79,7 +79,10 @@ def test_what_is_read(place):
     assert np.isnan(found.areas[0])
     assert found.has_masks
     assert found.problems == ""
-    assert found.note == "1 boxes reach more than a pixel beyond their image; they are cut off at its border."
+    assert found.note.splitlines() == [
+        "1 crowds (iscrowd 1) are ignored, neither objects nor background; --crowds objects takes them.",
+        "1 boxes reach more than a pixel beyond their image; they are cut off at its border.",
+    ]
 
 
 def test_sizes_that_are_not_said_are_read_from_the_files(place):
@@ -121,23 +124,21 @@ BAD_OBJECTS = [
     ("no objects of JSON", [1, 2]),
     ("images that are not listed", thing(1, 99)),
     ("images that are not listed", thing(1, image_id=[1])),
-    ("images that are not listed", thing(1, image_id="1")),
     ("unknown categories", thing(1, category_id=4)),
     ("unknown categories", thing(1, category_id={})),
     ("'iscrowd' is neither 0 nor 1", thing(1, iscrowd=2)),
     ("'iscrowd' is neither 0 nor 1", thing(1, iscrowd=[])),
     ("not four finite numbers", thing(1, bbox=[1, 1, 2])),
-    ("not four finite numbers", thing(1, bbox=None)),
-    ("not four finite numbers", thing(1, bbox=[1, 1, 2, float("nan")])),
+    ("not four finite numbers", thing(1, bbox=[1, 1, 2, float("nan")], segmentation=None)),
     ("not four finite numbers", thing(1, bbox=[1, 1, 2, float("inf")])),
     ("not four finite numbers", thing(1, bbox=[1, 1, 2, 10**400])),
-    ("not four finite numbers", thing(1, bbox=[1, 1, 2, "3"])),
+    ("not four finite numbers", thing(1, bbox=[1, 1, 2, "three"])),
     ("boxes of negative size", thing(1, bbox=[3, 3, -2, 3])),
     ("boxes outside of their image", thing(1, bbox=[8, 0, 5, 5])),
     ("boxes outside of their image", thing(1, bbox=[0, -9, 5, 9])),
     ("a polygon of fewer than 6 numbers", thing(1, segmentation=[[1, 1, 2, 2]])),
-    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[[]])),
-    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[1, 1, 4, 1, 4, 3])),
+    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[*SQUARE, []])),
+    ("a polygon of fewer than 6 numbers", thing(1, segmentation=[1, 1, 4, 1])),
     ("an odd number of numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, 3, 4]])),
     ("something else than numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, "3"]])),
     ("something else than numbers", thing(1, segmentation=[[1, 1, 2, 2, 3, 10**400]])),
@@ -155,10 +156,6 @@ BAD_OBJECTS = [
     ("runs that cannot be decoded", thing(1, segmentation=RUNS | {"counts": "72é"})),
     ("runs that cannot be decoded", thing(1, segmentation=RUNS | {"counts": "oooooooooo0"})),
     ("runs that cannot be decoded", thing(1, segmentation=RUNS | {"counts": "7o"})),
-    ("'id' is no whole number, or another one's", thing(10)),
-    ("'id' is no whole number, or another one's", thing(1, id="x")),
-    ("without 'segmentation', where others have one", thing(1, segmentation=None)),
-    ("without 'segmentation', where others have one", thing(1, segmentation=[], iscrowd=1)),
 ]
 
 
@@ -184,28 +181,19 @@ BAD_IMAGES = [
     ("'id' is no whole number", {"id": 10**30, "file_name": "c.png"}),
     ("that are not in", {"id": 3, "file_name": "absent.png"}),
     ("listed twice", {"id": 3, "file_name": "./a.png"}),
-    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": 0, "height": 5}),
-    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": float("nan"), "height": 5}),
+    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": -1, "height": 5}),
+    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": float("inf"), "height": 5}),
+    ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": "five", "height": 5}),
     ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": 10**300, "height": 5.0}),
     ("not whole numbers above 0", {"id": 3, "file_name": "c.png", "width": [5], "height": 5}),
     ("more than 10,000 pixels", {"id": 3, "file_name": "c.png", "width": 10**9, "height": 10**9}),
     ("of another size", {"id": 3, "file_name": "c.png", "width": 5, "height": 5}),
     ("file does not say either", {"id": 3, "file_name": "text.png"}),
     *(
-        ("not a path inside of", {"id": 3, "file_name": name})
-        for name in (
-            "/a.png",
-            "../set/a.png",
-            "x/../../a.png",
-            "C:\\a.png",
-            "..\\a.png",
-            "",
-            ".",
-            "a\0",
-            None,
-            "\ud800",
-        )
+        ("listed twice", {"id": 3, "file_name": name})  # their last part is a file that is there
+        for name in ("/a.png", "../set/a.png", "x/../../a.png", "C:\\a.png", "..\\a.png", "A.PNG", "%61.png")
     ),
+    *(("not a path inside of", {"id": 3, "file_name": name}) for name in ("", ".", "a\0", None, "\ud800", "/x.png")),
 ]
 
 
@@ -269,7 +257,6 @@ def test_many_sizes_are_left_to_reading(place, monkeypatch):
         ({"images": [], "annotations": {}, "categories": []}, "has a 'annotations' that is not a list"),
         (document() | {"categories": []}, "has no categories"),
         (document() | {"categories": [{"id": 1}]}, "has a category {'id': 1}"),
-        (document() | {"categories": [{"id": "1", "name": "a"}]}, "has a category"),
         (document() | {"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "two categories with the id 1"),
         (document() | {"annotations": []}, "has no object that can be used"),
         (document() | {"images": [], "annotations": []}, "has no image that can be used"),

@@ -108,7 +108,7 @@ def test_what_training_leaves_out(place):
 def test_images_that_cannot_be_used(place, encode, picture, monkeypatch):
     ours = source(place)
     (place / "a.png").write_bytes(encode(picture(8, 6), "PNG"))
-    with pytest.raises(BadImage, match=r"a.png: it has 6 x 8 pixels \(turned .*, the annotations say 8 x 6"):
+    with pytest.raises(BadImage, match=r"a.png: it has 6 x 8 pixels, .* say 8 x 6: width and height are exchanged"):
         ours.read(0)
     (place / "b.png").unlink()
     with pytest.raises(BadImage, match=r"b.png: the file cannot be read"):

@@ -101,11 +101,32 @@ def test_the_latest_year_with_a_training_part(tmp_path, tiny, write):
 def test_parts_of_other_classes(tmp_path, tiny, write, layout):
     other = [{"id": 1, "name": "cat"}, {"id": 2, "name": "bird"}]
     data = two_parts(tmp_path, layout, tiny, write, categories=other)
-    with pytest.raises(UserError, match=r"has other categories than .*: 2 is 'bird' there and 'dog' here"):
+    with pytest.raises(UserError, match=r"has 1 objects of 'bird', a class that .* does not have \(it has cat, dog\)"):
         opened(data)
+    left = opened(data, skip_bad=True)
+    assert (left.val.classes, left.val.counts.tolist()) == (("cat", "dog"), [1, 0])
+    assert left.val.instances(1).ignored.tolist() == [[1, 1, 4, 4]]
+    assert "1 objects of classes that" in left.note
     more = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "emu"}]
-    with pytest.raises(UserError, match="3 is 'emu' there and 'absent' here"):
-        opened(two_parts(tmp_path, layout, tiny, write, categories=more))
+    assert opened(two_parts(tmp_path, layout, tiny, write, categories=more)).val.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("layout", ["coco", "roboflow"])
+def test_classes_are_matched_by_name(tmp_path, tiny, write, layout):
+    other = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
+    data = two_parts(tmp_path, layout, tiny, write, categories=other)
+    found = opened(data)
+    assert (found.val.classes, found.val.category_ids) == (("cat", "dog"), (1, 2))
+    assert [found.val.instances(i).labels.tolist() for i in range(2)] == [[1], [0]]
+    assert "in another way than" in found.note
+    assert evaluated(data).classes == ("cat", "dog")
+    fewer = two_parts(tmp_path, layout, tiny, write, categories=other[:1], annotations=[])
+    (fewer / TWO_PARTS[layout][2]).write_bytes(
+        annotated(VAL, categories=other[1:], annotations=[{"image_id": 0, "category_id": 2, "bbox": [1, 1, 3, 3]}])
+    )
+    found = opened(fewer)
+    assert found.val.classes == ("cat", "dog")
+    assert "No image to validate on holds dog: there is no figure for that." in found.note
 
 
 def test_parts_with_and_without_masks(tmp_path, tiny, write):
@@ -185,7 +206,7 @@ def test_what_is_no_layout(tmp_path, tiny, write):
         opened(classes)
     with pytest.raises(UserError, match="Did you mean 'pets'"):
         opened(tmp_path / "pet")
-    with pytest.raises(UserError, match=r"neither a folder nor a .json file"):
+    with pytest.raises(UserError, match=r"neither a folder nor a .json or .xml file"):
         opened(classes / "cat" / "a.png")
     only_val = write(tmp_path / "only", {"valid/_annotations.coco.json": annotated(["a.png"]), "valid/a.png": tiny[0]})
     with pytest.raises(UserError, match="has a 'valid' part but no 'train' part"):

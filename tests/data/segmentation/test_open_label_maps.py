@@ -19,7 +19,8 @@ from convnext.data.config import LoaderConfig
 from convnext.data.decode import BadImage
 from convnext.data.recognise import Mine, NotMine
 from convnext.data.segmentation import validate
-from convnext.data.segmentation.label_maps import LabelMapDataset, read_codes
+from convnext.data.segmentation.decode_map import read_codes
+from convnext.data.segmentation.label_maps import LabelMapDataset
 from convnext.data.segmentation.open import SegmentationData, recognise
 from convnext.data.splits import Splits
 from convnext.ops.losses import IGNORE_INDEX
@@ -82,6 +83,9 @@ def test_ade20k_as_it_comes(tmp_path: Path) -> None:
         picture, labels = scene(3)
         save(tmp_path / "images" / part / "ADE_1.jpg", picture)
         save(tmp_path / "annotations" / part / "ADE_1.png", labels)
+    assert opened(tmp_path).train.classes == ("class 0", "class 1", "class 2")  # folder names alone show nothing
+    assert len(opened(tmp_path, labels="ade20k").train.classes) == 150
+    (tmp_path / "objectInfo150.txt").touch()
     data = opened(tmp_path)
     assert len(data.train.classes) == 150
     assert sorted(data.train.labels(0).unique().tolist()) == [0, 1, IGNORE_INDEX]
@@ -177,7 +181,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     labelled(tmp_path, train=1, val=1)
     for part in ("train", "val"):
         save(tmp_path / "annotations" / part / "0.png", np.full((48, 64), 9, dtype=np.uint8))
-    with pytest.raises(UserError, match="no class: 9"):
+    with pytest.raises(UserError, match=r"3 classes, which are the values 0 to 2, but .* have 9"):
         opened(tmp_path, skip_bad=True)
 
 
@@ -196,7 +200,7 @@ def test_a_saved_split_spares_looking_label_maps_through_again(tmp_path: Path, m
     save(root / "annotations" / "train" / "1.png", np.full((48, 64), 77, dtype=np.uint8))  # now a class of its own
     first = opened(root, skip_bad=True)
     record = json.loads(json.dumps(first.record))
-    monkeypatch.setattr(validate, "read_codes", None)
+    monkeypatch.setattr(validate, "looked_through", None)
     again = opened(root, saved=record)
     assert again.record == first.record
     for one, other in ((first.train, again.train), (first.val, again.val)):
@@ -234,7 +238,7 @@ def test_the_number_of_images_is_known_before_any_is_read(tmp_path: Path, monkey
         save(drawn / "images" / f"{i}.png", picture)
         save(drawn / "annotations" / f"{i}.png", labels)
     expected = len(opened(drawn, val_fraction=0.3).train)
-    monkeypatch.setattr(validate, "read_codes", None)
+    monkeypatch.setattr(validate, "looked_through", None)
     assert SegmentationData(given).num_train_images(0.3) == 5
     assert SegmentationData(drawn).num_train_images(0.3) == expected == 7
 
@@ -276,6 +280,9 @@ def test_names_above_the_data_are_told_and_never_replace_ade20ks(tmp_path: Path)
     for part in ("training", "validation"):
         save(tmp_path / "ade" / "images" / part / "ADE_1.jpg", picture)
         save(tmp_path / "ade" / "annotations" / part / "ADE_1.png", labels)
+    assert len(opened(tmp_path / "ade").train.classes) == 3
+    (tmp_path / "classes.txt").unlink()
+    (tmp_path / "ade" / "sceneCategories.txt").touch()
     assert len(opened(tmp_path / "ade").train.classes) == 150
 
 

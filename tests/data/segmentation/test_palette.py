@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 
 from convnext.core.errors import UserError
-from convnext.data.segmentation.palette import ade20k, chosen_colours, named, numbered, read_mapping, read_names
+from convnext.data.segmentation.mapping import read_mapping, read_names
+from convnext.data.segmentation.palette import Palette, ade20k, chosen_colours, named, numbered
 from convnext.ops.losses import IGNORE_INDEX
+
+
+def palette_of(path: Path) -> Palette:
+    said, _ = read_mapping(path)
+    assert said.palette is not None
+    return said.palette
 
 
 def mapping(tmp_path: Path, **content: Any) -> Path:
@@ -53,7 +60,7 @@ def test_ade20k_has_150_classes_from_value_1_on() -> None:
 
 
 def test_a_mapping_by_value(tmp_path: Path) -> None:
-    palette, _ = read_mapping(
+    palette = palette_of(
         mapping(
             tmp_path,
             classes=[{"name": "road", "values": [7, 8]}, {"name": "car", "value": 26, "draw": "#0000ff"}],
@@ -73,7 +80,7 @@ def test_a_mapping_by_colour(tmp_path: Path) -> None:
         classes=[{"name": "road", "colour": [128, 64, 128]}, {"name": "car", "colours": ["#00008e", [0, 0, 70]]}],
         ignored=["#000000"],
     )
-    palette, _ = read_mapping(path)
+    palette = palette_of(path)
     codes = np.array([[0x804080, 0x00008E, 70, 0, 1]])
     classes, unknown = palette.decoded(codes)
     assert classes[0, :4].tolist() == [0, 1, 1, IGNORE_INDEX]
@@ -83,7 +90,7 @@ def test_a_mapping_by_colour(tmp_path: Path) -> None:
 
 
 def test_other_values_can_be_no_class_too(tmp_path: Path) -> None:
-    palette, _ = read_mapping(mapping(tmp_path, classes=["a", "b"], others="ignored"))
+    palette = palette_of(mapping(tmp_path, classes=["a", "b"], others="ignored"))
     classes, unknown = palette.decoded(np.array([[0, 1, 9, 60_000]]))
     assert classes.tolist() == [[0, 1, IGNORE_INDEX, IGNORE_INDEX]]
     assert len(unknown) == 0
@@ -106,7 +113,7 @@ def test_other_values_can_be_no_class_too(tmp_path: Path) -> None:
         ({"classes": [{"name": "a", "colour": [1, 2]}, {"name": "b", "colour": "#000000"}]}, "a colour as"),
         ({"classes": [{"name": 3, "value": 1}, "b"]}, "a class is a name"),
         ({"classes": [{"name": "a"}, "b"]}, "a class is a name"),
-        ({"classes": ["a", "b"], "others": "maybe"}, '"ignored" or "error"'),
+        ({"classes": ["a", "b"], "others": "maybe"}, '"ignored", "nearest" or "error"'),
         ({"classes": ["a", "b"], "colors": []}, "'colors'"),
         ({"classes": ["a", "b"], "ignored": 3}, "a list of values"),
     ],
@@ -128,7 +135,7 @@ def test_a_damaged_mapping_is_said(tmp_path: Path, text: str) -> None:
 
 def test_a_huge_or_missing_mapping_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "big.json").write_text(" " * (1 << 21))
-    with pytest.raises(UserError, match="no mapping file"):
+    with pytest.raises(UserError, match="more than 1,048,576 bytes"):
         read_mapping(tmp_path / "big.json")
     with pytest.raises(UserError, match="cannot be read"):
         read_mapping(tmp_path / "none.json")
@@ -136,7 +143,7 @@ def test_a_huge_or_missing_mapping_is_not_read(tmp_path: Path) -> None:
 
 def test_names_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("sky\n\nroad\nvoid\n")
-    assert read_names(tmp_path / "classes.txt").classes == ("sky", "road")
+    assert read_names(tmp_path / "classes.txt") == ("sky", "road", "void")
     (tmp_path / "classes.txt").write_text("\n")
     with pytest.raises(UserError, match="names no classes"):
         read_names(tmp_path / "classes.txt")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convnext.models.detection.box_head import BoxHead
 from convnext.models.detection.config import CASCADE_ROI, RoIConfig
 from convnext.models.detection.roi_heads import RoIHeads
+from convnext.ops.boxes import BACKGROUND, NEITHER, spared
 from convnext.ops.instances import Detections, Instances
 
 SMALL = RoIConfig(width=8)
@@ -332,3 +333,37 @@ def test_names_of_stages():
 def test_settings_of_stages_agree(options):
     with pytest.raises(ValueError, match="one entry for each stage"):
         heads(**options)
+
+
+def test_regions_to_ignore_are_neither_objects_nor_background() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]])
+    assigned = torch.tensor([BACKGROUND, 0, NEITHER, BACKGROUND])
+    ignored = torch.tensor([[5.0, 0, 10, 10], [0, 0, 1, 1]])
+    assert spared(assigned, boxes, ignored).tolist() == [NEITHER, 0, NEITHER, BACKGROUND]  # half of the first is inside
+    assert spared(assigned, boxes, torch.tensor([[5.1, 0, 10, 10]])).tolist() == assigned.tolist()
+    assert spared(assigned, boxes, None) is assigned
+
+
+def test_objects_without_an_outline_teach_no_masks() -> None:
+    torch.manual_seed(0)
+    config = RoIConfig(width=16, samples=16, mask_convs=1)
+    heads = RoIHeads(8, [4, 8], 2, config)
+    maps = [torch.randn(1, 8, 16, 16), torch.randn(1, 8, 8, 8)]
+    boxes, labels = torch.tensor([[4.0, 4, 30, 30], [32, 32, 60, 60]]), torch.tensor([0, 1])
+    masks = torch.zeros(2, 64, 64, dtype=torch.bool)
+    masks[0, 4:30, 4:30] = True
+
+    def loss(masks: torch.Tensor, outlined: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        return heads.losses(maps, [boxes + 1], [(64, 64)], [Instances(boxes, labels, masks, outlined)])
+
+    only_first = loss(masks, torch.tensor([True, False]))
+    other = masks.clone()
+    other[1] = True  # whatever stands there says nothing
+    for name, value in loss(other, torch.tensor([True, False])).items():
+        assert torch.equal(value, only_first[name]), name
+    assert not torch.equal(loss(masks, None)["mask"], only_first["mask"])
+    assert torch.equal(loss(masks, None)["box"], only_first["box"])
+    none = loss(masks, torch.tensor([False, False]))["mask"]
+    assert none == 0
+    assert none.requires_grad

@@ -24,9 +24,9 @@ class ClassificationBatch(NamedTuple):
     """Images as the model takes them, before normalisation."""
 
     images: Tensor
-    """uint8 (B, 3, S, S)."""
+    """uint8 (B, C, S, S)."""
     targets: Tensor
-    """int64 (B,)."""
+    """int64 (B,); of several labels uint8 (B, K)."""
     indices: Tensor
     """int64 (B,): which images of the dataset these are."""
 
@@ -34,7 +34,8 @@ class ClassificationBatch(NamedTuple):
 def load_train_batch(
     work: Work, *, dataset: ClassificationDataset, augment: AugmentConfig, input: InputConfig, seed: int
 ) -> Loaded[ClassificationBatch]:
-    """Augmented images; image i of epoch e with seed mix_seed(seed, e, i).
+    """Augmented images; image i of epoch e with seed mix_seed(seed, e, i). Numbers of N and more, which an order with
+    equal classes has, mean image i % N.
 
     Images that can be read take the places of those that cannot, so that the batch keeps its shape. Where none can, the
     next one of the dataset that can be read fills it; where there is none nearby, the batch is empty.
@@ -42,11 +43,11 @@ def load_train_batch(
     failures: list[tuple[str, str]] = []
 
     def view(index: int) -> Tensor | None:
-        image = _read(dataset, index, failures)
+        image = _read(dataset, index % len(dataset), failures)
         return None if image is None else train_transform(image, augment, input, mix_seed(seed, work.epoch, index))
 
     used, views = filled(work.indices.tolist(), len(dataset), view)
-    return Loaded(_stacked(views, used, dataset, input), len(used), failures)
+    return Loaded(_stacked(views, [index % len(dataset) for index in used], dataset, input), len(used), failures)
 
 
 def load_eval_batch(work: Work, *, dataset: ClassificationDataset, input: InputConfig) -> Loaded[ClassificationBatch]:
@@ -72,5 +73,6 @@ def _stacked(
     views: list[Tensor], indices: list[int], dataset: ClassificationDataset, input: InputConfig
 ) -> ClassificationBatch:
     chosen = torch.tensor(indices, dtype=torch.int64)
-    images = torch.stack(views) if views else torch.zeros((0, 3, input.size, input.size), dtype=torch.uint8)
+    empty = torch.zeros((0, len(input.mean), input.size, input.size), dtype=torch.uint8)
+    images = torch.stack(views) if views else empty
     return ClassificationBatch(images, dataset.targets[chosen], chosen)

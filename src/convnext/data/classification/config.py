@@ -27,3 +27,20 @@ class AugmentConfig:
     """Strength of RandAugment, 0..10."""
     randaugment_std: float = 0.5
     """Standard deviation of that strength."""
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """How a table of images and labels is read (csv, tsv, jsonl, parquet)."""
+
+    image: str = ""
+    """The column of the image files; found by its name, or by the files, if left out."""
+    label: str = ""
+    """The column of the classes, or several with commas between: columns of 0 and 1, one for each label."""
+    per_image: Literal["auto", "one", "several"] = "auto"
+    """Labels of an image. one: a cell is one class. several: a cell can hold several (or a file several rows), and an
+    image can have none. auto: by the cells; asked for where they leave it open."""
+
+
+AS_FOUND = TableConfig()
+"""Nothing is said of the table."""

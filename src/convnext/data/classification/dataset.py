@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from convnext.data.dataset import Dataset
+from convnext.data.splits import identity
 
 
 class ClassificationDataset(Dataset, Protocol):
@@ -16,8 +17,29 @@ class ClassificationDataset(Dataset, Protocol):
 
     @property
     def targets(self) -> Tensor:
-        """Class index of each image, int64 (N,)."""
+        """Class index of each image, int64 (N,); or, where an image can have several labels or none, uint8 (N, K): 1
+        for each label that it has."""
         ...
+
+
+def several_labels(dataset: ClassificationDataset) -> bool:
+    """Whether an image can have several labels (multi-label), rather than one class."""
+    return dataset.targets.ndim == 2
+
+
+def images_of_each(dataset: ClassificationDataset) -> Tensor:
+    """How many images each class, or label, has: int64 (K,)."""
+    if several_labels(dataset):
+        return dataset.targets.sum(dim=0, dtype=torch.int64)
+    return torch.bincount(dataset.targets, minlength=len(dataset.classes))
+
+
+def labels_of(dataset: ClassificationDataset, index: int) -> str:
+    """The class of an image, or its labels, in words."""
+    target = dataset.targets[index]
+    if not several_labels(dataset):
+        return dataset.classes[int(target)]
+    return ", ".join(dataset.classes[k] for k in target.nonzero().flatten().tolist()) or "no label"
 
 
 def class_dirs(dataset: ClassificationDataset) -> tuple[str, ...]:
@@ -52,6 +74,10 @@ class Subset:
     def name(self, index: int) -> str:
         """What people are shown."""
         return self.dataset.name(int(self.indices[index]))
+
+    def key(self, index: int) -> str:
+        """What tells the image from all others."""
+        return identity(self.dataset, int(self.indices[index]))
 
     def selected(self, indices: Sequence[int] | Tensor) -> Subset:
         """Some of these images, in the given order."""

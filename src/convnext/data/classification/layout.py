@@ -7,6 +7,7 @@ What is accepted, tried in this order:
     FOLDER/train + FOLDER/val      each with class folders, or each with shards (ImageNet's layout)
     FOLDER/<class>/train + val     class folders with the parts in each
     FOLDER/<class>/...             class folders
+    FILE.csv, FOLDER/labels.csv    tables of images and labels (`tables`); file names that start with the class
     FOLDER/*.tar                   shards; names with the word "train" and with "val" are the two parts
 
 Parts are known by their names in any usual spelling (`data.parts`). Folders that all hold the same class folders can be
@@ -20,18 +21,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from convnext.core.errors import UserError, nearest
+from convnext.data.classification.config import AS_FOUND, TableConfig
 from convnext.data.classification.dataset import ClassificationDataset
 from convnext.data.classification.digits import DigitsDataset
 from convnext.data.classification.folder import FolderDataset
+from convnext.data.classification.listed import TableDataset
 from convnext.data.classification.scan import LAYOUT, class_folders, holds_images, some
 from convnext.data.classification.shard_index import SHARD_SUFFIXES, ShardIndex, find_shards
 from convnext.data.classification.shards import ShardDataset
+from convnext.data.classification.table import TABLE_SUFFIXES, is_table
+from convnext.data.classification.tables import Tables, find_tables
 from convnext.data.parts import PARTS, part_of, parts_among
 
-Part = Callable[[Sequence[str] | None, int], ClassificationDataset]
-"""Opens one part of the data, given the classes it must keep to (None: those found) and the most pixels of an image."""
+
+class Reading(NamedTuple):
+    """How images are read: as `decode_bands` takes it."""
+
+    max_pixels: int
+    bands: int = 3
+    white: float = 0.0
+    skip_bad: bool = False
+    """Whether rows of a table whose image is not there are left out."""
+
+    def decoding(self) -> dict[str, Any]:
+        """How files are decoded."""
+        return {"max_pixels": self.max_pixels, "bands": self.bands, "white": self.white}
+
+
+Part = Callable[[Sequence[str] | None, Reading], ClassificationDataset]
+"""Opens one part of the data, given the classes it must keep to (None: those found) and how its images are read."""
 _ALIKE = 0.5  # share of class folders in common from which two folders look like parts of one data set
 
 
@@ -49,29 +70,35 @@ class Layout:
     """Sentences for people: what is left out."""
 
 
-def find_layout(data: str | Path, *, folders: str = "auto") -> Layout:
+def find_layout(data: str | Path, *, folders: str = "auto", table: TableConfig = AS_FOUND) -> Layout:
     """The parts of the data at a path; the top of this file lists what is accepted.
 
-    folders: "classes" takes every folder for a class, whatever its name and whatever it holds.
+    folders: "classes" takes every folder for a class, whatever its name and whatever it holds. table: how tables are
+    read.
 
     Raises UserError, saying what was found and what to do, for a path that holds no such data.
     """
     path = Path(data)
     if str(data) == "digits":
-        return _whole("scikit-learn's handwritten digits", lambda keys, limit: DigitsDataset())
+        return _whole("scikit-learn's handwritten digits", lambda keys, reading: DigitsDataset())
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise UserError(f"There is no {path}.{nearest(path.name, beside)} A folder of images, or 'digits', is needed.")
+    if is_table(path) and path.is_file() and (found := find_tables(path, table)):
+        return _listed(found, table)
     if path.is_file():
         if not path.name.lower().endswith(SHARD_SUFFIXES):
             raise UserError(
-                f"{path} is a file. Accepted are folders and tar files ({', '.join(SHARD_SUFFIXES)}); unpack other "
-                f"archives first. {LAYOUT.format(root=path.with_suffix(''))}"
+                f"{path} is a file. Accepted are folders, tables ({', '.join(TABLE_SUFFIXES)}) and tar files "
+                f"({', '.join(SHARD_SUFFIXES)}); unpack other archives first. "
+                f"{LAYOUT.format(root=path.with_suffix(''))}"
             )
         return _shards([path])
     classes, shards = class_folders(path), find_shards(path)
     if folders == "classes":
         return _whole("class folders", partial(_folder, path, ""))
+    if not shards and (found := find_tables(path, table)):
+        return _listed(found, table)
     parts = _named_parts(path, classes)
     if "train" in parts or (parts and all(part_of(name) for name in classes)):
         return _folder_parts(path, parts, [name for name in classes if name not in parts.values()])
@@ -181,15 +208,33 @@ def _shards(paths: Sequence[Path]) -> Layout:
     return Layout(what, {part: partial(_read_shards, index, name) for part, name in parts.items()}, parts)
 
 
+def _listed(found: Tables, config: TableConfig) -> Layout:
+    """A table's parts: files of their own, or rows of one."""
+    reader = found.reader(config)
+
+    def opened(part: str, keys: Sequence[str] | None, reading: Reading) -> ClassificationDataset:
+        return TableDataset(reader, part, keys=keys, skip_bad=reading.skip_bad, **reading.decoding())
+
+    parts = [*reader.rows]
+    several = len(parts) > 1 or parts[0] != "train"
+    names = {part: found.tables[part].path.name if len(found.tables) > 1 else part for part in parts}
+    return Layout(
+        found.what,
+        {part: partial(opened, part) for part in parts},
+        names if several else {},
+        (*found.notes, *reader.notes),
+    )
+
+
 def _whole(what: str, part: Part) -> Layout:
     return Layout(what, {"train": part}, {})
 
 
 def _folder(
-    path: Path, prefix: str, keys: Sequence[str] | None, limit: int, *, inner: str = ""
+    path: Path, prefix: str, keys: Sequence[str] | None, reading: Reading, *, inner: str = ""
 ) -> ClassificationDataset:
-    return FolderDataset(path, max_pixels=limit, class_dirs=keys, prefix=prefix, inner=inner)
+    return FolderDataset(path, class_dirs=keys, prefix=prefix, inner=inner, **reading.decoding())
 
 
-def _read_shards(index: ShardIndex, part: str, keys: Sequence[str] | None, limit: int) -> ClassificationDataset:
-    return ShardDataset(index, max_pixels=limit, keys=keys, part=part)
+def _read_shards(index: ShardIndex, part: str, keys: Sequence[str] | None, reading: Reading) -> ClassificationDataset:
+    return ShardDataset(index, keys=keys, part=part, **reading.decoding())

@@ -12,49 +12,62 @@ from pathlib import Path
 
 import torch
 
+from convnext.core.console import few
 from convnext.core.errors import UserError
 from convnext.core.text import printable
-from convnext.data.classification.dataset import ClassificationDataset, Subset, class_dirs
-from convnext.data.classification.layout import find_layout
+from convnext.data.classification.columns import objects_text, of_objects
+from convnext.data.classification.config import AS_FOUND, TableConfig
+from convnext.data.classification.dataset import (
+    ClassificationDataset,
+    Subset,
+    class_dirs,
+    images_of_each,
+    several_labels,
+)
+from convnext.data.classification.layout import Reading, find_layout
 from convnext.data.classification.scan import class_folders, holds_images, no_classes, some
 from convnext.data.classification.shard_index import SHARD_SUFFIXES, find_shards
+from convnext.data.classification.table import is_table
+from convnext.data.classification.tables import find_tables
 from convnext.data.config import LoaderConfig
-from convnext.data.parts import parts_among
+from convnext.data.parts import images_with_labels, parts_among
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
 from convnext.data.splits import Record, Splits, drawn_splits, given_splits, with_notes
 
 _IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages"}
-_LABEL_FOLDERS = {"annotations", "labels", "label", "masks", "mask", "segmentationclass"}
 
 
 class ClassificationData:
     """A data set of images with a class each (`DataModule`).
 
-    folders: "classes" takes every folder for a class, whatever its name; "auto" knows parts by their names.
+    folders: "classes" takes every folder for a class, whatever its name; "auto" knows parts by their names. table: how
+    tables of images and labels are read.
 
     Raises UserError saying what was found and what to do, for a layout that is not accepted; the parts raise it, when
     they are read, for fewer than two classes and a validation class that training does not have.
     """
 
-    def __init__(self, data: str | Path, *, folders: str = "auto") -> None:
+    def __init__(self, data: str | Path, *, folders: str = "auto", table: TableConfig = AS_FOUND) -> None:
         self.data = data
-        self._layout = find_layout(data, folders=folders)
-        self._parts: dict[tuple[str, int], ClassificationDataset] = {}
+        self._layout = find_layout(data, folders=folders, table=table)
+        self._parts: dict[tuple[str, Reading], ClassificationDataset] = {}
         self._notes: dict[str, None] = dict.fromkeys(self._layout.notes)  # in order, each once
 
     def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[ClassificationDataset]:
         """As `DataModule.splits`: the data's own parts, or a share of each class held out."""
-        return with_notes(self._splits(loader, seed, saved), lambda train, val: [*self._notes, *self._unused()])
+        return with_notes(
+            self._splits(loader, seed, saved), lambda train, val: [*self._notes, *self._unused(), *_lacking(train, val)]
+        )
 
     def _splits(self, loader: LoaderConfig, seed: int, saved: Record | None) -> Splits[ClassificationDataset]:
-        layout, limit = self._layout, loader.max_pixels
+        layout, reading = self._layout, _reading(loader)
         if "train" not in layout.parts:
             what = f"{self.data} has a '{next(iter(layout.names.values()))}' part but no 'train' part."
             raise UserError(f"{what} Add a folder 'train' beside it.")
         if val := self._val_part:
             return given_splits(
-                lambda: self._train(limit),
-                lambda: self._val(val, limit),
+                lambda: self._train(reading),
+                lambda: self._val(val, reading),
                 layout.names[val],
                 saved,
                 found=lambda train: f"{layout.what}: {_counted(train)}",
@@ -62,7 +75,7 @@ class ClassificationData:
                 fraction=loader.val_fraction,
                 is_test=val == "test",
             )
-        whole = self._train(limit)
+        whole = self._train(reading)
         return drawn_splits(
             whole,
             saved,
@@ -70,7 +83,8 @@ class ClassificationData:
             found=f"{layout.what}: {_counted(whole)}",
             seed=seed,
             fraction=loader.val_fraction,
-            targets=whole.targets,
+            targets=None if several_labels(whole) else whole.targets,
+            present=whole.targets > 0 if several_labels(whole) else None,
         )
 
     def for_evaluation(self, loader: LoaderConfig) -> ClassificationDataset:
@@ -79,7 +93,8 @@ class ClassificationData:
         A part that lacks classes of the training part keeps their order, so `classes` agrees with that of `splits`.
         """
         val = self._val_part
-        return self._val(val, loader.max_pixels) if val else self._read("train", None, loader.max_pixels)
+        reading = _reading(loader)
+        return self._val(val, reading) if val else self._read("train", None, reading)
 
     @property
     def _val_part(self) -> str:
@@ -89,36 +104,36 @@ class ClassificationData:
         unused = [self._layout.names[part] for part in self._layout.parts if part not in ("train", self._val_part)]
         return [f"Not used: '{printable(name)}'." for name in unused]
 
-    def _train(self, max_pixels: int) -> ClassificationDataset:
-        train = self._read("train", None, max_pixels)
+    def _train(self, reading: Reading) -> ClassificationDataset:
+        train = self._read("train", None, reading)
         _check_classes(train, self.data)
         return train
 
-    def _val(self, part: str, max_pixels: int) -> ClassificationDataset:
-        known = class_dirs(self._read("train", None, max_pixels)) if "train" in self._layout.parts else None
-        return self._read(part, known, max_pixels)
+    def _val(self, part: str, reading: Reading) -> ClassificationDataset:
+        known = class_dirs(self._read("train", None, reading)) if "train" in self._layout.parts else None
+        return self._read(part, known, reading)
 
-    def _read(self, name: str, known: Sequence[str] | None, max_pixels: int) -> ClassificationDataset:
-        if (name, max_pixels) not in self._parts:
-            dataset = self._layout.parts[name](known, max_pixels)
+    def _read(self, name: str, known: Sequence[str] | None, reading: Reading) -> ClassificationDataset:
+        if (name, reading) not in self._parts:
+            dataset = self._layout.parts[name](known, reading)
             self._notes |= dict.fromkeys(getattr(dataset, "notes", ()))
-            self._parts[name, max_pixels] = Subset(dataset, range(len(dataset)))
-        return self._parts[name, max_pixels]
+            self._parts[name, reading] = Subset(dataset, range(len(dataset)))
+        return self._parts[name, reading]
 
 
-def recognise(data: str, *, folders: str = "auto") -> Verdict:
-    """Whether a path holds images with a class each, by the names in it."""
+def recognise(data: str, *, folders: str = "auto", table: TableConfig = AS_FOUND) -> Verdict:
+    """Whether a path holds images with a class each (or several labels), by the names in it, or by a table."""
     path = Path(data)
     if data == "digits" and not path.exists():
         return Mine("the word digits means scikit-learn's handwritten digits")
-    if path.is_file():
-        return Mine("it is a tar file") if path.name.lower().endswith(SHARD_SUFFIXES) else NotMine()
     if not path.is_dir():
-        return NotMine()
+        return _of_file(path, table)
     if find_shards(path):
         return Mine("it holds tar files")
     if folders == "classes":
         return Mine("every folder is said to be a class")
+    if not isinstance(verdict := _of_table(path, table), NotMine):
+        return verdict
     top = class_folders(path)
     parts = [name for of_part in parts_among(top).values() for name in of_part]
     if any(find_shards(path / part) for part in parts):
@@ -128,7 +143,7 @@ def recognise(data: str, *, folders: str = "auto") -> Verdict:
     folders_there = class_folders(root)
     holding = [folder for folder in folders_there if holds_images(root, folder)]
     lower = {folder.lower() for folder in holding}
-    if lower & _IMAGE_FOLDERS and {folder.lower() for folder in folders_there} & _LABEL_FOLDERS:
+    if images_with_labels(folders_there):
         return NotMine()  # images and what they are labelled with, not two classes
     if holding and set(holding) <= {name for of_part in parts_among(holding).values() for name in of_part}:
         return NotMine() if len(holding) > 1 else Nearly(_single_class(holding[0], root))
@@ -137,6 +152,27 @@ def recognise(data: str, *, folders: str = "auto") -> Verdict:
     if lower - _IMAGE_FOLDERS:
         return Nearly(_single_class(holding[0], root))
     return Nearly(no_classes(path)) if not top else NotMine()
+
+
+def _of_file(path: Path, table: TableConfig) -> Verdict:
+    if path.is_file() and is_table(path):
+        return _of_table(path, table)
+    return Mine("it is a tar file") if path.is_file() and path.name.lower().endswith(SHARD_SUFFIXES) else NotMine()
+
+
+def _of_table(path: Path, config: TableConfig) -> Verdict:
+    """Whether a path holds a table of images and labels (or names of files that say the class)."""
+    try:
+        found = find_tables(path, config)
+        if found is not None and not found.said and config == AS_FOUND:
+            objects = next((name for table in found.tables.values() if (name := of_objects(table))), "")
+            if objects and path.is_dir():
+                return Nearly(objects_text(path, objects))
+    except UserError as error:
+        return Nearly(str(error))
+    if found is None:
+        return NotMine()
+    return Mine("the names of the files start with a class" if found.said else f"{found.what} lists images with labels")
 
 
 def _single_class(only: str, root: Path) -> str:
@@ -149,6 +185,10 @@ def _inner_hint(inner: Path) -> str:
 
 
 def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:
+    if several_labels(dataset):
+        if not bool((dataset.targets > 0).any()):
+            raise UserError(f"{data} has no image with a label.")
+        return
     if len(torch.unique(dataset.targets)) > 1:
         return
     only = class_dirs(dataset)[int(dataset.targets[0])]
@@ -156,5 +196,22 @@ def _check_classes(dataset: ClassificationDataset, data: str | Path) -> None:
     raise UserError(f"{data} has a single class, '{only}'; a classifier needs at least two.{hint}")
 
 
+def _lacking(train: ClassificationDataset, val: ClassificationDataset) -> list[str]:
+    """Labels that one of the parts has no image of: they cannot be judged, or not learned."""
+    if not several_labels(train):
+        return []
+    notes = []
+    for part, what in ((val, "no held-out image has"), (train, "no training image has")):
+        names = [train.classes[k] for k in (images_of_each(part) == 0).nonzero().flatten().tolist()]
+        if names:
+            notes.append(f"Labels that {what}: {few([printable(name) for name in names])}.")
+    return notes
+
+
+def _reading(loader: LoaderConfig) -> Reading:
+    return Reading(loader.max_pixels, loader.bands, loader.white, loader.skip_bad)
+
+
 def _counted(dataset: ClassificationDataset) -> str:
-    return f"{len(dataset):,} images of {len(dataset.classes):,} classes"
+    kind = "with labels out of" if several_labels(dataset) else "of"
+    return f"{len(dataset):,} images {kind} {len(dataset.classes):,}{'' if several_labels(dataset) else ' classes'}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convnext.core.errors import UserError
+from convnext.core.lock import LOCK
 from convnext.core.logs import track
 from convnext.core.text import printable
 from convnext.data.decode import IMAGE_SUFFIXES
@@ -24,6 +25,8 @@ LAYOUT = """Accepted is one folder for each class, with that class's images insi
     {root}/cat/another.png
     {root}/dog/something.jpg
 """
+
+_OF_RUNS = ("recipe.json", LOCK)  # the second alone: a run that is about to begin
 
 
 @dataclass
@@ -79,7 +82,7 @@ def class_folders(root: Path, *, runs: list[str] | None = None) -> list[str]:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / "recipe.json").is_file()
+    return any((folder / name).is_file() for name in _OF_RUNS)
 
 
 def _holds_runs_alone(folder: Path) -> bool:
@@ -91,13 +94,14 @@ def _holds_runs_alone(folder: Path) -> bool:
         return False
 
 
-def scan(root: Path, *, missing_allowed: bool = False) -> Scan:
+def scan(root: Path, *, missing_allowed: bool = False, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> Scan:
     """The images of each class folder below `root`, and what was passed over.
 
     Hidden files, hidden folders, training runs and files that are no images are passed over. Links are followed, but a
-    folder is entered once for each class, so that links in a circle end. Raises UserError for a layout that is not one
-    folder for each class, and for class folders without images unless `missing_allowed` (a validation part may lack a
-    class).
+    folder is entered once for each class, so that links in a circle end. suffixes: endings of images.
+
+    Raises UserError for a layout that is not one folder for each class, and for class folders without images unless
+    `missing_allowed` (a validation part may lack a class).
     """
     if not root.is_dir():
         raise UserError(f"There is no folder {root}." if not root.exists() else f"{root} is not a folder.")
@@ -105,11 +109,11 @@ def scan(root: Path, *, missing_allowed: bool = False) -> Scan:
     folders = class_folders(root, runs=found.runs)
     if not folders:
         raise UserError(no_classes(root))
-    found.loose = sum(1 for entry in os.scandir(root) if not _hidden(entry.name) and _is_image(entry))
+    found.loose = sum(1 for entry in os.scandir(root) if not _hidden(entry.name) and _is_image(entry, suffixes))
     title = f"Looking through {root.name or root}"
     empty = []
     for folder in track(folders, title, len(folders), unit="folders"):
-        images = sorted(images_below(root, folder, scan=found))
+        images = sorted(images_below(root, folder, scan=found, suffixes=suffixes))
         name = unicodedata.normalize("NFC", folder)
         if not images:
             empty.append(folder)
@@ -134,7 +138,12 @@ def holds_images(root: Path, folder: str) -> bool:
 
 
 def images_below(
-    root: Path, folder: str = "", *, closed: list[str] | None = None, scan: Scan | None = None
+    root: Path,
+    folder: str = "",
+    *,
+    closed: list[str] | None = None,
+    scan: Scan | None = None,
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> Iterator[str]:
     """Paths below `root` of the images at any depth below root/folder, as `scan` finds them: none that is hidden or in
     a training run, each folder entered once.
@@ -158,7 +167,7 @@ def images_below(
                 raise UserError(f"{printable(str(root / place))} cannot be opened: {error.strerror}.") from None
             closed.append(place)
             continue
-        if place and any(entry.name == "recipe.json" for entry in entries):
+        if place and any(entry.name in _OF_RUNS for entry in entries):
             scan.runs.append(place)
             continue
         for entry in entries:
@@ -166,24 +175,24 @@ def images_below(
                 continue
             if entry.is_dir():
                 waiting.append(posixpath.join(place, entry.name))
-            elif kind := _passed_over(entry):
+            elif kind := _passed_over(entry, suffixes):
                 scan.passed[kind] += 1
             else:
                 yield posixpath.join(place, entry.name)
 
 
-def _passed_over(entry: os.DirEntry[str]) -> str:
+def _passed_over(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> str:
     """What kind of file it is that no image is read from; "" for an image."""
     # a dangling link counts as a file too: better a bad image that is named than silence
     if not entry.is_file() and not entry.is_symlink():
         return "pipe or device"
-    if entry.name.lower().endswith(IMAGE_SUFFIXES):
+    if entry.name.lower().endswith(suffixes):
         return "pipe or device" if entry.is_symlink() and _is_special(entry.path) else ""
     return os.path.splitext(entry.name)[1].lower() or "without an ending"
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return not entry.is_dir() and not _passed_over(entry)
+def _is_image(entry: os.DirEntry[str], suffixes: tuple[str, ...]) -> bool:
+    return not entry.is_dir() and not _passed_over(entry, suffixes)
 
 
 def _is_special(path: str) -> bool:

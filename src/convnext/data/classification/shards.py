@@ -14,9 +14,10 @@ from torch import Tensor
 
 from convnext.core.errors import UserError, nearest
 from convnext.core.text import printable
+from convnext.data.bands import decode_bands
 from convnext.data.classification.names import names_of_folders, names_of_numbers
 from convnext.data.classification.shard_index import Sample, ShardIndex
-from convnext.data.decode import BadImage, decode
+from convnext.data.decode import BadImage
 from convnext.data.strings import Strings
 
 _MAX_OPEN = 64  # shards open at once in each process; systems allow 1024 files or fewer
@@ -28,6 +29,7 @@ class ShardDataset:
     `keys` fixes which classes there are and their order (those of the training part); without it: every name sorted, or
     every number up to the greatest (or to the last name in classes.txt), from 0, or from 1 where no image is of class
     0. `keys` are kept as `class_dirs`: names, or the numbers as text. part: a folder in the tars; its images alone.
+    bands, white: as `decode_bands` takes them.
 
     `notes` says what was left out and guessed. Raises UserError as `ShardIndex` does, and for a class that `keys` does
     not have.
@@ -40,9 +42,11 @@ class ShardDataset:
         max_pixels: int,
         keys: Sequence[str] | None = None,
         part: str = "",
+        bands: int = 3,
+        white: float = 0.0,
     ) -> None:
         index = shards if isinstance(shards, ShardIndex) else ShardIndex(shards)
-        self.tars, self.max_pixels = index.tars, max_pixels
+        self.tars, self.max_pixels, self.bands, self.white = index.tars, max_pixels, bands, white
         samples, notes = index.of_part(part), index.notes()
         folder = index.paths[0].absolute().parent
         if index.numbered:
@@ -68,19 +72,27 @@ class ShardDataset:
 
     def name(self, index: int) -> str:
         """`shard:key`, as "train-000.tar:000017"."""
-        return printable(f"{self.tars[self.places[index, 0]].path.name}:{self.names[index]}")
+        return printable(self.key(index))
 
-    def read(self, index: int) -> Tensor:
-        """uint8 (3, H, W); raises BadImage."""
+    def key(self, index: int) -> str:
+        """The same as it is in the shard."""
+        return f"{self.tars[self.places[index, 0]].path.name}:{self.names[index]}"
+
+    def content(self, index: int) -> bytes:
+        """The bytes of the image's file; raises BadImage."""
         shard, offset, size = self.places[index].tolist()
         archive = self.tars[shard]
         if not archive.opened and not archive.compressed:
             self._make_room()
         try:
-            data = archive.read(offset, size)
+            return archive.read(offset, size)
         except OSError as error:
             raise BadImage(self.name(index), f"the shard cannot be read ({error.strerror})") from None
-        return decode(data, name=self.name(index), max_pixels=self.max_pixels)
+
+    def read(self, index: int) -> Tensor:
+        """uint8 (bands, H, W); raises BadImage."""
+        name, limit = self.name(index), self.max_pixels
+        return decode_bands(self.content(index), name=name, max_pixels=limit, bands=self.bands, white=self.white)
 
     def _make_room(self) -> None:
         opened = [archive for archive in self.tars if archive.opened]

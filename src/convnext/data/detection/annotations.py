@@ -11,27 +11,25 @@ not a hundred times. N images, M objects.
 
 from __future__ import annotations
 
-import json
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from convnext.core.errors import UserError
 from convnext.core.text import printable
-from convnext.data.detection import polygons
+from convnext.data.detection import coco_file, evidence
+from convnext.data.detection.document import Document
 from convnext.data.detection.listed import ListedImages, folder_of_images
+from convnext.data.detection.normalise import normalised
+from convnext.data.detection.objects import Objects
 from convnext.data.detection.polygons import Polygons
 from convnext.data.problems import Problems, is_id, short
 from convnext.data.strings import Strings
 
-_FAR = 1e9  # beyond any image
-_WITHOUT_AREA = ("boxes without area", "")
-_THIN = 0.02  # pixels: less could be nothing, once the two sides are float32
-_WITHOUT_POLYGON = "annotations without 'segmentation', where others have one"
+Crowds = Literal["auto", "ignore", "objects"]
 
 
 @dataclass(frozen=True)
@@ -62,85 +60,110 @@ class Annotations:
     """float64 (M,): in pixels, as the file has them; NaN where it does not."""
     crowds: np.ndarray
     """bool (M,): regions of many objects, which are not examples to learn from."""
+    outlined: np.ndarray
+    """bool (M,): which have an outline."""
     polygons: Polygons
-    """M of them."""
+    """M of them; None for an object without an outline."""
     has_masks: bool
-    """Whether objects have polygons: all of them or none."""
+    """Whether there are objects with an outline."""
+    regions: np.ndarray
+    """float32 (R, 4): boxes of annotations that were left out, x0, y0, x1, y1: neither objects nor background."""
+    region_images: np.ndarray
+    """int64 (R,): which of the N images each region is in."""
+    dropped: int
+    """Images that are listed and left out, since something is wrong with them."""
     note: str
     """What people should know: what was left out, what was cut off; may be empty."""
     problems: str
     """All that is wrong in the file, as one summary for an error message; empty where nothing is."""
 
 
-def read_annotations(path: Path, folders: Sequence[Path], *, max_pixels: int) -> Annotations:
-    """Reads a file in COCO's form whose images lie in the first of the folders that has any of them.
+def read_annotations(
+    path: Path,
+    folders: Sequence[Path],
+    *,
+    max_pixels: int,
+    document: Document | None = None,
+    crowds: Crowds = "auto",
+) -> Annotations:
+    """Checks annotations in COCO's form, whose images lie in the first of the folders that has any of them.
 
-    Boxes that reach beyond their image are cut off at its border. A file without any polygon gives boxes only.
-    Images and annotations that something is wrong with are left out: `problems` says all of it (what, how often, some
-    examples), for callers who refuse such files, and `note` says what was left out, for those who go on without.
+    path: the file in COCO's form, or, with a `document` that was read already, what messages call it. crowds: what
+    annotations with iscrowd 1 are: regions that are ignored, or objects; auto: ignored, unless half of all are crowds.
+    Boxes that reach beyond their image are cut off at its border. Without any outline there are boxes only; with some,
+    the objects without one have a box alone. Images and annotations that something is wrong with are left out:
+    `problems` says all of it (what, how often, some examples), for callers who refuse such files, and `note` says what
+    was left out, for those who go on without; where such an annotation has a box, that is a region to ignore.
 
-    Raises UserError for a file that is not in this form, or has no image or no object that can be used.
+    Raises UserError for a file that is not in this form, or has no image or no object that can be used, for crowds that
+    are to be decided about, and for boxes that cannot be meant as they stand (`evidence`).
     """
-    document = _document(path)
-    category_ids, classes = _categories(document["categories"], path)
+    given = normalised(coco_file.read(path) if document is None else document)
+    category_ids, classes = _categories(given.categories, path)
     problems = Problems(path)
-    root = folder_of_images(document["images"], folders)
-    listed = ListedImages(root, problems, max_pixels)
-    for entry in document["images"]:
+    listed = ListedImages(folder_of_images(given.images, folders), problems, max_pixels)
+    for entry in given.images:
         listed.add(entry)
     listed.check_headers()
-    objects = _Objects(listed, {number: place for place, number in enumerate(category_ids)}, problems)
-    for entry in document["annotations"]:
-        objects.add(entry)
-    del document
-    kept, has_masks = objects.usable()
-    if not listed.files or not len(kept):
-        raise UserError(
-            f"{path} has no {'object' if listed.files else 'image'} that can be used. {problems.text(listed.lost)}"
-        )
-    boxes, images = objects.boxes[kept], np.array(objects.images, dtype=np.int64)[kept]
-    packed = objects.polygons
-    if len(kept) < len(packed):
-        packed = Polygons()
-        for row in kept.tolist():
-            packed.add(objects.polygons[row])
+    odd = evidence.check(given.annotations, listed, path)
+    _check_crowds(given, path, crowds)
+    objects = _objects(given, listed, category_ids, crowds=crowds != "objects")
+    notes = [*given.notes, *listed.notes(), *odd, *objects.notes(classes)]
+    if not listed.files or not len(objects.polygons):
+        missing = "object" if listed.files else "image"
+        raise UserError(f"{path} has no {missing} that can be used. {problems.text(listed.lost)}")
     return Annotations(
         path=path,
-        root=root,
+        root=listed.root,
         category_ids=category_ids,
         classes=classes,
         image_ids=np.array(listed.ids, dtype=np.int64),
         files=Strings(listed.files),
         sizes=np.array(listed.sizes, dtype=np.int64),
-        images=images,
-        labels=np.array(objects.labels, dtype=np.int64)[kept],
-        given=objects.given[kept],
-        boxes=boxes,
-        areas=np.array(objects.areas)[kept],
-        crowds=np.array(objects.crowds, dtype=bool)[kept],
-        polygons=packed,
-        has_masks=has_masks,
-        note=" ".join(filter(None, [problems.note(listed.lost), objects.note()])),
+        images=np.array(objects.images, dtype=np.int64),
+        labels=np.array(objects.labels, dtype=np.int64),
+        given=objects.given,
+        boxes=objects.boxes,
+        areas=np.array(objects.areas),
+        crowds=np.array(objects.crowds, dtype=bool),
+        outlined=np.array(objects.outlined, dtype=bool),
+        polygons=objects.polygons,
+        has_masks=objects.has_masks,
+        regions=objects.regions,
+        region_images=np.array(objects.region_images, dtype=np.int64),
+        dropped=len(listed.dropped),
+        note="\n".join(filter(None, [problems.note(listed.lost), *notes])),
         problems=problems.text(listed.lost) if problems.found else "",
     )
 
 
-def _document(path: Path) -> dict[str, list[Any]]:
-    """The file's three lists."""
-    form = "An annotation file in COCO's form is needed: an object with 'images', 'annotations' and 'categories'."
-    try:
-        document = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({str(error)[:200]}). {form}") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path} holds {short(document)}. {form}")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(document.get(key), list):
-            what = f"a '{key}' that is not a list" if key in document else f"no '{key}'"
-            raise UserError(f"{path} has {what}. {form}")
-    return document
+def _objects(given: Document, listed: ListedImages, category_ids: Sequence[int], *, crowds: bool) -> Objects:
+    places = {number: place for place, number in enumerate(category_ids)}
+    objects = Objects(listed, places, listed.problems, crowds=crowds, crowds_are=given.crowds)
+    for kind, example in given.wrong:
+        listed.problems.add(kind, example)
+    for entry in given.annotations:
+        objects.add(entry)
+    for number, region in given.regions:
+        objects.ignore(number, *region)
+    return objects
+
+
+def _check_crowds(document: Document, path: Path, crowds: Crowds) -> None:
+    """Raises UserError where it is to be decided what crowds are, since most annotations are, or where none is left."""
+    entries, what = document.annotations, document.crowds
+    marked = sum(1 for entry in entries if isinstance(entry, dict) and entry.get("iscrowd") == 1)
+    if crowds == "auto" and marked and 2 * marked >= len(entries):
+        raise UserError(
+            f"{path} has {marked:,} {what} among {len(entries):,} annotations. Those are ignored in training, as "
+            "regions of many objects, or of what cannot be told. Some tools mark single objects so, as all masks of a "
+            "brush. Say what they are: --crowds objects takes them as objects like the others, --crowds ignore as "
+            "regions to ignore."
+        )
+    if crowds == "ignore" and marked and marked == len(entries):
+        raise UserError(
+            f"All {marked:,} annotations of {path} are {what}: no object is left. --crowds objects takes them."
+        )
 
 
 def _categories(entries: list[Any], path: Path) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -148,6 +171,8 @@ def _categories(entries: list[Any], path: Path) -> tuple[tuple[int, ...], tuple[
     for entry in entries:
         number = entry.get("id") if isinstance(entry, dict) else None
         name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, int | float) and not isinstance(name, bool):
+            name = str(name)  # a class called 7
         if not is_id(number) or not isinstance(name, str) or not name:
             raise UserError(
                 f"{path} has a category {short(entry)}. Each needs an 'id', a whole number of 0 or more, and a 'name'."
@@ -164,113 +189,3 @@ def _categories(entries: list[Any], path: Path) -> tuple[tuple[int, ...], tuple[
     seen = list(names.values())
     unique = [name if seen.count(name) == 1 else f"{name} (id {number})" for number, name in names.items()]
     return tuple(names), tuple(unique)
-
-
-class _Objects:
-    """The annotations of a file, checked one by one."""
-
-    def __init__(self, listed: ListedImages, categories: dict[int, int], problems: Problems) -> None:
-        self.listed, self.categories, self.problems = listed, categories, problems
-        self.images, self.labels, self.crowds = array("q"), array("q"), array("b")
-        self.areas, self._given, self._boxes = array("d"), array("d"), array("d")
-        self.polygons = Polygons()
-        self._with_polygons = array("b")
-        self._ids: set[int] = set()
-        self._cut = self._without_area = 0
-
-    @property
-    def given(self) -> np.ndarray:
-        return np.array(self._given).reshape(-1, 4)
-
-    @property
-    def boxes(self) -> np.ndarray:
-        return np.array(self._boxes, dtype=np.float32).reshape(-1, 4)
-
-    def add(self, entry: Any) -> None:
-        """Takes an annotation if nothing is wrong with it, else notes what is."""
-        if not isinstance(entry, dict):
-            self.problems.add("annotations that are no objects of JSON", short(entry))
-            return
-        number = entry.get("image_id")
-        if type(number) is int and number in self.listed.dropped:
-            self.listed.lost += 1  # reported with its image
-            return
-        wrong = self._wrong(entry)
-        if wrong == _WITHOUT_AREA:
-            self._without_area += 1
-        elif wrong:
-            kind, example = wrong
-            self.problems.add(kind, f"{short(entry.get('id', 'without id'))} of image {short(number)}: {example}")
-
-    def _wrong(self, entry: dict[str, Any]) -> tuple[str, str] | None:
-        number, category = entry.get("image_id"), entry.get("category_id")
-        if type(number) is not int or number not in self.listed.places:
-            return "annotations of images that are not listed", "no such image"
-        if type(category) is not int or category not in self.categories:
-            return "annotations of unknown categories", f"category {short(category)}"
-        crowd = entry.get("iscrowd", 0)
-        if crowd not in (0, 1):
-            return "annotations whose 'iscrowd' is neither 0 nor 1", short(crowd)
-        place = self.listed.places[number]
-        height, width = self.listed.sizes[place]
-        given = entry.get("bbox")
-        if not isinstance(given, list) or len(given) != 4 or not all(map(_is_number, given)):
-            return "annotations whose 'bbox' is not four finite numbers (x, y, width, height)", short(given)
-        x, y, w, h = given
-        if w < 0 or h < 0:
-            return "boxes of negative size", short(given)
-        if w < _THIN or h < _THIN:
-            return _WITHOUT_AREA
-        x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-        if x1 - x0 < _THIN or y1 - y0 < _THIN:
-            return "boxes outside of their image", f"{short(given)} in {width} x {height} pixels"
-        given_polygons = entry.get("segmentation") or None  # [], as some tools write for boxes, is none
-        wrong = "" if given_polygons is None else polygons.problem(given_polygons, height, width)
-        if wrong:
-            return "annotations whose 'segmentation' is malformed", wrong
-        if "id" in entry and not self._is_new(entry["id"]):
-            return "annotations whose 'id' is no whole number, or another one's too", short(entry["id"])
-        self._cut += x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1  # a pixel: rounding
-        self._take(place, self.categories[category], bool(crowd), entry.get("area"))
-        self._given.extend((x, y, w, h))
-        self._boxes.extend((x0, y0, x1, y1))
-        self.polygons.add(given_polygons)
-        self._with_polygons.append(given_polygons is not None)
-        return None
-
-    def _is_new(self, number: Any) -> bool:
-        if not is_id(number) or number in self._ids:
-            return False
-        self._ids.add(number)
-        return True
-
-    def _take(self, place: int, label: int, crowd: bool, area: Any) -> None:
-        self.images.append(place)
-        self.labels.append(label)
-        self.crowds.append(crowd)
-        self.areas.append(area if _is_number(area) and area > 0 else float("nan"))
-
-    def usable(self) -> tuple[np.ndarray, bool]:
-        """Rows int64 of the objects to keep, and whether they have polygons: where some have, those without go."""
-        with_polygons, crowds = np.array(self._with_polygons, dtype=bool), np.array(self.crowds, dtype=bool)
-        if not (with_polygons & ~crowds).any():
-            return np.arange(len(with_polygons)), False
-        for row in np.flatnonzero(~with_polygons).tolist():
-            image = self.listed.ids[self.images[row]]
-            self.problems.add(_WITHOUT_POLYGON, f"box {short(self._given[4 * row : 4 * row + 4].tolist())} of {image}")
-        return np.flatnonzero(with_polygons), True
-
-    def note(self) -> str:
-        """How many boxes were left out or cut off; may be empty."""
-        found = []
-        if self._without_area:  # COCO itself has some
-            found.append(f"{self._without_area:,} boxes have no area; they are left out.")
-        if self._cut:
-            found.append(
-                f"{self._cut:,} boxes reach more than a pixel beyond their image; they are cut off at its border."
-            )
-        return " ".join(found)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -_FAR < value < _FAR  # false for NaN too

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from convnext.core.errors import nearest
 from convnext.core.text import printable
+from convnext.data.detection.file_names import FileNames
 from convnext.data.headers import header_size, sizes_differ
 from convnext.data.problems import Problems, is_id, short
 
@@ -27,6 +30,10 @@ class ListedImages:
         self.places: dict[int, int] = {}  # id -> position in these lists
         self.dropped: set[int] = set()
         self.lost = 0  # annotations of dropped images
+        self.renamed: list[tuple[str, str]] = []
+        """Names that stand for files of another spelling."""
+        self.measured = 0
+        """Images whose sizes are not said."""
         self._seen: set[str] = set()
         self._folders: dict[str, frozenset[str]] = {}
 
@@ -47,18 +54,25 @@ class ListedImages:
             self._drop(number, *wrong)
 
     def _wrong(self, number: int, entry: dict[str, Any]) -> tuple[str, str] | None:
-        name = entry.get("file_name")
-        if not isinstance(name, str) or not _is_inside(name):
-            return f"images whose 'file_name' is not a path inside of {self.root}", short(name)
-        if not self._exists(name):
-            return f"images that are not in {self.root}", printable(name)
+        given = entry.get("file_name")
+        if not isinstance(given, str):
+            return f"images whose 'file_name' is not a path inside of {self.root}", short(given)
+        name = given if _is_inside(given) and self._exists(given) else self.names.meant(given)
+        if not name and not _is_inside(given):
+            return f"images whose 'file_name' is not a path inside of {self.root}", short(given)
+        if not name:
+            hint = nearest(os.path.basename(given), [os.path.basename(path) for path in self.names.paths])
+            return f"images that are not in {self.root}", f"{printable(given)}{hint}"
+        if name != given:
+            self.renamed.append((given, name))
         place = os.path.normpath(name)
         if place in self._seen:
             return "images whose file is listed twice", printable(name)
         self._seen.add(place)
         height, width = entry.get("height"), entry.get("width")
-        if height is None or width is None:
+        if height is None or width is None or _is_zero(height) or _is_zero(width):
             size = header_size(self.root / name)
+            self.measured += size is not None
             if size is None:
                 return "images without 'width' and 'height' whose file does not say either", printable(name)
             height, width = size
@@ -92,27 +106,58 @@ class ListedImages:
                 self.files.append(name)
                 self.sizes.append(size)
             else:
-                self._drop(number, "images of another size than the file says", f"{name}: {sizes_differ(header, size)}")
+                words = sizes_differ(header, size, self.root / name)
+                self._drop(number, "images of another size than the file says", f"{name}: {words}")
 
     def _drop(self, number: int, kind: str, example: str) -> None:
         self.dropped.add(number)
         self.problems.add(kind, printable(example))
 
+    @cached_property
+    def names(self) -> FileNames:
+        """The images in the folder, by what other spellings of their names may mean."""
+        return FileNames(self.root)
+
+    def notes(self) -> list[str]:
+        """Sentences for people: names that were matched to files of another spelling, sizes that were measured."""
+        found = []
+        if self.renamed:
+            given, name = self.renamed[0]
+            found.append(
+                f"{len(self.renamed):,} file names were matched to files by their last part, letter case, percent "
+                f"codes, Unicode form or slashes, as {short(given)} to {short(name)}."
+            )
+        if self.measured:
+            found.append(f"{self.measured:,} images have no 'width' and 'height': they are read from the files.")
+        return found
+
     def _exists(self, name: str) -> bool:
         folder, file = os.path.split(os.path.normpath(name))
         if folder not in self._folders:  # one listing for all its images: far faster than asking for each
             try:
-                self._folders[folder] = frozenset(os.listdir(self.root / folder))
+                with os.scandir(self.root / folder) as entries:  # no pipe: reading it would wait for ever
+                    self._folders[folder] = frozenset(entry.name for entry in entries if entry.is_file())
             except OSError:
                 self._folders[folder] = frozenset()
         return file in self._folders[folder]
 
 
 def folder_of_images(entries: list[Any], folders: Sequence[Path]) -> Path:
-    """The first of the folders that has one of the first images; the first folder where none has."""
+    """The first of the folders that has one of the first images; else the first that has one under another spelling of
+    its name; the first folder where none has."""
     names = [entry.get("file_name") for entry in entries[:_TRIED] if isinstance(entry, dict)]
-    inside = [name for name in names if isinstance(name, str) and _is_inside(name)]
-    return next((folder for folder in folders if any(os.path.isfile(folder / name) for name in inside)), folders[0])
+    texts = [name for name in names if isinstance(name, str)]
+    inside = [name for name in texts if _is_inside(name)]
+    there = [folder for folder in folders if any(os.path.isfile(folder / name) for name in inside)]
+    if there:
+        return there[0]
+    known = ((folder, FileNames(folder)) for folder in folders if folder.is_dir())
+    return next((folder for folder, files in known if any(files.meant(name) for name in texts)), folders[0])
+
+
+def _is_zero(value: Any) -> bool:
+    """Whether a side says nothing: 0, or not a number as pandas writes it."""
+    return type(value) in (int, float) and (value == 0 or value != value)
 
 
 def _is_side(value: Any) -> bool:

@@ -35,6 +35,35 @@ def problem(segmentation: Any, height: int, width: int) -> str:
     return ""
 
 
+def bounds(segmentation: Any) -> list[float] | None:
+    """The box (x, y, width, height) around polygons or runs, whatever an annotation file has there; None for what is
+    neither, or empty."""
+    if isinstance(segmentation, dict):
+        size = segmentation.get("size")
+        if not (
+            isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side < 1 << 20 for side in size)
+        ):
+            return None
+        if size[0] * size[1] > _LONGEST * 100 or _runs_problem(segmentation, *size):
+            return None
+        inside = mask(segmentation, *size)
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        if not len(rows):
+            return None
+        return [float(v) for v in (columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])]
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    try:
+        numbers = [np.array(array("d", polygon)).reshape(-1, 2) for polygon in segmentation]
+    except (TypeError, OverflowError, ValueError):
+        return None
+    points = np.concatenate(numbers)
+    if not len(points) or not np.isfinite(points).all():
+        return None
+    (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
 def _polygon_problem(polygon: Any, side: int) -> str:
     if not isinstance(polygon, list) or len(polygon) < 6:
         return "a polygon of fewer than 6 numbers"

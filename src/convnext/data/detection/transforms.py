@@ -60,18 +60,27 @@ def resized(image: Tensor, instances: Instances, size: tuple[int, int]) -> tuple
     masks = instances.masks
     if masks is not None:  # as uint8: bool would be resized as float32, four times the memory
         masks = functional.resize_mask(masks.view(torch.uint8), list(size)).view(torch.bool)
-    return resized_image(image, size), Instances(instances.boxes * factor, instances.labels, masks)
+    boxes, ignored = instances.boxes * factor, None if instances.ignored is None else instances.ignored * factor
+    return resized_image(image, size), instances._replace(boxes=boxes, masks=masks, ignored=ignored)
 
 
 def mirrored(image: Tensor, instances: Instances) -> tuple[Tensor, Instances]:
     """Both with left and right exchanged."""
     from torchvision.transforms.v2 import functional
 
-    x0, y0, x1, y1 = instances.boxes.unbind(1)
-    width = image.shape[2]
+    width, ignored = image.shape[2], instances.ignored
     masks = None if instances.masks is None else functional.horizontal_flip_mask(instances.masks)
-    boxes = torch.stack([width - x1, y0, width - x0, y1], dim=1)
-    return functional.horizontal_flip_image(image), Instances(boxes, instances.labels, masks)
+    changed = instances._replace(
+        boxes=_flipped(instances.boxes, width),
+        masks=masks,
+        ignored=None if ignored is None else _flipped(ignored, width),
+    )
+    return functional.horizontal_flip_image(image), changed
+
+
+def _flipped(boxes: Tensor, width: int) -> Tensor:
+    x0, y0, x1, y1 = boxes.unbind(1)
+    return torch.stack([width - x1, y0, width - x0, y1], dim=1)
 
 
 def cropped(
@@ -80,14 +89,24 @@ def cropped(
     """A part of both, within the image. Boxes are cut off at its border; objects without area then are dropped."""
     from torchvision.transforms.v2 import functional
 
-    boxes = instances.boxes - torch.tensor([left, top, left, top])
-    boxes = torch.stack([boxes[:, i].clamp(0, (width, height)[i % 2]) for i in range(4)], dim=1)
-    inside = (boxes[:, 2:] - boxes[:, :2] > _THIN).all(dim=1)
+    boxes, inside = _cut(instances.boxes, top, left, height, width)
     masks = instances.masks
     if masks is not None:
         masks = functional.crop_mask(masks[inside], top, left, height, width)
     image = functional.crop_image(image, top, left, height, width)
-    return image, Instances(boxes[inside], instances.labels[inside], masks)
+    outlined = None if instances.outlined is None else instances.outlined[inside]
+    ignored = instances.ignored
+    if ignored is not None:
+        regions, within = _cut(ignored, top, left, height, width)
+        ignored = regions[within]
+    return image, Instances(boxes[inside], instances.labels[inside], masks, outlined, ignored)
+
+
+def _cut(boxes: Tensor, top: int, left: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Boxes in pixels of a part of the image, cut off at its border; and which of them have an area there."""
+    boxes = boxes - torch.tensor([left, top, left, top])
+    boxes = torch.stack([boxes[:, i].clamp(0, (width, height)[i % 2]) for i in range(4)], dim=1)
+    return boxes, (boxes[:, 2:] - boxes[:, :2] > _THIN).all(dim=1)
 
 
 def augment_image(
@@ -110,7 +129,7 @@ def augment_image(
         image, instances = cropped(image, instances, top, left, height, width)
     image, instances = _scaled(image, instances, chance.choice(augment.shorts), augment.long)
     masks = None if instances.masks is None else instances.masks.contiguous()
-    return image.contiguous(), Instances(instances.boxes, instances.labels, masks)
+    return image.contiguous(), instances._replace(masks=masks)
 
 
 def resize_for_evaluation(image: Tensor, config: DetectionInputConfig) -> Tensor:

@@ -1,19 +1,10 @@
 """A path to images with label maps, whatever their layout -> training and validation parts.
 
-What is accepted, tried in this order:
+Where images and label maps lie is found by names (`layout`), or said by a mapping file (`mapping`): `labels.json` in
+the folder, or named by --labels. It names, where they are called otherwise, "train": {"images": "leftImg8bit/train",
+"labels": "gtFine/train"}, the same for "val", and "suffix", what is added to the names of label maps.
 
-    a mapping file (JSON: `labels.json` in FOLDER, or named by --labels), which says what values or colours mean
-                                                (`palette.read_mapping`) and, where they are called otherwise than
-                                                below, which folders hold the images and the label maps:
-                                                "train": {"images": "leftImg8bit/train", "labels": "gtFine/train"}, the
-                                                same for "val", and "suffix", what is added to the names of label maps
-    FOLDER/images/training, annotations/training, the same for validation       ADE20K's: value 0 is no class
-    FOLDER/images/train, annotations/train, the same for val                    values are classes, named in their order
-                                                by classes.txt in FOLDER or above it; without it each value is a class
-    FOLDER/images, annotations                  the same, a share of it held out
-
-`annotations` may be called `labels` or `masks`, and the validation part `valid` or `test`. A label map has its
-image's name and lies at the same place below its folder.
+What values mean is said by such a file, by classes.txt and what other tools write; else evidence decides (`meaning`).
 """
 
 from __future__ import annotations
@@ -25,47 +16,32 @@ from typing import Any
 
 from convnext.core.errors import UserError, nearest
 from convnext.data.config import LoaderConfig
+from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS
 from convnext.data.problems import Problems
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
-from convnext.data.segmentation.label_maps import LABEL_SUFFIXES, LabelMapDataset
-from convnext.data.segmentation.palette import Palette, ade20k, read_mapping, read_names
-from convnext.data.segmentation.validate import Checked, Pairs, as_recorded, checked, matched
+from convnext.data.segmentation.conventions import convention, convention_of
+from convnext.data.segmentation.label_maps import LabelMapDataset
+from convnext.data.segmentation.layout import Layout, find_layout, recognised
+from convnext.data.segmentation.mapping import MAPPING, Said, is_mapping, read_mapping, said_by_file
+from convnext.data.segmentation.pairing import Pairs, matched
+from convnext.data.segmentation.validate import Checked, as_recorded, checked
 from convnext.data.splits import Record, Splits, drawn_splits, given_splits, random_split, with_notes, with_record
 
 LAYOUT = """Accepted are images with label maps of the same names, as one of:
 
-    {root}/images/train/..., {root}/annotations/train/...   (and the same for val)
+    {root}/images/train/..., {root}/annotations/train/...   (and the same for val; masks/, labels/, ... do too)
+    {root}/train/images/..., {root}/train/masks/...
     {root}/images/..., {root}/annotations/...
+    {root}/train/x.jpg, {root}/train/x_mask.png
 
 with the classes' names in {root}/classes.txt, or a mapping file (--labels).
 """
-_IMAGES = ("images", "imgs", "JPEGImages")
-_LABELS = ("annotations", "labels", "masks", "SegmentationClass")
-_NEARLY_IMAGES = ("images", "image", "imgs", "img", "jpegimages")
-_NEARLY_LABELS = ("annotations", "annotation", "labels", "label", "masks", "mask", "gt", "segmentationclass")
-_TRAIN = ("training", "train")
-_VAL = ("validation", "val", "valid", "test")  # in this order of preference
-_MAPPING, _NAMES = "labels.json", "classes.txt"
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Images and their label maps."""
-
-    name: str
-    images: Path
-    labels: Path
-    suffix: str = ""
-
-
-@dataclass(frozen=True)
-class _Layout:
-    train: _Part | None
-    val: _Part | None
-    palette: Palette | None
-    """None: the values that occur are the classes."""
-    notes: tuple[str, ...] = ()
-    """Where the classes' names were found, where that is not in the data's folder."""
+class _Opened:
+    layout: Layout
+    said: Said
 
 
 class SegmentationData:
@@ -79,7 +55,8 @@ class SegmentationData:
 
     def __init__(self, data: str | Path, *, labels: str = "") -> None:
         self.data = data
-        self._layout = _layout(data, labels)
+        opened = _opened(data, labels)
+        self._layout, self._said = opened.layout, opened.said
         self._checked: dict[tuple[bool, int, bool], Checked] = {}
 
     def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[LabelMapDataset]:
@@ -94,10 +71,18 @@ class SegmentationData:
             found = self._check(loader, val_only=False)
         else:  # a run that goes on, or is evaluated: what was found at its start still holds
             where = Path(self.data)
-            found = as_recorded(self._pairs(), layout.palette, record, where=where, max_pixels=loader.max_pixels)
+            found = as_recorded(layout.parts, self._said, record, where=where, max_pixels=loader.max_pixels)
         first = found.sources[0]
         if layout.val is None:
-            splits = drawn_splits(first, saved, self.data, found=found.words, seed=seed, fraction=fraction)
+            splits = drawn_splits(
+                first,
+                saved,
+                self.data,
+                found=found.words,
+                seed=seed,
+                fraction=fraction,
+                present=found.present,
+            )
         else:
             val = found.sources[1]
             splits = given_splits(
@@ -109,33 +94,29 @@ class SegmentationData:
                 seed=seed,
                 fraction=fraction,
             )
-        noted = with_notes(splits, lambda train, val: [*layout.notes, *found.notes])
+        noted = with_notes(
+            splits, lambda train, val: [*layout.notes, *self._said.notes, *found.notes, found.not_judged(val)]
+        )
         return with_record(noted, {"looked": found.record})
 
     def for_evaluation(self, loader: LoaderConfig) -> LabelMapDataset:
-        """As `DataModule.for_evaluation`: of the parts only that one is checked."""
-        return self._check(loader, val_only=True).sources[0]
+        """As `DataModule.for_evaluation`: of the parts only that one is checked, where the data names its classes."""
+        decided = self._said.palette is not None or bool(self._said.names)
+        return self._check(loader, val_only=decided).sources[-1]
 
     def num_train_images(self, val_fraction: float) -> int:
         """How many images there are to train on, by their names alone: none is read."""
-        part = self._layout.train or self._layout.val
-        assert part is not None
-        pairs = matched(Pairs(part.images, part.labels, part.suffix), Problems(Path(self.data)))
+        pairs = matched(self._layout.parts[0], Problems(Path(self.data)))
         if self._layout.val is not None:
             return len(pairs)
         return len(random_split(len(pairs), fraction=val_fraction, seed=0)[0])
-
-    def _pairs(self, *, val_only: bool = False) -> list[Pairs]:
-        both = (self._layout.train, self._layout.val)
-        parts = [self._layout.val or self._layout.train] if val_only else both
-        return [Pairs(part.images, part.labels, part.suffix) for part in parts if part is not None]
 
     def _check(self, loader: LoaderConfig, *, val_only: bool) -> Checked:
         key = (val_only, loader.max_pixels, loader.skip_bad)
         if key not in self._checked:
             self._checked[key] = checked(
-                self._pairs(val_only=val_only),
-                self._layout.palette,
+                self._layout.parts[-1:] if val_only else self._layout.parts,
+                self._said,
                 where=Path(self.data),
                 max_pixels=loader.max_pixels,
                 skip_bad=loader.skip_bad,
@@ -146,60 +127,87 @@ class SegmentationData:
 def recognise(data: str, labels: str = "") -> Verdict:
     """Whether a path holds images with label maps, by the names in it; a mapping file says so itself."""
     path = Path(data)
-    if labels:
+    if labels and not convention_of(labels):
         return Mine(f"--labels {labels} says what its label maps mean")
     if not path.is_dir():
         return NotMine()
-    if (path / _MAPPING).is_file():
-        return Mine(f"{_MAPPING} says what its label maps mean")
-    train, val = _standard(path)
-    part = train or val
-    if part is not None:
-        return Mine(f"{part.images.relative_to(path)} and {part.labels.relative_to(path)} hold images and label maps")
-    return _nearly(path)
+    if is_mapping(path / MAPPING):
+        return Mine(f"{MAPPING} says what its label maps mean")
+    try:
+        part = recognised(path)
+    except UserError as error:
+        return Nearly(str(error))
+    except OSError:
+        return NotMine()
+    if part is None:
+        return _nearly(path)
+    if part.beside:
+        where = part.images.relative_to(path)
+        return Mine(f"label maps lie beside their images{'' if where == Path() else f' in {where}'}")
+    return Mine(f"{part.images.relative_to(path)} and {part.labels.relative_to(path)} hold images and label maps")
 
 
 def _nearly(path: Path) -> Verdict:
     """Folders of images and of what could be label maps, of which something is missing."""
     folders = {entry.name.lower(): entry.name for entry in path.iterdir() if entry.is_dir()}
-    images = [folders[name] for name in _NEARLY_IMAGES if name in folders]
-    labels = [folders[name] for name in _NEARLY_LABELS if name in folders]
+    images = [folders[name] for name in IMAGE_FOLDERS if name in folders]
+    labels = [folders[name] for name in LABEL_FOLDERS if name in folders]
+    inner = [name for name in folders.values() if _holds_layout(path / name)]
+    if len(inner) == 1:
+        return Nearly(f"{path} holds one folder of images and label maps: give {path / inner[0]}.")
     if not images or not labels:
         return NotMine()
-    known = images[0] in _IMAGES and labels[0] in _LABELS
-    why = f"there is no label map ({', '.join(LABEL_SUFFIXES)}) in {labels[0]}/" if known else "their names are others"
     return Nearly(
-        f"{images[0]}/ and {labels[0]}/ look like images and label maps, but {why}. Name them images/ and annotations/ "
-        "(or labels/, masks/), each with the same file names, or name the folders in a mapping file (--labels)."
+        f"{images[0]}/ and {labels[0]}/ look like images and label maps, but there is no label map (.png, .bmp, "
+        ".tif) in "
+        f"{labels[0]}/."
     )
 
 
-def _layout(data: str | Path, labels: str) -> _Layout:
+def _holds_layout(path: Path) -> bool:
+    try:
+        part = recognised(path)
+    except (UserError, OSError):
+        return False
+    return part is not None and not part.beside
+
+
+def _opened(data: str | Path, labels: str) -> _Opened:
     path = Path(data)
     if not path.is_dir():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         what = "is no folder." if path.exists() else f"is not there.{nearest(path.name, beside)}"
         raise UserError(f"{path} {what} {LAYOUT.format(root=path)}")
-    mapping = Path(labels) if labels else path / _MAPPING
-    palette, content = read_mapping(mapping) if labels or mapping.is_file() else (None, {})
+    word = convention_of(labels)
+    mapping = Path(labels) if labels and not word else path / MAPPING
+    foreign = not labels and mapping.is_file() and not is_mapping(mapping)
+    named = bool(labels and not word) or (mapping.is_file() and is_mapping(mapping))
+    said, content = read_mapping(mapping) if named else (None, {})
     train, val = (_given_part(content, name, path, mapping) for name in ("train", "val"))
-    if train is None and val is None:
-        train, val = _standard(path, _suffix(content, mapping))
-    if train is None and val is None:
+    layout = Layout(train, val) if train or val else find_layout(path, suffix=_suffix(content, mapping))
+    if layout is None:
         raise UserError(f"{path} holds no label maps. {LAYOUT.format(root=path)}")
-    if palette is not None:
-        return _Layout(train, val, palette)
-    part, above = train or val, path.resolve().parent / _NAMES
-    if (path / _NAMES).is_file():
-        return _Layout(train, val, read_names(path / _NAMES))
-    if part is not None and part.name in (_TRAIN[0], _VAL[0]) and part.labels.parent.name == _LABELS[0]:
-        return _Layout(train, val, ade20k())
-    if above.is_file():
-        return _Layout(train, val, read_names(above), (f"The classes' names are those of {above}.",))
-    return _Layout(train, val, None)
+    if said is None:
+        said = said_by_file(path, [part.labels for part in layout.parts], path.resolve().parent)
+        said = _by_convention(word, said, layout) if word else said
+    if foreign:
+        note = f"{mapping} is no mapping file (it has no list of classes) and is passed over."
+        layout = Layout(layout.train, layout.val, (*layout.notes, note))
+    return _Opened(layout, said)
 
 
-def _given_part(content: Any, name: str, root: Path, mapping: Path) -> _Part | None:
+def _by_convention(word: str, said: Said, layout: Layout) -> Said:
+    """A convention that was asked for; what the data itself says goes before it."""
+    if (said.names or said.palette is not None) and not said.notes:
+        note = f"The classes are those of {said.source}, not those of --labels {word}."
+        return Said(said.names, said.palette, said.source, notes=(note,))
+    train_ids = all("trainids" in part.affixes.map_behind.lower() for part in layout.parts)
+    palette = convention(word, train_ids=train_ids)
+    note = f"The {len(palette.classes)} classes are those of {word}, as --labels {word} (or the recipe) asks."
+    return Said((), palette, word, asked=True, notes=(note,))
+
+
+def _given_part(content: Any, name: str, root: Path, mapping: Path) -> Pairs | None:
     """A part whose folders the mapping file names, inside of the data's folder."""
     part = content.get(name)
     if part is None:
@@ -214,7 +222,8 @@ def _given_part(content: Any, name: str, root: Path, mapping: Path) -> _Part | N
             raise UserError(f"{mapping}: the {kind} of '{name}' lie outside of {root}: {folder!r}.")
         if not inside.is_dir():
             raise UserError(f"{mapping}: there is no folder {root / folder}, where the {kind} of '{name}' should be.")
-    return _Part(name, root / str(folders["images"]), root / str(folders["labels"]), _suffix(content, mapping))
+    images, labels = (root / str(folders[kind]) for kind in ("images", "labels"))
+    return Pairs(images, labels, suffix=_suffix(content, mapping), name=name)
 
 
 def _suffix(content: Any, mapping: Path) -> str:
@@ -222,29 +231,3 @@ def _suffix(content: Any, mapping: Path) -> str:
     if not isinstance(suffix, str) or "/" in suffix or "\\" in suffix or "\0" in suffix:
         raise UserError(f'{mapping}: "suffix" is what is added to the names of label maps, as "_labels".')
     return suffix
-
-
-def _standard(path: Path, suffix: str = "") -> tuple[_Part | None, _Part | None]:
-    """The training and validation parts of the layouts without a mapping file."""
-    for images in (path / name for name in _IMAGES):
-        for labels in (path / name for name in _LABELS):
-            if not (images.is_dir() and labels.is_dir()):
-                continue
-            train, val = (_named_part(images, labels, names, suffix) for names in (_TRAIN, _VAL))
-            if train is not None or val is not None:
-                return train, val
-            if _has_maps(labels):
-                return _Part("train", images, labels, suffix), None
-    return None, None
-
-
-def _named_part(images: Path, labels: Path, names: tuple[str, ...], suffix: str) -> _Part | None:
-    for name in names:
-        if (images / name).is_dir() and (labels / name).is_dir() and _has_maps(labels / name):
-            return _Part(name, images / name, labels / name, suffix)
-    return None
-
-
-def _has_maps(folder: Path) -> bool:
-    """Whether there is a label map somewhere in a folder."""
-    return any(file.suffix.lower() in LABEL_SUFFIXES for file in folder.rglob("*"))

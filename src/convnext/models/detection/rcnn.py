@@ -15,7 +15,7 @@ from convnext.models.detection.config import RoIConfig, RPNConfig
 from convnext.models.detection.fpn import FPN
 from convnext.models.detection.roi_heads import RoIHeads
 from convnext.models.detection.rpn import RPNHead
-from convnext.models.network import Network
+from convnext.models.network import Network, check_finite
 from convnext.ops.instances import Instances
 
 Size = tuple[int, int]
@@ -78,6 +78,10 @@ class RCNN(Network):
         return self.neck(self.backbone(images))
 
     def proposals(self, maps: Sequence[Tensor], sizes: Sequence[Size]) -> list[Tensor]:
-        """Where in each image objects may be: (N, 4), the likeliest first."""
+        """Where in each image objects may be: (N, 4), the likeliest first.
+
+        Raises NotFinite where the network gives no numbers: else it would look as if there were no objects.
+        """
         logits, offsets = self.rpn_head(maps)
+        check_finite([*logits, *offsets])
         return self.rpn_head.propose(logits, offsets, self.rpn_head.anchors(maps), sizes)

@@ -17,7 +17,8 @@ from convnext.models.detection import box_head, mask_head
 from convnext.models.detection.box_head import BoxHead
 from convnext.models.detection.config import RoIConfig
 from convnext.models.detection.mask_head import MaskHead, mask_loss, mean_probability
-from convnext.ops.boxes import assign, clip, sample
+from convnext.models.network import check_finite
+from convnext.ops.boxes import assign, clip, sample, spared
 from convnext.ops.instances import Detections, Instances
 from convnext.ops.roi import Pooled, crop_masks, paste_masks, pool_regions, regions
 
@@ -137,6 +138,7 @@ class RoIHeads(nn.Module):
             negative=iou,
             best_from=iou if self.config.best_too else None,
         )
+        assigned = spared(assigned, proposals, target.ignored)
         assigned = torch.cat([torch.arange(objects, device=assigned.device), assigned])
         config, boxes = self.config, torch.cat([target.boxes, proposals])
         positives, negatives = sample(assigned, count=config.samples, positive_share=config.positive_share)
@@ -150,14 +152,16 @@ class RoIHeads(nn.Module):
     def _mask_loss(
         self, stage: int, maps: Sequence[Tensor], sampled: Sequence[Sampled], targets: Sequence[Instances]
     ) -> Tensor:
-        boxes = [each.boxes[: len(each.objects)] for each in sampled]
-        labels = torch.cat([target.labels[each.objects] for each, target in zip(sampled, targets, strict=True)])
+        taught = [_outlined(each.objects, target) for each, target in zip(sampled, targets, strict=True)]
+        boxes = [each.boxes[: len(each.objects)][kept] for each, kept in zip(sampled, taught, strict=True)]
+        objects = [each.objects[kept] for each, kept in zip(sampled, taught, strict=True)]
+        labels = torch.cat([target.labels[which] for which, target in zip(objects, targets, strict=True)])
         pooled = self._pool(maps, regions(boxes), mask_head.POOLED)
         logits = pooled.restored(self.mask_stages[stage](pooled.maps, labels[pooled.order]))
         wanted = []
-        for of_image, each, target in zip(boxes, sampled, targets, strict=True):
+        for of_image, which, target in zip(boxes, objects, targets, strict=True):
             assert target.masks is not None, "a detector with masks learns from objects with masks"
-            wanted.append(crop_masks(target.masks, of_image, each.objects, mask_head.MASK_SIZE))
+            wanted.append(crop_masks(target.masks, of_image, which, mask_head.MASK_SIZE))
         return mask_loss(logits, torch.cat(wanted))
 
     @torch.no_grad()
@@ -200,7 +204,10 @@ class RoIHeads(nn.Module):
     def predict_boxes(
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[Size]
     ) -> BoxPredictions:
-        """What the box heads predict for proposals (N, 4) of each image; each stage refines the last one's boxes."""
+        """What the box heads predict for proposals (N, 4) of each image; each stage refines the last one's boxes.
+
+        Raises NotFinite where that is not numbers.
+        """
         boxes, total, stages = list(proposals), None, self.box_stages
         counts = [len(of_image) for of_image in boxes]
         logits = offsets = torch.empty(0)
@@ -213,6 +220,7 @@ class RoIHeads(nn.Module):
                     head.decode_boxes(*each) for each in zip(boxes, offsets.split(counts), kinds, sizes, strict=True)
                 ]
         assert total is not None
+        check_finite([total, offsets])
         return BoxPredictions(boxes, list((total / len(stages)).split(counts)), list(offsets.split(counts)))
 
     def postprocess_detections(self, boxes: Tensor, logits: Tensor, offsets: Tensor, size: Size) -> Detections:
@@ -248,3 +256,10 @@ class RoIHeads(nn.Module):
         if masks is not None:
             pasted = paste_masks(masks, boxes, original, threshold=self.config.mask_threshold)
         return Detections(boxes, found.scores, found.labels, pasted)
+
+
+def _outlined(objects: Tensor, target: Instances) -> Tensor:
+    """Places of those objects (indices into an image's) that have a mask to learn from."""
+    if target.outlined is None:
+        return torch.arange(len(objects), device=objects.device)
+    return target.outlined[objects].nonzero().flatten()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnext.models.detection.config import RPNConfig
-from convnext.ops.boxes import NEITHER, assign, decode, encode, sample
+from convnext.ops.boxes import NEITHER, assign, decode, encode, sample, spared
 from convnext.ops.instances import Instances
 
 _UNITS = (1.0, 1.0, 1.0, 1.0)
@@ -134,12 +134,13 @@ class RPNHead(nn.Module):
 
         config, places = self.config, usable.nonzero().flatten()
         assigned = torch.full((len(boxes),), NEITHER, dtype=torch.int64, device=boxes.device)
-        assigned[places] = assign(
+        found = assign(
             box_iou(target.boxes, boxes[places]),
             positive=config.positive_iou,
             negative=config.negative_iou,
             best_from=config.negative_iou,
         )
+        assigned[places] = spared(found, boxes[places], target.ignored)
         positives, negatives = sample(assigned, count=config.samples, positive_share=0.5)
         return positives, negatives, assigned[positives]
 

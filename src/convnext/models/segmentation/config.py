@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 from convnext.models.config import ModelConfig, dense_backbone
 
@@ -11,6 +11,8 @@ from convnext.models.config import ModelConfig, dense_backbone
 @dataclass(frozen=True)
 class SegmenterConfig:
     """A segmenter: a backbone and the head on it. The defaults are UPerNet's as the official configurations have it."""
+
+    NAMED: ClassVar[str] = "head"
 
     backbone: ModelConfig = field(default_factory=ModelConfig)
     """A ConvNeXt, ResNet or Swin; its classifier is left off."""
@@ -27,6 +29,11 @@ class SegmenterConfig:
     """Probability that a channel is dropped before the classifiers."""
     frozen: bool = False
     """Whether the backbone keeps the weights that it starts from (linear probing)."""
+
+    def whole(self, head: str) -> SegmenterConfig:
+        """The head of that name as it is, on this backbone; an unknown one is left for others to refuse."""
+        usual = SEGMENTERS.get(head, upernet)(self.backbone, num_classes=self.num_classes)
+        return replace(usual, dropout=self.dropout, frozen=self.frozen)
 
 
 def upernet(backbone: ModelConfig, *, num_classes: int = 0) -> SegmenterConfig:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from convnext.models.network import check_finite
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 
 Size = tuple[int, int]
@@ -63,6 +64,8 @@ def segment_tta(
     one pixel); tiles change nothing in the result, they cost the windows that reach over their borders once more. An
     image within the bound is one tile. Besides, there are the augmented images, a byte for each pixel found, and what
     the network itself takes for one batch of windows.
+
+    Raises NotFinite where scores are not numbers: the largest of those would still be some class.
     """
     found = torch.empty(original, dtype=torch.uint8, device=next(model.parameters()).device)
     for tile in tiles(original, _tile_pixels(model.num_classes, augmented, original, megabytes)):
@@ -73,6 +76,7 @@ def segment_tta(
             scores = torch.zeros((model.num_classes, y1 - y0, x1 - x0), device=found.device)
             for one in augmented:
                 scores += _logits(model, one, tile, original, window, prepare).softmax(dim=0)
+        check_finite([scores])
         found[y0:y1, x0:x1] = scores.argmax(dim=0)
     return found
 

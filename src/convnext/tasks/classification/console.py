@@ -9,6 +9,7 @@ from typing import Any
 from convnext.core.console import few, pairs, percent, table
 from convnext.core.typed import to_dict
 from convnext.models.config import ModelConfig
+from convnext.tasks.classification import multilabel
 from convnext.tasks.classification.weights import describe
 from convnext.tasks.console import evaluated, held_out, skipped, worst_classes
 from convnext.weights.catalog import Checkpoint
@@ -17,17 +18,23 @@ from convnext.weights.locate import WeightFile
 
 def summary(figures: Mapping[str, Any]) -> dict[str, float | None]:
     """The figures that are printed as JSON when a run has ended."""
+    if multilabel.is_multi_label(figures):
+        return {"mAP": figures["mAP"], "F1": figures["F1"]}
     return {"top1": figures["top1"], "top5": figures["top5"]}
 
 
 def headline(figures: Mapping[str, Any]) -> str:
     """The same in words."""
+    if multilabel.is_multi_label(figures):
+        return multilabel.headline_text(figures)
     low, high = figures["top1_interval"]
     return f"top-1 {percent(figures['top1'])} ({100 * low:.1f} to {100 * high:.1f}) on {held_out(figures)}"
 
 
 def evaluation_text(figures: Mapping[str, Any]) -> str:
     """An evaluation's figures."""
+    if multilabel.is_multi_label(figures):
+        return multilabel.evaluation_text(figures)
     (low, high), (low5, high5) = figures["top1_interval"], figures["top5_interval"]
     entries = [
         *evaluated(figures),
@@ -35,6 +42,9 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
         (f"top-{figures['top5_k']}", f"{percent(figures['top5'], 2)}  ({100 * low5:.2f} to {100 * high5:.2f})"),
         ("per class", f"{percent(figures['mean_per_class'], 2)} on average"),
     ]
+    if figures["invalid"]:
+        what = f"{figures['invalid']:,} images gave no numbers; they count as wrong (--dtype float32 may help)"
+        entries.append(("not finite", what))
     if figures["ece"] is not None:
         entries.append(("calibration", f"{percent(figures['ece'], 2)} expected error of the confidence"))
     entries.append(("speed", f"{figures['images_per_second']:.1f} images/s, reading included"))
@@ -67,6 +77,8 @@ def inspect(file: WeightFile) -> tuple[dict[str, Any], str]:
         "dtypes": sorted({str(value.dtype).removeprefix("torch.") for value in given.state.values()}),
         "input": to_dict(metadata.input),
         "classes": list(metadata.classes),
+        "multi_label": metadata.multi_label,
+        "thresholds": list(metadata.thresholds),
         "source": metadata.source,
         "published": None if row is None else {**asdict(row), "commercial": row.commercial},
         "left_out": list(given.left),
@@ -85,6 +97,9 @@ def inspect(file: WeightFile) -> tuple[dict[str, Any], str]:
         ),
         ("classes", f"{len(metadata.classes)}" + (f": {few(metadata.classes)}" if metadata.classes else "")),
     ]
+    if metadata.multi_label:
+        chosen = "with thresholds chosen in validation" if metadata.thresholds else "with a threshold of 0.5 each"
+        lines.append(("labels", f"an image can have several, or none; {chosen}"))
     if metadata.source:
         lines.append(("source", metadata.source))
     return facts, "\n".join(pairs([*lines, *(("note", note) for note in notes)]))

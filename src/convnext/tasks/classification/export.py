@@ -19,10 +19,11 @@ from convnext.core.errors import UserError
 from convnext.data.preprocess import resolved_resize
 from convnext.models.config import ModelConfig
 from convnext.models.convnext import CONFIGS, ConvNeXtConfig
+from convnext.models.create import from_config
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.weights.files import save_model
 from convnext.weights.layouts import TIMM, TIMM_NORM_FIRST, TORCHVISION, TRANSFORMERS, TRANSFORMERS_DINOV3, translate
-from convnext.weights.writing import LayoutName, own_memory, save_pickle, write_json
+from convnext.weights.writing import LAYOUTS, LayoutName, check_layout, check_saved, own_memory, save_pickle, write_json
 
 # timm builds these with 1x1 convolutions in the place of linear layers (conv_mlp)
 _CONVOLUTIONS = ("atto", "femto", "pico", "nano", "zepto", "hnf")
@@ -35,8 +36,11 @@ def save_as(out: Path, state: Mapping[str, Tensor], metadata: ClassificationMeta
     convnext: OUT.safetensors with the metadata inside. official: OUT.pth as Meta's ({"model": ...}). torchvision:
     OUT.pth. timm and transformers: a folder OUT with model.safetensors, config.json (and preprocessor_config.json).
 
-    Raises UserError where that library has no such model, or OUT does not suit the layout.
+    Raises UserError for another layout, where that library has no such model or OUT does not suit the layout, and for a
+    state that is not of the metadata's model.
     """
+    check_layout(layout, LAYOUTS, model="classifier")
+    check_saved(state, metadata, lambda: from_config(metadata.model), model="classifier")
     config, image = metadata.model, metadata.input
     suffix = {"convnext": ".safetensors", "official": ".pth", "torchvision": ".pth"}.get(layout, "")
     if out.suffix in (".safetensors", ".pth", ".pt", ".bin") and out.suffix != suffix:
@@ -195,6 +199,7 @@ def _transformers_config(metadata: ClassificationMetadata) -> dict[str, Any]:
         "layer_norm_eps": 1e-6,  # the official one: transformers' own default for the final norm is 1e-12
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
+        **({"problem_type": "multi_label_classification"} if metadata.multi_label else {}),
     }
 
 

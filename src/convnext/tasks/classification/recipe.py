@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from convnext.data.classification.config import AugmentConfig
+from convnext.data.classification.config import AugmentConfig, TableConfig
 from convnext.data.config import InputConfig, MixConfig
 from convnext.models.config import ModelConfig
 from convnext.recipes.limits import Limits, model_limits
@@ -32,6 +32,11 @@ class ClassificationRecipe(Recipe):
     folders: Literal["auto", "classes"] = "auto"
     """What folders mean. auto: train, val and test (in any usual spelling) are parts, others classes. classes: every
     folder is a class, whatever its name."""
+    balance: bool = False
+    """Train on each class equally often, however many images it has: those of rare classes come again and again, those
+    of frequent ones take turns."""
+    table: TableConfig = field(default_factory=TableConfig)
+    """How a table of images and labels is read (csv, tsv, jsonl, parquet)."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +54,19 @@ class ClassificationMetadata:
     """Names of the classes' folders in the data set that the classes are of, where those differ (ImageNet's ids)."""
     source: str = ""
     """Published weights: their name or address, and licence."""
+    multi_label: bool = False
+    """Whether an image can have several labels, or none: each output is a label's own log-odds."""
+    thresholds: tuple[float, ...] = ()
+    """Of several labels: the least probability with which each is given, chosen on the validation images; (): 0.5."""
 
 
 LIMITS = Limits(
     numbers={
         **model_limits("model"),
+        "model.in_chans": "[1, 1000]",
+        "loader.bands": "[1, 1000]",
+        "loader.white": "[0, inf)",
+        "input.white": "[0, inf)",
         "input.size": "[1, 4096]",
         "input.crop_ratio": "(0, 1]",
         "augment.padding": "[0, inf)",

@@ -11,6 +11,8 @@ from convnext.report.page import TaskReport
 from convnext.report.parts import CLASSES_LISTED, class_by_class, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, Values, entries, finite
 from convnext.report.training import across, series, steering, went
+from convnext.tasks.classification import multilabel
+from convnext.tasks.classification.multilabel import is_multi_label
 
 _MISTAKES_SHOWN = 60
 _MATRIX_LIMIT = 40  # classes that a confusion matrix can show; above, the worst pairs
@@ -71,7 +73,12 @@ def mistakes(run: RunFolder) -> str:
             f"<em>{prediction}</em>, {percent(mistake.get('confidence'), 0)} sure</span><small>{name}</small>"
             "</figcaption></figure>"
         )
-    lead = "The wrong answers the model was surest of. Some may be wrong labels rather than wrong answers."
+    surest = (
+        "The labels that are furthest off"
+        if is_multi_label(run.evaluation)
+        else "The wrong answers the model was surest of"
+    )
+    lead = f"{surest}. Some may be wrong labels rather than wrong answers."
     return section("Worst mistakes", f'<div class="mistakes">{"".join(cards)}</div>' if cards else "", lead=lead)
 
 
@@ -167,8 +174,8 @@ def _class_row(entry: Values) -> list[str]:
     return [name, count(n), measure(share), interval(bounds)]
 
 
-def curves(run: RunFolder) -> str:
-    """Losses, accuracies, learning rate and gradient norm over the run."""
+def curves(run: RunFolder, goal: str = "top1", name: str = "Top-1 accuracy") -> str:
+    """Losses, the goal's figure, learning rate and gradient norm over the run."""
     steps, evals = run.of("step"), run.of("eval")
     x = across(steps, evals)
     plain = [event for event in evals if event.get("ema") is not True]
@@ -181,12 +188,12 @@ def curves(run: RunFolder) -> str:
         Curve("EMA", series(averaged, x, "loss"), "third"),
     ]
     accuracies = [
-        Curve("validation", series(plain, x, "top1"), "second"),
-        Curve("EMA", series(averaged, x, "top1"), "third"),
+        Curve("validation", series(plain, x, goal), "second"),
+        Curve("EMA", series(averaged, x, goal), "third"),
     ]
     charts = [
         line_chart("Loss", losses, x_label=x, floor=0.0),
-        line_chart("Top-1 accuracy", accuracies, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
+        line_chart(name, accuracies, x_label=x, figure=percent_short, floor=0.0, ceiling=1.0),
         *steering(steps, x),
     ]
     return went(charts)
@@ -195,6 +202,15 @@ def curves(run: RunFolder) -> str:
 def report(run: RunFolder) -> TaskReport:
     """A classifier's part of a run's page."""
     values = run.evaluation or {}
+    if is_multi_label(values):
+        return TaskReport(
+            model=values.get("model"),
+            headline=multilabel.headline(run),
+            sections=(curves(run, "mAP", "Mean average precision"), mistakes(run), multilabel.labels(run)),
+        )
+    if of_log := multilabel.headline_of_log(run):
+        shown = curves(run, "mAP", "Mean average precision")
+        return TaskReport(model=run.last("start").get("model"), headline=of_log, sections=(shown,))
     return TaskReport(
         model=values.get("model") or run.last("start").get("model"),
         headline=headline(run),

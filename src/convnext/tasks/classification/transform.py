@@ -25,9 +25,10 @@ def transform_for(
     With a recipe: augmented as in training, drawn from torch's global generator.
     """
     input = metadata if isinstance(metadata, InputConfig) else metadata.input
+    bands, white = len(input.mean), input.white
 
     def transform(image: Any) -> Tensor:
-        pixels = read_image(image)
+        pixels = read_image(image, bands=bands, white=white)
         if recipe is None:
             seen = eval_transform(pixels, input)
         else:

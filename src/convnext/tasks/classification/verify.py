@@ -6,9 +6,13 @@ from typing import Any
 
 from convnext.core.device import Precision
 from convnext.core.errors import UserError
-from convnext.data.classification.open import ClassificationData
+from convnext.data.classification.open import ClassificationData, recognise
+from convnext.data.config import LoaderConfig
+from convnext.data.recognise import Mine
+from convnext.tasks.choose import refuse_names_of_others
 from convnext.tasks.classification.evaluate import evaluate_on
 from convnext.tasks.classification.options import ClassificationEvaluateOptions
+from convnext.tasks.classification.recipe import TASK
 from convnext.weights.catalog import find
 from convnext.weights.locate import fetch
 
@@ -27,13 +31,17 @@ def verify(
 
     Raises UserError for weights without published accuracy, and for data with other classes.
     """
+    refuse_names_of_others(name, TASK, advice="classifiers alone are verified")
     row = find(name)
     if row.top1 is None:
         raise UserError(
             f"No ImageNet-1K accuracy is published for {name} ({row.trained_on}), so there is none to verify."
         )
+    opened = ClassificationData(data)
+    if not isinstance(recognise(data), Mine):
+        opened.for_evaluation(LoaderConfig())  # says what is wrong with it, before the weights are fetched
     options = ClassificationEvaluateOptions(workers=workers, device=device, dtype=dtype, batch=batch)
-    figures = evaluate_on(fetch(row), options, ClassificationData(data))
+    figures = evaluate_on(fetch(row), options, opened)
     measured, (low, high) = 100 * figures["top1"], (100 * end for end in figures["top1_interval"])
     whole = figures["n"] == IMAGES
     agrees = abs(measured - row.top1) <= TOLERANCE if whole else low - TOLERANCE <= row.top1 <= high + TOLERANCE

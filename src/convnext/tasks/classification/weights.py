@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +15,10 @@ from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.models.create import Model, from_config
 from convnext.models.layers import init_head
+from convnext.tasks.choose import refuse_names_of_others
 from convnext.tasks.classification.published import assumed_metadata
-from convnext.tasks.classification.recipe import ClassificationMetadata, owns
+from convnext.tasks.classification.recipe import TASK, ClassificationMetadata, owns
+from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.weights.backbone import official_state
 from convnext.weights.files import load_strictly, metadata_from
 from convnext.weights.formats import Official
@@ -52,6 +55,7 @@ def load_model(
 
     Raises UserError for weights that are missing, damaged, or do not fit: it names the tensor and the closest model.
     """
+    refuse_names_of_others(source, TASK)
     file = locate(source)
     given, metadata, notes = describe(file)
     state, more = _completed(given, metadata)
@@ -104,7 +108,7 @@ def _other_classes(
     for name in ("head.weight", "head.bias"):
         state.pop(name, None)
     model = replace(metadata.model, num_classes=num_classes)
-    metadata = replace(metadata, model=model, classes=(), class_dirs=())
+    metadata = replace(metadata, model=model, classes=(), class_dirs=(), multi_label=False, thresholds=())
     if not num_classes:
         return metadata, f"the classifier of {had} classes is taken off: the model gives {features} features"
     head = nn.Linear(features, num_classes)
@@ -114,19 +118,65 @@ def _other_classes(
     return metadata, f"the classifier is new, of {num_classes} classes, in place of {before}: train it before use"
 
 
-def load_initial(model: nn.Module, source: str | Path | WeightFile) -> list[str]:
+def load_initial(
+    model: nn.Module,
+    source: str | Path | WeightFile,
+    *,
+    classes: Sequence[str] | None = None,
+    class_dirs: Sequence[str] = (),
+) -> list[str]:
     """Loads pre-trained weights to fine-tune from, and returns the names that stay newly initialised.
 
-    Those are a classifier of another number of classes, and the final norm and classifier that a headless encoder
-    (FCMAE, DINOv3) lacks. `source` as for `load_model`. Raises UserError where anything else does not fit.
+    Those are a classifier of other classes, and the final norm and classifier that a headless encoder (FCMAE, DINOv3)
+    lacks. `source` as for `load_model`. classes, class_dirs: of the data, as people and as its folders name them: the
+    classifier is kept where the weights have the same ones, in any order; None: where it has as many. A stem of other
+    channels is adapted. Both are said. Raises UserError where anything else does not fit.
     """
     file = locate(source)
-    state, expected = official_state(file).state, model.state_dict()
+    state, expected = dict(official_state(file).state), model.state_dict()
+    order, known = (None, ()) if classes is None else _order(file, classes, class_dirs)
+    of_classes = [name for name in ("head.weight", "head.bias") if name in state and name in expected]
+    if order is not None and all(len(state[name]) == len(order) for name in of_classes):
+        state |= {name: in_order(state[name], order) for name in of_classes}
+        say(f"- {kept_words(file.source, order)}")
+    _adapt_stem(state, expected, file.source)
     new = [name for name in expected if name.startswith(("head.", "norm.")) and name not in state]
     new += [n for n in expected if n.startswith("head.") and n in state and state[n].shape != expected[n].shape]
+    if classes is not None and order is None:
+        new += [name for name in of_classes if name not in new]
+        if of_classes:
+            say(f"- {file.source}: its classifier is not taken: it is of classes {new_words(known)}")
     kept = {name: value for name, value in state.items() if not name.startswith("head.") or name in expected}
     load_strictly(model, {**kept, **{name: expected[name] for name in new}}, file.source)
     return new
+
+
+def _order(
+    file: WeightFile, classes: Sequence[str], class_dirs: Sequence[str]
+) -> tuple[list[int] | None, tuple[str, ...]]:
+    """Where the data's classes stand among those of a file (None where they are others, or the file names none); and
+    those of the file."""
+    try:
+        metadata = describe(file)[1]
+        known, dirs = metadata.classes, metadata.class_dirs
+    except UserError:  # no model known by name, which may well be the recipe's
+        known, dirs = file.classes(len(classes)), ()
+    order = class_order(known, classes)
+    return order if order is not None else class_order(dirs, class_dirs), known
+
+
+def _adapt_stem(state: dict[str, Tensor], expected: Mapping[str, Tensor], where: str) -> None:
+    """Makes the first convolution, of 3 channels, one of as many as the model takes, as timm does: for one channel the
+    sum of the three, for others the three over and over, times 3 / channels."""
+    for name, value in expected.items():
+        given = state.get(name)
+        if given is None or given.ndim != 4 or given.shape == value.shape or given.shape[1] != 3:
+            continue
+        channels = value.shape[1]
+        if given.shape[0] == value.shape[0] and given.shape[2:] == value.shape[2:]:
+            wide = given.repeat(1, -(-channels // 3), 1, 1)[:, :channels] * (3 / channels)
+            state[name] = given.sum(dim=1, keepdim=True) if channels == 1 else wide
+            say(f"- {where}: the first layer takes 3 channels; it is adapted to {channels}")
 
 
 def load(file: WeightFile) -> LoadedClassifier:

@@ -6,7 +6,6 @@ B batch, H W space, K classes.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,9 @@ from torch import Tensor
 from convnext.core import distributed
 from convnext.core.atomic import write_text
 from convnext.core.device import pick_device, pick_dtype
-from convnext.core.errors import UserError
+from convnext.core.errors import NotFinite
+from convnext.core.places import check_file, make_folder
+from convnext.core.strict_json import to_json
 from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule
 from convnext.data.detection.config import DetectionInputConfig
@@ -42,9 +43,11 @@ from convnext.tasks.evaluation import (
     check_same_classes,
     common_figures,
     draw_some,
+    outputs_are_finite,
     part_to_evaluate,
     visit_all,
 )
+from convnext.tasks.predictor import check_channels
 from convnext.weights.locate import WeightFile
 
 WIDE = 640  # pixels of the longer side of each half of an image in a report
@@ -62,17 +65,20 @@ class Evaluation:
     results: list[dict[str, Any]]
     """Every detection, in COCO's form."""
     images_per_second: float
+    invalid: int = 0
+    """Images for which the outputs were not finite: as if nothing were found in them."""
 
 
 def log_figures(evaluation: Evaluation) -> dict[str, float | None]:
     """The figures that a log holds: box_AP, box_AP50, box_AP75 and the same of masks; None where undefined."""
     kinds = {"box": evaluation.box, "mask": evaluation.mask}
-    return {
+    known = {
         f"{kind}_{name}": getattr(figures, name)
         for kind, figures in kinds.items()
         if figures is not None
         for name in ("AP", "AP50", "AP75")
     }
+    return known | ({"invalid": float(evaluation.invalid)} if evaluation.invalid else {})
 
 
 @torch.inference_mode()
@@ -93,10 +99,15 @@ def evaluate(
     With test-time augmentation, images are taken one at a time.
     """
     results: list[dict[str, Any]] = []
+    invalid = torch.zeros((), dtype=torch.int64, device=device)
 
     def visit(batch: DetectionBatch) -> int:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            found = detect(model, batch, input=input, device=device, tta=tta)
+        try:
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                found = detect(model, batch, input=input, device=device, tta=tta)
+        except NotFinite:
+            invalid.add_(len(batch.indices))
+            return len(batch.indices)
         for index, detections in zip(batch.indices.tolist(), found, strict=True):
             results.extend(results_of(dataset.image_id(index), detections, dataset.category_ids))
         return len(found)
@@ -110,6 +121,7 @@ def evaluate(
         image_size=input.short,
         bad=bad,
     )
+    distributed.sum_over_ranks([invalid])
     every = [result for of_rank in distributed.gather_objects(results) for result in of_rank]
     truth, masks = dataset.truth(), dataset.has_masks and bool(model.roi_head.mask_stages)
     return Evaluation(
@@ -117,6 +129,7 @@ def evaluate(
         mask=coco_figures(truth, every, kind="segm") if masks else None,
         results=every,
         images_per_second=rate,
+        invalid=int(invalid),
     )
 
 
@@ -165,8 +178,9 @@ def evaluate_on(
     not the detector's.
     """
     if options.results is not None:
-        make_folder_for(options.results)
+        check_file(options.results, "--results")
     loaded = load_detector(file, device=options.device)
+    check_channels(loaded.metadata.model.backbone.in_chans, "detector")
     dataset, held_out = part_to_evaluate(data, LoaderConfig(skip_bad=options.skip_bad), recipe, saved)
     check_same_classes(loaded.metadata.classes, dataset.classes, model="detector", data=data.data)
     evaluation, bad = _evaluate(
@@ -178,7 +192,8 @@ def evaluate_on(
         tta=TTA(options.scales, options.flip),
     )
     if options.results is not None:
-        write_text(options.results, json.dumps(evaluation.results) + "\n")
+        make_folder(options.results.parent)
+        write_text(options.results, to_json(evaluation.results) + "\n")
     return _figures(loaded, dataset, evaluation, bad, data=str(data.data), held_out=held_out)
 
 
@@ -188,21 +203,11 @@ def evaluate_run(run: Path, data: DataModule[DetectionDataset], recipe: Recipe, 
     splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
     loaded, val = load_detector(run, device=recipe.loop.device), splits.val
     evaluation, bad = _evaluate(loaded, val, batch=1, workers=recipe.loader.workers, dtype=torch.float32, tta=NO_TTA)
-    write_text(run / "results.json", json.dumps(evaluation.results) + "\n")
+    write_text(run / "results.json", to_json(evaluation.results) + "\n")
     figures = _figures(loaded, val, evaluation, bad, data=recipe.data, held_out=splits.held_out)
     figures["pictures"] = _draw_some(run, val, loaded)
-    write_text(run / "evaluation.json", json.dumps(figures) + "\n")
+    write_text(run / "evaluation.json", to_json(figures) + "\n")
     return figures
-
-
-def make_folder_for(results: Path) -> None:
-    """Makes the folder of a file that is to be written after a long time. Raises UserError where there can be none."""
-    try:
-        results.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{results} cannot be written: {error.strerror} ({results.parent}).") from None
-    if results.is_dir():
-        raise UserError(f"{results} is a folder; --results takes a file, as {results / 'results.json'}.")
 
 
 def _evaluate(
@@ -220,6 +225,7 @@ def _evaluate(
         dtype=dtype,
         tta=tta,
     )
+    outputs_are_finite(evaluation.invalid, len(dataset), loaded.metadata.model.backbone.name)
     return evaluation, bad
 
 

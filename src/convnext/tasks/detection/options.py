@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from convnext.tasks.shared_options import BatchOptions, SkipBadOptions, TTAOptions
 from convnext.tasks.spec import PredictOptions
@@ -15,6 +16,8 @@ class DetectionEvaluateOptions(SkipBadOptions, TTAOptions, BatchOptions):
 
     results: Path | None = None
     """Detectors: a file for every detection, in COCO's form."""
+    crowds: Literal["auto", "ignore", "objects"] = "auto"
+    """Detectors: what annotations of --data with iscrowd 1 are: regions to ignore, or objects."""
 
 
 @dataclass(frozen=True)

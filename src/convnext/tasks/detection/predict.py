@@ -5,7 +5,6 @@ H W space, N objects.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,17 @@ from torch import Tensor
 
 from convnext.core.atomic import write_text
 from convnext.core.device import Precision, pick_device, pick_dtype
+from convnext.core.places import check_file, make_folder
+from convnext.core.strict_json import to_json
 from convnext.data.detection.transforms import image_batch
 from convnext.metrics.coco_ap import results_of
 from convnext.models.tta import NO_TTA, TTA
 from convnext.ops.instances import Detections, above_score
 from convnext.tasks.detection.draw import drawn
-from convnext.tasks.detection.evaluate import detect, make_folder_for
+from convnext.tasks.detection.evaluate import detect
 from convnext.tasks.detection.options import DetectionPredictOptions
 from convnext.tasks.detection.weights import load_detector
-from convnext.tasks.predictor import BasePredictor, BaseResult
+from convnext.tasks.predictor import BasePredictor, BaseResult, check_channels, numbers_for
 from convnext.weights.locate import WeightFile
 
 SCORE = 0.5
@@ -145,6 +146,7 @@ class Detector(BasePredictor[DetectionResult]):
         score: float = SCORE,
     ) -> None:
         self.model, self.metadata = load_detector(model, device=device)
+        check_channels(self.metadata.model.backbone.in_chans, "detector")
         self.device = pick_device(device)
         self.dtype, self.tta, self.score = pick_dtype(dtype, self.device), tta, score
         count = self.metadata.model.num_classes
@@ -164,17 +166,22 @@ class Detector(BasePredictor[DetectionResult]):
         self, images: Sequence[Tensor], names: Sequence[str] = (), *, score: float | None = None
     ) -> list[DetectionResult]:
         """As `BasePredictor.predict`; objects from a score on."""
-        return [
-            DetectionResult(
-                image,
-                names[i] if names else f"image {i}",
-                self.detect(image),
-                classes=self.classes,
-                category_ids=self.category_ids,
-                score=self.score if score is None else score,
+        results = []
+        for i, image in enumerate(images):
+            name = names[i] if names else f"image {i}"
+            with numbers_for(name):
+                detections = self.detect(image)
+            results.append(
+                DetectionResult(
+                    image,
+                    name,
+                    detections,
+                    classes=self.classes,
+                    category_ids=self.category_ids,
+                    score=self.score if score is None else score,
+                )
             )
-            for i, image in enumerate(images)
-        ]
+        return results
 
     def __call__(self, images: Any, *, score: float | None = None) -> Any:
         """One result for one image, a list of results for many (`BasePredictor`); objects from a score on."""
@@ -187,7 +194,7 @@ class CocoResults:
     def __init__(self, options: DetectionPredictOptions) -> None:
         self.path, self._entries = options.results, list[dict[str, Any]]()
         if self.path is not None:
-            make_folder_for(self.path)
+            check_file(self.path, "--results")
 
     def add(self, number: int, result: DetectionResult) -> None:
         """Takes the result of image `number`, counted from 0; in the file they are numbered from 1."""
@@ -197,7 +204,8 @@ class CocoResults:
     def close(self) -> None:
         """Writes the file."""
         if self.path is not None:
-            write_text(self.path, json.dumps(self._entries) + "\n")
+            make_folder(self.path.parent)
+            write_text(self.path, to_json(self._entries) + "\n")
 
 
 def predictor(model: str | Path | WeightFile, options: DetectionPredictOptions) -> Detector:

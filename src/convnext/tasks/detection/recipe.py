@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from convnext.data.detection.config import DetectionAugmentConfig, DetectionInputConfig
 from convnext.models.detection.config import DetectorConfig
@@ -26,6 +26,9 @@ class DetectionRecipe(Recipe):
     """What an image looks like when it reaches the detector in evaluation and prediction."""
     augment: DetectionAugmentConfig = field(default_factory=DetectionAugmentConfig)
     """What is done to each training image."""
+    crowds: Literal["auto", "ignore", "objects"] = "auto"
+    """What annotations with iscrowd 1 are. ignore: regions of many objects, neither learned from nor background.
+    objects: objects like the others. auto: ignore, unless half of all annotations are crowds, which is asked about."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,13 @@ DETECTION = task_of_package(
         model="detector",
         does="finds objects in an image: boxes and masks",
         data="annotations in COCO's form: annotations/instances_train.json with images/train/ (and the same for val), "
-        "train/_annotations.coco.json, or one .json file beside its images",
+        "train/_annotations.coco.json, or one .json file beside its images; or YOLO's (data.yaml), Pascal VOC's, "
+        "CVAT's or LabelMe's",
         examples=(("train coco/mask_rcnn_convnext_tiny --data COCO", "the paper's Mask R-CNN"),),
         goal="box_AP",
+        scratch="about 200 images or more",
     ),
+    data_options=("crowds",),
     marks=("rpn_head.rpn_conv.weight",),
     draws=True,
     name_pattern=r"(cascade_)?(mask|faster)_rcnn_\w+(\.\w+_\w+)?",

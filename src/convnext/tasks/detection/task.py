@@ -12,6 +12,7 @@ from convnext.data.batch import Loaded, Work
 from convnext.data.detection.config import DetectionAugmentConfig, DetectionInputConfig
 from convnext.data.detection.dataset import DetectionDataset
 from convnext.data.detection.transforms import DetectionBatch, load_train_batch
+from convnext.data.loader import Sampling
 from convnext.models.detection.rcnn import RCNN
 from convnext.tasks.base_task import BaseTask
 from convnext.tasks.detection.evaluate import evaluate, log_figures, prepared, size_pairs
@@ -33,8 +34,8 @@ class DetectionTask(BaseTask[DetectionDataset, DetectionBatch]):
     def image_size(self) -> int:
         return self.input.short
 
-    def aspects(self) -> Tensor:
-        return self.train.sizes[:, 1] / self.train.sizes[:, 0]
+    def sampling(self) -> Sampling:
+        return Sampling(aspects=self.train.sizes[:, 1] / self.train.sizes[:, 0])
 
     def load(self) -> Callable[[Work], Loaded[DetectionBatch]]:
         return partial(load_train_batch, dataset=self.train, augment=self.augment, config=self.input, seed=self.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +18,16 @@ from convnext.data.detection.config import DetectionInputConfig
 from convnext.models.detection.build import build_detector
 from convnext.models.detection.config import CASCADE_ROI, CASCADE_RPN, DetectorConfig, RoIConfig, RPNConfig
 from convnext.models.detection.rcnn import RCNN
+from convnext.tasks.choose import refuse_names_of_others
 from convnext.tasks.detection.published import (
     NUM_CLASSES,
     PublishedDetector,
     coco_categories,
     published,
 )
-from convnext.tasks.detection.recipe import DetectionMetadata, owns
+from convnext.tasks.detection.recipe import TASK, DetectionMetadata, owns
 from convnext.tasks.detection.spec import DETECTION
+from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.weights.backbone import load_backbone
 from convnext.weights.files import load_strictly, metadata_from
 from convnext.weights.formats import official
@@ -65,6 +67,7 @@ def load_detector(source: str | Path | WeightFile, *, device: str = "cpu") -> Lo
 
 def find_detector_file(source: str | Path | WeightFile) -> WeightFile:
     """The file that a path, an address or the name of a published detector (or classifier) means."""
+    refuse_names_of_others(source, TASK)
     return locate_among(source, published(), pattern=DETECTION.name_pattern, kind=DETECTION.texts.model)
 
 
@@ -76,10 +79,10 @@ def describe_detector(file: WeightFile) -> tuple[DetectionMetadata, list[str]]:
         return metadata_from(file.values, DetectionMetadata, file.file), []
     row = file.row if isinstance(file.row, PublishedDetector) else None
     model = row.config if row else recognise_detector(file.state, file.source)
-    notes, names, numbers = [], (), ()
-    if model.num_classes == NUM_CLASSES:
-        names, numbers = coco_categories()
-        if row is None:
+    notes, names, numbers = [], file.classes(model.num_classes), ()
+    if model.num_classes == NUM_CLASSES and (row is not None or names in ((), coco_categories()[0])):
+        unnamed, (names, numbers) = not names, coco_categories()
+        if row is None and unnamed:
             notes.append(f"{file.source} does not name its 80 classes: COCO's are taken")
     source = f"{row.name} ({row.licence})" if row else ""
     return DetectionMetadata(model, DetectionInputConfig(), names, numbers, source=source), notes
@@ -133,22 +136,31 @@ def _count(state: Mapping[str, Tensor], prefix: str) -> int:
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
-def load_initial_detector(model: RCNN, source: str | Path | WeightFile) -> list[str]:
+def load_initial_detector(
+    model: RCNN, source: str | Path | WeightFile, *, classes: Sequence[str] | None = None
+) -> list[str]:
     """Loads weights to start from, and returns in words what stays newly initialised.
 
-    source: a detector, whose outputs start anew where it has other classes, and whose mask heads are left off where the
-    model has none (or start anew where they are not in it); or a classifier, whose layers become the backbone. Raises
-    UserError where anything else does not fit.
+    source: a detector, whose outputs start anew where it has other classes (classes: the data's, by name, in any
+    order; None: as many), and whose mask heads are left off where the model has none (or start anew where they are not
+    in it); or a classifier, whose layers become the backbone. Raises UserError where anything else does not fit.
     """
     file = find_detector_file(source)
     if holds_detector(file):
-        return _load_initial_heads(model, dict(file.state), file.source)
+        return _load_initial_heads(model, file, classes)
     return load_backbone(model.backbone, file)
 
 
-def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> list[str]:
+def _load_initial_heads(model: RCNN, file: WeightFile, classes: Sequence[str] | None) -> list[str]:
     """Loads another detector's tensors, its heads as far as they fit; returns in words what stays newly initialised."""
-    expected, notes = model.state_dict(), []
+    expected, notes, given, where = model.state_dict(), [], dict(file.state), file.source
+    known = () if classes is None else describe_detector(file)[0].classes
+    order = None if classes is None else class_order(known, classes)
+    if order is not None:
+        shared = {n for n in given if ".fc_reg." in n and given[n].ndim and len(given[n]) == 4}  # one box for all
+        of_classes = [name for name in given if _OF_CLASSES.match(name) and name not in shared]
+        given |= {name: in_order(given[name], order) for name in of_classes}
+        say(f"- {kept_words(where, order)}")
     drawn = {name: value for name, value in expected.items() if name.startswith(_MASKS)}
     if not drawn:
         given = {name: value for name, value in given.items() if not name.startswith(_MASKS)}
@@ -157,10 +169,14 @@ def _load_initial_heads(model: RCNN, given: dict[str, Tensor], where: str) -> li
     others = [
         name
         for name, value in expected.items()
-        if _OF_CLASSES.match(name) and name in given and given[name].shape != value.shape
+        if _OF_CLASSES.match(name)
+        and name in given
+        and (given[name].shape != value.shape or (classes is not None and order is None))
     ]
     if others:
-        notes = ["every output that depends on the classes, of which the weights have others,", *notes]
+        differ = any(given[name].shape != expected[name].shape for name in others)
+        why = "of which the weights have others" if differ else new_words(known)
+        notes = [f"every output that depends on the classes, {why},", *notes]
     load_strictly(model, {**given, **{name: expected[name] for name in others}}, where)
     return notes
 

@@ -37,6 +37,9 @@ def evaluation_text(figures: Mapping[str, Any]) -> str:
     )
     worst = sorted((c for c in figures["per_class"] if c["IoU"] is not None), key=lambda c: c["IoU"])
     total = max(figures["pixels"], 1)
+    absent = len(figures["per_class"]) - len(worst)
+    if worst and absent:
+        lines += ["", f"mIoU is the mean over {len(worst)} classes; {absent} others are neither there nor found."]
     rows = [(c["name"], percent(c["pixels"] / total, 2), percent(c["IoU"]), percent(c["Acc"])) for c in worst]
     return "\n".join([*lines, "", worst_classes(rows, header=("of all pixels", "IoU", "accuracy"))])
 

@@ -6,7 +6,6 @@ B batch, H W space, K classes.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,8 @@ from torch import Tensor
 from convnext.core import distributed
 from convnext.core.atomic import write_text
 from convnext.core.device import pick_device, pick_dtype
+from convnext.core.errors import NotFinite
+from convnext.core.strict_json import to_json
 from convnext.data.config import InputConfig, LoaderConfig
 from convnext.data.dataset import DataModule
 from convnext.data.loader import BadImages
@@ -38,9 +39,11 @@ from convnext.tasks.evaluation import (
     check_same_classes,
     common_figures,
     draw_some,
+    outputs_are_finite,
     part_to_evaluate,
     visit_all,
 )
+from convnext.tasks.predictor import check_channels
 from convnext.tasks.segmentation.draw import overlaid
 from convnext.tasks.segmentation.options import SegmentationEvaluateOptions
 from convnext.tasks.segmentation.weights import LoadedSegmenter, load_segmenter
@@ -59,11 +62,14 @@ class Evaluation:
     counts: Tensor
     """int64 (K, K), on the CPU: pixels of a class (row) that were taken for a class (column)."""
     images_per_second: float
+    invalid: int = 0
+    """Images for which the outputs were not finite; they are in no figure."""
 
 
-def log_figures(figures: SegmentationFigures) -> dict[str, float | None]:
+def log_figures(evaluation: Evaluation) -> dict[str, float | None]:
     """The figures that a log holds; None where undefined."""
-    return {name: getattr(figures, name) for name in ("mIoU", "mAcc", "aAcc")}
+    figures = {name: getattr(evaluation.figures, name) for name in ("mIoU", "mAcc", "aAcc")}
+    return figures | ({"invalid": float(evaluation.invalid)} if evaluation.invalid else {})
 
 
 @torch.inference_mode()
@@ -81,9 +87,14 @@ def evaluate(
     """Every image once, over all ranks, evaluated at its own size. Rates count images a second, reading included."""
     classes = len(dataset.classes)
     counts = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    invalid = torch.zeros((), dtype=torch.int64, device=device)
 
     def visit(batch: SegmentationBatch) -> int:
-        found = segment(model, batch.images[0], input=input, device=device, dtype=dtype, tta=tta)
+        try:
+            found = segment(model, batch.images[0], input=input, device=device, dtype=dtype, tta=tta)
+        except NotFinite:
+            invalid.add_(1)
+            return 1
         counts.add_(confusion(found, batch.targets[0].to(device), classes))
         return 1
 
@@ -96,9 +107,9 @@ def evaluate(
         image_size=input.short or input.long,
         bad=bad,
     )
-    distributed.sum_over_ranks([counts])
+    distributed.sum_over_ranks([counts, invalid])
     on_cpu = counts.cpu()
-    return Evaluation(segmentation_figures(on_cpu, dataset.classes), on_cpu, rate)
+    return Evaluation(segmentation_figures(on_cpu, dataset.classes), on_cpu, rate, int(invalid))
 
 
 def segment(
@@ -143,6 +154,7 @@ def evaluate_on(
     not the segmenter's.
     """
     loaded = load_segmenter(file, device=options.device)
+    check_channels(loaded.metadata.model.backbone.in_chans, "segmenter")
     input = loaded.metadata.input.adapted(short=options.short, window=options.window)
     dataset, held_out = part_to_evaluate(data, LoaderConfig(skip_bad=options.skip_bad), recipe, saved)
     check_same_classes(loaded.metadata.classes, dataset.classes, model="segmenter", data=data.data)
@@ -160,7 +172,7 @@ def evaluate_run(run: Path, data: DataModule[SegmentationDataset], recipe: Recip
     evaluation, bad = _evaluate(loaded, val, input=input, workers=workers, dtype=torch.float32, tta=NO_TTA)
     figures = _figures(loaded, val, evaluation, bad, data=recipe.data, held_out=splits.held_out)
     figures["pictures"] = _draw_some(run, val, loaded)
-    write_text(run / "evaluation.json", json.dumps(figures) + "\n")
+    write_text(run / "evaluation.json", to_json(figures) + "\n")
     return figures
 
 
@@ -184,6 +196,7 @@ def _evaluate(
         dtype=dtype,
         tta=tta,
     )
+    outputs_are_finite(evaluation.invalid, len(dataset), loaded.metadata.model.backbone.name)
     return evaluation, bad
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from convnext.core.atomic import replacing
 from convnext.core.errors import UserError
 from convnext.models.convnext import CONFIGS
+from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.tasks.segmentation.recipe import SegmentationMetadata
 from convnext.weights.layouts import TRANSFORMERS, translate
-from convnext.weights.writing import own_memory, save_own_or_official, write_json
+from convnext.weights.writing import check_layout, check_saved, own_memory, save_own_or_official, write_json
 
 _NORM = "backbone.norm"
 _BACKBONE = ("backbone.downsample_layers.", "backbone.stages.")
@@ -30,12 +31,14 @@ def save_as(out: Path, state: Mapping[str, Tensor], metadata: SegmentationMetada
     "state_dict"}), which is mmsegmentation's layout around the official backbone. transformers: a folder, of UPerNet on
     ConvNeXt V1.
 
-    Raises UserError for any other layout, or an OUT that does not suit it.
+    Raises UserError for any other layout, an OUT that does not suit it, and a state that is no such model's.
     """
+    check_layout(layout, ("convnext", "official", "transformers"), model="segmenter")
+    check_saved(state, metadata, lambda: build_segmenter(metadata.model), model="segmenter")
     if layout == "transformers":
         return _save_for_transformers(out, state, metadata)
     meta = {"CLASSES": list(metadata.classes), "PALETTE": [list(colour) for colour in metadata.colours]}
-    if save_own_or_official(out, state, metadata, layout=layout, meta=meta, others="transformers, "):
+    if save_own_or_official(out, state, metadata, layout=layout, meta=meta):
         return f'convnext.load("{out}")'
     return 'torch.load(...)["state_dict"], in mmsegmentation, around the official backbone'
 

@@ -13,7 +13,8 @@ class SegmentationEvaluateOptions(WindowOptions, SkipBadOptions, TTAOptions, Eva
     """Options of `convnext evaluate`."""
 
     labels: str = ""
-    """Segmenters: what the values or colours of the label maps mean, as a JSON file."""
+    """Segmenters: what the values or colours of the label maps mean: a mapping file (JSON), or ade20k, cityscapes or
+    voc."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from convnext.core.errors import UserError
 from convnext.models.fuse import fuse
 from convnext.models.segmentation.sliding_window import MEGABYTES
 from convnext.models.tta import NO_TTA, TTA
-from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector
+from convnext.tasks.predictor import BasePredictor, BaseResult, NoCollector, check_channels, numbers_for
 from convnext.tasks.segmentation.draw import index_map, overlaid
 from convnext.tasks.segmentation.evaluate import segment
 from convnext.tasks.segmentation.options import SegmentationPredictOptions
@@ -104,6 +104,7 @@ class Segmenter(BasePredictor[SegmentationResult]):
         if megabytes < 1:
             raise UserError(f"--megabytes is 1 or more, not {megabytes}.")
         loaded, self.metadata = load_segmenter(model, device=device)
+        check_channels(self.metadata.model.backbone.in_chans, "segmenter")
         self.model = fuse(loaded)
         self.device = pick_device(device)
         self.dtype, self.tta, self.megabytes = pick_dtype(dtype, self.device), tta, megabytes
@@ -126,10 +127,13 @@ class Segmenter(BasePredictor[SegmentationResult]):
 
     def predict(self, images: Sequence[Tensor], names: Sequence[str] = ()) -> list[SegmentationResult]:
         """As `BasePredictor.predict`."""
-        return [
-            SegmentationResult(image, names[i] if names else f"image {i}", self.segment(image), self.metadata)
-            for i, image in enumerate(images)
-        ]
+        results = []
+        for i, image in enumerate(images):
+            name = names[i] if names else f"image {i}"
+            with numbers_for(name):
+                labels = self.segment(image)
+            results.append(SegmentationResult(image, name, labels, self.metadata))
+        return results
 
     def __call__(self, images: Any) -> Any:
         """One result for one image, a list of results for many (`BasePredictor`)."""

@@ -18,7 +18,7 @@ def migrated(values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON values of a recipe or of metadata with the heads' names of today."""
     model = values.get("model")
     head = model.get("head") if isinstance(model, dict) else None
-    if not isinstance(model, dict) or head not in RENAMED_HEADS:
+    if not isinstance(model, dict) or not isinstance(head, str) or head not in RENAMED_HEADS:
         return dict(values)
     return {**values, "model": {**model, "head": RENAMED_HEADS[head]}}
 
@@ -30,8 +30,8 @@ class SegmentationRecipe(Recipe):
     task: ClassVar[str] = TASK
 
     labels: str = ""
-    """What the values or colours of the label maps mean, as a JSON file; empty: `labels.json` beside the data, or what
-    the data's own layout says."""
+    """What the values or colours of the label maps mean: a mapping file (JSON), or ade20k, cityscapes or voc; empty:
+    `labels.json` beside the data, or what the data itself says."""
     balance: float = 0.0
     """How much more the pixels of rare classes weigh in the losses: their share to the power of -balance. 0: all alike,
     as the papers have it; 1: each class as much as any other."""

@@ -61,6 +61,7 @@ def published(name: str) -> SegmentationRecipe:
     return SegmentationRecipe(
         name=name,
         init=row.init,
+        labels="ade20k",
         model=upernet(backbone),
         input=windows_of(row.crop),
         augment=SegmentationAugmentConfig(crop=row.crop),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,7 +21,7 @@ from convnext.data.splits import Record, Splits
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.ops.losses import class_weights
-from convnext.recipes.advice import length_warnings
+from convnext.recipes.advice import Reason, length_warnings
 from convnext.tasks.segmentation.recipe import SegmentationMetadata, SegmentationRecipe
 from convnext.tasks.segmentation.recipes import fine_tuned, head_for, small_segmenter
 from convnext.tasks.segmentation.task import SegmentationTask
@@ -31,7 +31,7 @@ from convnext.training.loop import Plan
 from convnext.weights.backbone import backbone_config
 from convnext.weights.locate import WeightFile
 
-_FEW = 200  # images: training from random weights on fewer reaches little
+FEW = 200  # images: training from random weights on fewer reaches little
 _NAMES = {"upernet": "UPerNet", "mlp": "an all-MLP head", "linear": "a linear layer"}
 
 
@@ -54,13 +54,13 @@ def setup(
     return Setup(
         num_images=len(train),
         split=splits.record,
-        build=lambda init: _model(full, device, init),
+        build=lambda init: _model(full, device, init, classes),
         task=lambda plan: _task(full, train, splits, device, plan),
         metadata=SegmentationMetadata(full.model, full.input, classes, whole.colours, whole.values),
         name=f"{_NAMES[full.model.head]} on {full.model.backbone.name}",
         facts=facts(splits, train=len(whole), classes=len(classes)),
         notes=tuple(notes),
-        warnings=lambda plan: warnings(full, len(whole), plan),
+        warnings=lambda plan: [*missing_classes(whole), *warnings(full, len(whole), plan)],
     )
 
 
@@ -71,9 +71,11 @@ def _enough(dataset: SegmentationDataset, batch: int) -> SegmentationDataset:
     return dataset if times == 1 else dataset.selected([*range(len(dataset))] * times)
 
 
-def _model(recipe: SegmentationRecipe, device: torch.device, init: WeightFile | None) -> tuple[nn.Module, list[str]]:
+def _model(
+    recipe: SegmentationRecipe, device: torch.device, init: WeightFile | None, classes: Sequence[str]
+) -> tuple[nn.Module, list[str]]:
     model: EncoderDecoder = build_segmenter(recipe.model)
-    new = load_initial_segmenter(model, init) if init else []
+    new = load_initial_segmenter(model, init, classes=classes) if init else []
     if device.type == "cuda" and distributed.world_size() > 1:
         # Batch norm over the images of all ranks, as in the official configurations; the backbone keeps its own.
         for name in ("decode_head", "auxiliary_head"):
@@ -116,12 +118,30 @@ def _weights(dataset: SegmentationDataset, balance: float) -> torch.Tensor:
 def warnings(recipe: SegmentationRecipe, images: int, plan: Plan) -> list[str]:
     """What will probably go wrong with this recipe on that many images."""
     found = length_warnings(recipe, warmup_steps=plan.warmup_steps, total_steps=plan.total_steps)
-    if not recipe.init and images < _FEW:
+    if not recipe.init and images < FEW:
         found.append(
             f"Training from random weights on {images} images reaches little. Start from a trained segmenter "
             "(--init upernet_convnext_tiny.fb_ade20k) or a trained classifier (--init convnext_tiny.fb_in22k)."
         )
     return found
+
+
+def missing_classes(dataset: SegmentationDataset) -> list[str]:
+    """A warning of classes that no pixel of the training images has."""
+    if dataset.pixels is None:
+        return []
+    classes = dataset.classes
+    never = [name for name, count in zip(classes, dataset.pixels.tolist(), strict=True) if not count]
+    if not never:
+        return []
+    return [
+        f"{len(never)} of {len(classes)} classes never occur in the training images ({_few(never)}): nothing is "
+        "learned of them. Are the values right? classes.txt or a mapping file (--labels) says what they mean."
+    ]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def choose_recipe(
@@ -131,7 +151,8 @@ def choose_recipe(
     labels = (options or {}).get("labels", "")
     if init is None:
         recipe = replace(small_segmenter(), data=str(data.data), labels=labels)
-        return recipe, ("a small segmenter from random weights; with --init a trained one learns from fewer images",)
+        reason = "a small segmenter from random weights; with --init a trained one learns from fewer images"
+        return recipe, (Reason(reason, "model.backbone.name", "init"),)
     images = data.num_train_images(LoaderConfig().val_fraction)
     accelerator = pick_device().type != "cpu"
     if holds_segmenter(init):
@@ -140,8 +161,12 @@ def choose_recipe(
         model = head_for(replace(backbone_config(init), num_classes=0), accelerator=accelerator)
     recipe = fine_tuned(init.source, model, images=images, accelerator=accelerator)
     where = "a GPU" if accelerator else "no GPU here, so small crops"
-    reason = f"fine-tuning on crops of {recipe.augment.crop} pixels ({where}), {recipe.schedule.steps} steps"
-    return replace(recipe, data=str(data.data), labels=labels), (reason,)
+    reasons = (
+        Reason(f"fine-tuning {init.source}", "init"),
+        Reason(f"on crops of {recipe.augment.crop} pixels ({where})", "augment.crop"),
+        Reason(f"{images} images: {recipe.schedule.steps} steps", "schedule"),
+    )
+    return replace(recipe, data=str(data.data), labels=labels), reasons
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:

@@ -14,6 +14,7 @@ SEGMENTATION = task_of_package(
         "with the names of the classes in classes.txt or labels.json",
         examples=(("train ade20k/upernet_convnext_tiny --data ADEChallengeData2016", "the paper's UPerNet"),),
         goal="mIoU",
+        scratch="about 200 images or more",
     ),
     marks=("decode_head.conv_seg.weight", "decode_head.classifier.weight", "decode_head.bias"),
     data_options=("labels",),

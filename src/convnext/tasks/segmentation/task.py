@@ -48,4 +48,4 @@ class SegmentationTask(BaseTask[SegmentationDataset, SegmentationBatch]):
     def evaluate(self, model: nn.Module) -> Mapping[str, float | None]:
         assert isinstance(model, EncoderDecoder)
         found = evaluate(model, self.val, input=self.input, loader=self.loader, device=self.device, bad=self.bad)
-        return log_figures(found.figures)
+        return log_figures(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +14,14 @@ from convnext.core.device import pick_device
 from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.data.segmentation.config import SegmentationInputConfig
-from convnext.data.segmentation.palette import Palette, ade20k, numbered
+from convnext.data.segmentation.palette import ade20k, numbered
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.config import SegmenterConfig
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
+from convnext.tasks.choose import refuse_names_of_others
+from convnext.tasks.heads import class_order, in_order, kept_words, new_words
 from convnext.tasks.segmentation.published import NUM_CLASSES, PublishedSegmenter, published
-from convnext.tasks.segmentation.recipe import SegmentationMetadata, migrated, owns
+from convnext.tasks.segmentation.recipe import TASK, SegmentationMetadata, migrated, owns
 from convnext.tasks.segmentation.spec import SEGMENTATION
 from convnext.weights.backbone import load_backbone
 from convnext.weights.files import load_strictly, metadata_from
@@ -63,6 +65,7 @@ def load_segmenter(source: str | Path | WeightFile, *, device: str = "cpu") -> L
 
 def find_segmenter_file(source: str | Path | WeightFile) -> WeightFile:
     """The file that a path, an address or the name of a published segmenter (or classifier) means."""
+    refuse_names_of_others(source, TASK)
     return locate_among(source, published(), pattern=SEGMENTATION.name_pattern, kind=SEGMENTATION.texts.model)
 
 
@@ -76,14 +79,15 @@ def describe_segmenter(file: WeightFile) -> tuple[dict[str, Tensor], Segmentatio
     state = with_official_names(file.state)
     row = file.row if isinstance(file.row, PublishedSegmenter) else None
     model, notes = row.config if row else recognise_segmenter(state, file.source), []
-    palette: Palette = numbered(range(model.num_classes))
-    if model.num_classes == NUM_CLASSES:
-        palette = ade20k()
-        if row is None:
+    palette, names = numbered(range(model.num_classes)), file.classes(model.num_classes)
+    if model.num_classes == NUM_CLASSES and (row is not None or names[:1] in ((), ("wall",))):
+        palette, unnamed, names = ade20k(), not names, ()
+        if row is None and unnamed:
             notes.append(f"{file.source} does not name its 150 classes: ADE20K's are taken")
     source = f"{row.name} ({row.licence})" if row else ""
     input = row.input if row else SegmentationInputConfig()
-    metadata = SegmentationMetadata(model, input, palette.classes, palette.colours, palette.values, source=source)
+    classes = names or palette.classes
+    metadata = SegmentationMetadata(model, input, classes, palette.colours, palette.values, source=source)
     return state, metadata, notes
 
 
@@ -147,17 +151,25 @@ def recognise_segmenter(state: Mapping[str, Tensor], where: str) -> SegmenterCon
     )
 
 
-def load_initial_segmenter(model: EncoderDecoder, source: str | Path | WeightFile) -> list[str]:
+def load_initial_segmenter(
+    model: EncoderDecoder, source: str | Path | WeightFile, *, classes: Sequence[str] | None = None
+) -> list[str]:
     """Loads weights to start from, and returns in words what stays newly initialised.
 
-    source: a segmenter, whose classifiers start anew where it has other classes, and whose heads do where they are of
-    another kind; or a classifier, whose layers become the backbone. Raises UserError where
-    anything else does not fit.
+    source: a segmenter, whose classifiers start anew where it has other classes (classes: the data's, by name, in any
+    order; None: as many), and whose heads do where they are of another kind; or a classifier, whose layers become the
+    backbone. Raises UserError where anything else does not fit.
     """
     file = find_segmenter_file(source)
     if not holds_segmenter(file):
         return load_backbone(model.backbone, file)
-    expected, given = model.state_dict(), describe_segmenter(file)[0]
+    expected, (given, metadata, *_) = model.state_dict(), describe_segmenter(file)
+    given = dict(given)
+    order = None if classes is None else class_order(metadata.classes, classes)
+    if order is not None:
+        given |= {name: in_order(given[name], order) for name in _of_classes(given)}
+        say(f"- {kept_words(file.source, order)}")
+    others_there = set(_of_classes(given)) if classes is not None and order is None else set()
     notes: list[str] = []
     for head, words in (("decode_head.", "the head"), ("auxiliary_head.", "the auxiliary head")):
         ours, theirs = ({n: v for n, v in state.items() if n.startswith(head)} for state in (expected, given))
@@ -166,11 +178,19 @@ def load_initial_segmenter(model: EncoderDecoder, source: str | Path | WeightFil
         ):
             given = {name: value for name, value in given.items() if not name.startswith(head)} | ours
             notes += [f"{words}, which is another one there,"] if ours else []
-        elif others := [n for n in ours if ours[n].shape != theirs[n].shape]:
+        elif others := [n for n in ours if ours[n].shape != theirs[n].shape or n in others_there]:
             given |= {name: ours[name] for name in others}
-            notes.append(f"the classifier of {words}, of which the weights have others,")
+            differ = any(ours[name].shape != theirs[name].shape for name in others)
+            why = "of which the weights have others" if differ else new_words(metadata.classes)
+            notes.append(f"the classifier of {words}, {why},")
     load_strictly(model, given, file.source)
     return notes
+
+
+def _of_classes(state: Mapping[str, Tensor]) -> list[str]:
+    """The tensors that have a row for each class: the classifiers, or all of a linear head."""
+    linear = "decode_head.conv_seg.weight" not in state
+    return [name for name in state if _FRESH.fullmatch(name) and (linear or ".conv_seg." in name)]
 
 
 def load(file: WeightFile) -> LoadedSegmenter:
