@@ -68,4 +68,5 @@ def test_undefined_figures_of_a_log_are_no_zeros():
     found = detection.Evaluation(box=box, mask=None, results=[], images_per_second=1.0)
     assert detection.log_figures(found) == {"box_AP": None, "box_AP50": None, "box_AP75": None}
     nothing = segmentation_figures(torch.zeros(2, 2, dtype=torch.int64), ("a", "b"))
-    assert segmentation.log_figures(nothing) == {"mIoU": None, "mAcc": None, "aAcc": None}
+    whole = segmentation.Evaluation(nothing, torch.zeros(2, 2, dtype=torch.int64), images_per_second=1.0)
+    assert segmentation.log_figures(whole) == {"mIoU": None, "mAcc": None, "aAcc": None}

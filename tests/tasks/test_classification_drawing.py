@@ -83,11 +83,9 @@ def test_no_lines():
     assert min(annotated(noise(8, 8), [], title="a.jpg").size) > 0
 
 
-@pytest.mark.parametrize(
-    "image", [torch.zeros(3, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8), noise(0, 8), noise(8, 8)[0]]
-)
+@pytest.mark.parametrize("image", [torch.zeros(3, 8, 8), noise(0, 8), noise(8, 8)[0]])
 def test_other_tensors_are_refused(image):
-    with pytest.raises(ValueError, match=r"uint8 image \(3, H, W\)"):
+    with pytest.raises(ValueError, match=r"uint8 image \(C, H, W\)"):
         thumbnail(image, 96)
-    with pytest.raises(ValueError, match=r"uint8 image \(3, H, W\)"):
+    with pytest.raises(ValueError, match=r"uint8 image \(C, H, W\)"):
         annotated(image, LINES, title="a")

@@ -253,5 +253,5 @@ def test_what_cannot_be_meant_is_refused():
         drawn(image, found, ["fig", "date"])
     with pytest.raises(ValueError, match="Masks"):
         drawn(image, found._replace(masks=torch.zeros(1, 30, 64, dtype=torch.bool)), ["a", "b", "c"])
-    with pytest.raises(ValueError, match=r"uint8 image \(3, H, W\)"):
+    with pytest.raises(ValueError, match=r"uint8 image \(C, H, W\)"):
         drawn(image.float(), found, ["a", "b", "c"])

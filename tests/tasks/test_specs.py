@@ -15,6 +15,7 @@ from convnext.cli.completion import words
 from convnext.cli.main import help_text
 from convnext.cli.train import Train
 from convnext.core.errors import UserError
+from convnext.data.config import LoaderConfig
 from convnext.data.recognise import Mine, Nearly, NotMine
 from convnext.recipes.recipe import Recipe
 from convnext.tasks.choose import check_data, recognise
@@ -99,10 +100,7 @@ def test_data_finds_its_task_and_no_other(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "missing"),
     [
-        (("images", "masken"), None),
-        (("image", "mask"), "look like images and label maps, but their names are others"),
-        (("images", "labels"), "look like images and label maps"),
-        (("Images", "Annotations"), "look like images and label maps"),
+        (("images", "masken"), "--folders classes"),
         (("cat",), "a single class, 'cat'"),
         (("Training", "Testing"), None),
         (("train2017", "val2017"), None),
@@ -115,13 +113,22 @@ def test_what_is_nearly_data_never_falls_through_to_class_folders(
         (tmp_path / folder).mkdir()
         for number in range(3):
             draw(tmp_path / folder / f"{number}.jpg", "circle", number)
-    if folders == ("images", "masken"):  # two folders of images that nothing speaks against
-        assert recognise(str(tmp_path), {})[0].name == "classify"
-        return
     with pytest.raises(UserError, match=missing or "no data set that is known here: it holds") as refused:
         recognise(str(tmp_path), {})
     for spec in TASKS.values():
         assert f"for a {spec.texts.model}: {spec.texts.data}" in str(refused.value)
+
+
+@pytest.mark.parametrize("folders", [("image", "mask"), ("images", "labels"), ("Images", "Annotations")])
+def test_photos_in_a_folder_of_label_maps_are_refused_as_such(folders: tuple[str, ...], tmp_path: Path) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            draw(tmp_path / folder / f"{number}.jpg", "circle", number)
+    spec, _ = recognise(str(tmp_path), {})
+    assert spec.name == "segment"
+    with pytest.raises(UserError, match="JPEG, which changes values"):
+        _ = spec.open_data(str(tmp_path), {}).splits(LoaderConfig(), seed=0).train
 
 
 def test_data_of_two_tasks_is_asked_for(tmp_path: Path) -> None:
@@ -138,8 +145,8 @@ def test_data_of_two_tasks_is_asked_for(tmp_path: Path) -> None:
 
 def test_several_annotation_files_are_nearly_data(tmp_path: Path) -> None:
     painted(tmp_path)
-    for name in ("train", "val"):
-        (tmp_path / f"{name}.json").write_text((tmp_path / f"annotations/instances_{name}.json").read_text())
+    for name in ("first", "second"):  # train.json and val.json would be the parts
+        (tmp_path / f"{name}.json").write_text((tmp_path / "annotations/instances_train.json").read_text())
     (tmp_path / "annotations").rename(tmp_path / "elsewhere")
     verdict = TASKS["detect"].recognise(str(tmp_path), {})
     assert isinstance(verdict, Nearly)

@@ -1,4 +1,4 @@
-"""convnext data check | show"""
+"""convnext data check | show | mapping"""
 
 from __future__ import annotations
 
@@ -58,6 +58,23 @@ class _Show(_Data):
     """Write over a file that is there."""
 
 
+@dataclass(frozen=True)
+class Mapping:
+    """Writes which class each colour or value of label maps is into a file, with names to edit. The file stands beside
+    the images, as labels.json, where training reads it.
+
+    For example:
+      convnext data mapping scans
+    """
+
+    data: tyro.conf.Positional[Path]
+    """The folder of images and label maps."""
+    out: Path | None = None
+    """The file to write, in place of labels.json in that folder."""
+    force: bool = False
+    """Write over a file that is there."""
+
+
 def _with_data_options(name: str, base: type[_Data]) -> type[Any]:
     """The arguments of a part with the settings by which tasks open data, as `convnext train` has them."""
     names = dict.fromkeys(option for spec in TASKS.values() for option in spec.data_options)
@@ -77,7 +94,11 @@ def _field(name: str) -> str:
     return name.replace(".", "_")
 
 
-PARTS: dict[str, type[Any]] = {"check": _with_data_options("Check", _Check), "show": _with_data_options("Show", _Show)}
+PARTS: dict[str, type[Any]] = {
+    "check": _with_data_options("Check", _Check),
+    "show": _with_data_options("Show", _Show),
+    "mapping": Mapping,
+}
 
 HELP = """convnext data - data looked at before it is trained on
 
@@ -86,6 +107,7 @@ usage: convnext data PART [...]
 parts:
   check     what is wrong with it, what is left out, what is there twice
   show      a contact sheet: images with their labels, as they are and as training sees them
+  mapping   a file that says which class each colour or value of label maps is, ready to edit
 
 convnext data PART --help says more about one.
 """
@@ -97,6 +119,8 @@ def run(argv: list[str]) -> int:
         return _check(args)
     if isinstance(args, _Show):
         _show(args)
+    if isinstance(args, Mapping):
+        _mapping(args)
     return 0
 
 
@@ -151,3 +175,11 @@ def _show(args: Any) -> None:
     train = data.splits(recipe.loader, seed=recipe.loop.seed).train
     sheet(spec, recipe, train, images=args.images).save(args.out)
     emit(f"wrote {args.out}")
+
+
+def _mapping(args: Mapping) -> None:
+    from convnext.data.segmentation.colours import write_mapping
+
+    file, found = write_mapping(args.data, args.out, force=args.force)
+    emit(f"found {found}")
+    emit(f"wrote {file}: give the classes their names there. `convnext train --data {args.data}` reads labels.json.")

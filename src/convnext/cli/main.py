@@ -20,7 +20,7 @@ COMMANDS = {
     "recipes": "the training recipes there are",
     "roadmap": "from ResNet to ConvNeXt, step by step: show, run, draw, speed",
     "weights": "published weights: list, inspect, convert, verify",
-    "data": "data before it is trained on: check, show",
+    "data": "data before it is trained on: check, show, mapping",
     "bench": "how fast the models are beside other libraries'",
     "completion": "completion of commands and options for your shell",
 }

@@ -147,6 +147,8 @@ def recognise(data: str, *, folders: str = "auto", table: TableConfig = AS_FOUND
         return NotMine()  # images and what they are labelled with, not two classes
     if holding and set(holding) <= {name for of_part in parts_among(holding).values() for name in of_part}:
         return NotMine() if len(holding) > 1 else Nearly(_single_class(holding[0], root))
+    if len(holding) == 2 and (images := [folder for folder in holding if folder.lower() in _IMAGE_FOLDERS]):
+        return Nearly(_images_beside(path, images[0], next(folder for folder in holding if folder != images[0])))
     if len(holding) > 1:
         return Mine(f"{some(holding)} hold images, a class each")
     if lower - _IMAGE_FOLDERS:
@@ -168,11 +170,20 @@ def _of_table(path: Path, config: TableConfig) -> Verdict:
             objects = next((name for table in found.tables.values() if (name := of_objects(table))), "")
             if objects and path.is_dir():
                 return Nearly(objects_text(path, objects))
+        if found is not None:
+            found.reader(config)  # asks where the columns do not say which is which
     except UserError as error:
         return Nearly(str(error))
     if found is None:
         return NotMine()
     return Mine("the names of the files start with a class" if found.said else f"{found.what} lists images with labels")
+
+
+def _images_beside(path: Path, images: str, other: str) -> str:
+    return (
+        f"{path} holds {printable(images)}/ and {printable(other)}/. Where {printable(other)}/ holds label maps, call it "
+        "masks; where both are classes, say --folders classes."
+    )
 
 
 def _single_class(only: str, root: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
+from convnext.core.places import check_file
 from convnext.data.problems import Problems
 from convnext.data.segmentation.census import Look, code_word, looked_through, shares, smeared
 from convnext.data.segmentation.layout import find_layout
@@ -44,8 +45,7 @@ def colour_mapping(path: str | Path) -> tuple[dict[str, Any], str]:
         what = "colours" if by_colour else "values"
         raise UserError(
             f"The label maps in {root} have {len(codes)} or more {what}: {shares(codes, by_colour=by_colour)}. A "
-            "mapping "
-            f"file names 2 to {MAX_CLASSES}: are they label maps?"
+            f"mapping file names 2 to {MAX_CLASSES}: are they label maps?"
         )
     way = "colour" if by_colour else "value"
     order = kept if by_colour else sorted(kept)
@@ -83,11 +83,12 @@ def _differ(looks: list[Look]) -> bool:
 def write_mapping(path: str | Path, out: str | Path | None = None, *, force: bool = False) -> tuple[Path, str]:
     """Writes `colour_mapping` into labels.json in the folder (or to `out`): the file, and what was found, in words.
 
-    Raises UserError where the file is there already, unless `force`.
+    Raises UserError where the file is there already, unless `force`, and where it cannot be written.
     """
     file = Path(path) / MAPPING if out is None else Path(out)
     if file.exists() and not force:
         raise UserError(f"{file} is there already. Give another --out, or --force to write over it.")
+    check_file(file, "--out")
     content, words = colour_mapping(path)
     lines = ",\n    ".join(json.dumps(entry, ensure_ascii=False) for entry in content["classes"])
     rest = "".join(f',\n  "{name}": {json.dumps(value)}' for name, value in content.items() if name != "classes")

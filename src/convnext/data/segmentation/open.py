@@ -158,9 +158,8 @@ def _nearly(path: Path) -> Verdict:
     if not images or not labels:
         return NotMine()
     return Nearly(
-        f"{images[0]}/ and {labels[0]}/ look like images and label maps, but there is no label map (.png, .bmp, "
-        ".tif) in "
-        f"{labels[0]}/."
+        f"{images[0]}/ and {labels[0]}/ look like images and label maps, but there is no label map (.png, .bmp, .tif) "
+        f"in {labels[0]}/."
     )
 
 
