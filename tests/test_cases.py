@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -137,13 +136,8 @@ FOLDERS = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What folders.py and weights.py make."""
     folder = tmp_path_factory.mktemp("made")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        for script in ("folders.py", "weights.py"):
-            runpy.run_path(str(CASES / script))
-    finally:
-        os.chdir(before)
+    for script in ("folders.py", "weights.py"):
+        subprocess.run([sys.executable, str(CASES / script)], cwd=folder, check=True)
     return folder
 
 

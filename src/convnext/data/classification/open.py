@@ -181,8 +181,8 @@ def _of_table(path: Path, config: TableConfig) -> Verdict:
 
 def _images_beside(path: Path, images: str, other: str) -> str:
     return (
-        f"{path} holds {printable(images)}/ and {printable(other)}/. Where {printable(other)}/ holds label maps, call it "
-        "masks; where both are classes, say --folders classes."
+        f"{path} holds {printable(images)}/ and {printable(other)}/. Where {printable(other)}/ holds label maps, call "
+        "it masks; where both are classes, say --folders classes."
     )
 
 
