@@ -20,7 +20,7 @@ from convnext.data.batch import Loaded, Work
 from convnext.data.config import LoaderConfig
 from convnext.data.decode import decode
 from convnext.data.recognise import Mine, NotMine, Verdict
-from convnext.data.splits import Record, Splits, drawn_splits
+from convnext.data.splits import Record, Splits, drawn_splits, the_part
 from convnext.recipes.limits import Limits
 from convnext.recipes.recipe import Recipe
 from convnext.report.html import decimal, section, text
@@ -74,8 +74,8 @@ class ColourData:
         found = f"{len(self.whole)} images and their colours"
         return drawn_splits(self.whole, saved, self.data, found=found, seed=seed, fraction=loader.val_fraction)
 
-    def for_evaluation(self, loader: LoaderConfig) -> Colours:
-        return self.whole
+    def for_evaluation(self, loader: LoaderConfig, split: str = "") -> Colours:
+        return the_part(split, {"train": self.whole}, self.data) if split else self.whole
 
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:

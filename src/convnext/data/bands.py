@@ -77,7 +77,8 @@ def _values(data: bytes, name: str, max_pixels: int, bands: int) -> np.ndarray:
         found = np.asarray(image.convert("RGBA") if image.mode in ("PA", "P") else image)
     if found.ndim != 3 or found.shape[2] != bands:
         has = 1 if found.ndim == 2 else found.shape[2]
-        raise BadImage(name, f"it has {has} band{'s' if has > 1 else ''}, where {bands} are asked for (--loader.bands)")
+        many = "s" if has > 1 else ""
+        raise BadImage(name, f"it has {has} band{many}, not {bands} (--loader.bands of `convnext train`)")
     return np.moveaxis(found, 2, 0)
 
 

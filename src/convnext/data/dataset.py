@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from torch import Tensor
 
 from convnext.data.config import LoaderConfig
-from convnext.data.splits import Record, Splits, given_splits, no_split
+from convnext.data.splits import Record, Splits, given_splits, no_split, the_part
 
 D = TypeVar("D", bound="Dataset")
 
@@ -57,8 +57,9 @@ class DataModule(Protocol[D]):
         """
         ...
 
-    def for_evaluation(self, loader: LoaderConfig) -> D:
-        """The images to evaluate on: the validation part where the data has one, else all."""
+    def for_evaluation(self, loader: LoaderConfig, split: str = "") -> D:
+        """The images to evaluate on: the validation part where the data has one, else all. split: the part to take
+        instead, "train", "val" or "test". Raises UserError where the data has no part of that name."""
         ...
 
 
@@ -81,6 +82,7 @@ class GivenData(Generic[D]):
             lambda: self._train, lambda: val, "val", saved, found=lambda _: found, seed=seed, fraction=0.0
         )
 
-    def for_evaluation(self, loader: LoaderConfig) -> D:
+    def for_evaluation(self, loader: LoaderConfig, split: str = "") -> D:
         """As `DataModule.for_evaluation`."""
-        return self._train if self._val is None else self._val
+        parts = {"train": self._train} | ({} if self._val is None else {"val": self._val})
+        return the_part(split, parts, self.data) if split else parts.get("val", self._train)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,6 +23,7 @@ class Named(Protocol):
 
 
 D = TypeVar("D", bound=Named)
+T = TypeVar("T")
 _TRIES = 100  # images on each side that are tried for an exchange
 
 
@@ -156,6 +157,13 @@ def same_parts(split: dict[str, Any], name: str) -> None:
             f"The data now has a part '{name}', which it did not have when the run was started. Move that part away to "
             "evaluate on the same images as before, or name the data to evaluate on."
         )
+
+
+def the_part(split: str, parts: Mapping[str, T], where: str | Path) -> T:
+    """The part of that name. Raises UserError, with those that there are, where there is none."""
+    if split not in parts:
+        raise UserError(f"{where} has no part '{split}'; it has {' and '.join(parts)}. Leave --split out, or name one.")
+    return parts[split]
 
 
 def _check(fraction: float) -> None:

@@ -63,16 +63,21 @@ def visit_all(
 
 
 def part_to_evaluate(
-    data: DataModule[D], loader: LoaderConfig, recipe: Recipe | None, saved: Record | None
+    data: DataModule[D], loader: LoaderConfig, recipe: Recipe | None, saved: Record | None, *, split: str = "auto"
 ) -> tuple[D, bool | None]:
     """The images to evaluate on, and whether they were held out (None: not known).
 
-    With the recipe and the saved split of a run: what it held out. Else: the data's validation part, or all.
+    With the recipe and the saved split of a run: what it held out. Else: the data's validation part, or all. split: the
+    part to take instead; of a run's data "train" is what it was trained on. Raises UserError where there is none.
     """
     if recipe is None:
-        return data.for_evaluation(loader), None
+        return data.for_evaluation(loader, "" if split == "auto" else split), None
+    if split == "test":
+        return data.for_evaluation(recipe.loader, split), True
     splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
-    return splits.val, splits.held_out
+    if split == "train" or not splits.held_out:
+        return splits.train, False
+    return splits.val, True
 
 
 def outputs_are_finite(invalid: int, n: int, model: object) -> None:

@@ -72,6 +72,8 @@ class Predictor(Protocol):
 class EvaluateOptions:
     """What every task's evaluation takes."""
 
+    split: Literal["auto", "train", "val", "test"] = "auto"
+    """The part of the data to evaluate on. auto: what the run held out; of --data the validation part, else all."""
     workers: int = -1
     """Processes that read images; -1: as many as this machine can use."""
     device: str = "auto"

@@ -32,7 +32,7 @@ from convnext.data.classification.tables import find_tables
 from convnext.data.config import LoaderConfig
 from convnext.data.parts import images_with_labels, parts_among
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
-from convnext.data.splits import Record, Splits, drawn_splits, given_splits, with_notes
+from convnext.data.splits import Record, Splits, drawn_splits, given_splits, the_part, with_notes
 
 _IMAGE_FOLDERS = {"images", "image", "imgs", "img", "jpegimages"}
 
@@ -87,14 +87,16 @@ class ClassificationData:
             present=whole.targets > 0 if several_labels(whole) else None,
         )
 
-    def for_evaluation(self, loader: LoaderConfig) -> ClassificationDataset:
+    def for_evaluation(self, loader: LoaderConfig, split: str = "") -> ClassificationDataset:
         """As `DataModule.for_evaluation`; a single class is accepted.
 
         A part that lacks classes of the training part keeps their order, so `classes` agrees with that of `splits`.
         """
-        val = self._val_part
         reading = _reading(loader)
-        return self._val(val, reading) if val else self._read("train", None, reading)
+        if split:
+            the_part(split, self._layout.parts, self.data)
+        part = split or self._val_part or "train"
+        return self._read(part, None, reading) if part == "train" else self._val(part, reading)
 
     @property
     def _val_part(self) -> str:

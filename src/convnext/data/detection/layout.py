@@ -66,6 +66,15 @@ class Layout:
     """In words: "in COCO's form", "in YOLO's form"."""
     unused: tuple[str, ...] = ()
     """Parts that are neither."""
+    test: Part | None = None
+    """The test part, where `val` is another; it is among the `unused`, for training takes none of it."""
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Those that are there: "train", "val" and "test"."""
+        val = "test" if self.val is not None and part_of(self.val.name) == "test" else "val"
+        found = {"train": self.train, val: self.val} | ({"test": self.test} if self.test is not None else {})
+        return {name: part for name, part in found.items() if part is not None}
 
 
 def find_layout(data: str | Path) -> Layout:
@@ -106,7 +115,8 @@ def _of_parts(parts: Mapping[str, Part], form: str, unused: Sequence[str] = ()) 
         return Layout(next(iter(parts.values())), None, form)
     val = parts.get("val") or parts.get("test")
     others = [part.name for part in parts.values() if part is not val and part is not parts.get("train")]
-    return Layout(parts.get("train"), val, form, (*others, *unused))
+    test = parts.get("test")
+    return Layout(parts.get("train"), val, form, (*others, *unused), test if test is not val else None)
 
 
 def coco_files(path: Path) -> list[Path]:
@@ -144,7 +154,7 @@ def _official(path: Path) -> Layout:
         return Part(folder, file, _places(path, folder), partial(coco_file.read, file))
 
     unused = tuple(sorted(entry.name for (year, name), entry in found.items() if year != years[-1] or name == "test"))
-    return Layout(part("train"), part("val"), COCO, unused)
+    return Layout(part("train"), part("val"), COCO, unused, part("test"))
 
 
 def _places(root: Path, name: str) -> tuple[Path, ...]:
@@ -161,7 +171,7 @@ def _roboflow(path: Path) -> Layout:
 
     val = part(_VAL)
     others = [name for name in _VAL if (path / name / _ROBOFLOW).is_file() and (val is None or name != val.name)]
-    return Layout(part(("train", "training")), val, COCO, tuple(others))
+    return Layout(part(("train", "training")), val, COCO, tuple(others), part(("test",)) if "test" in others else None)
 
 
 def _coco(path: Path) -> Layout | None:

@@ -18,7 +18,7 @@ from convnext.data.detection.coco import CocoDataset
 from convnext.data.detection.coco_file import same_categories
 from convnext.data.detection.layout import COCO, Part, coco_files, find_layout, search
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
-from convnext.data.splits import Record, Splits, drawn_splits, given_splits, with_notes
+from convnext.data.splits import Record, Splits, drawn_splits, given_splits, the_part, with_notes
 
 
 class DetectionData:
@@ -83,14 +83,12 @@ class DetectionData:
         )
         return with_notes(splits, note)
 
-    def for_evaluation(self, loader: LoaderConfig) -> CocoDataset:
+    def for_evaluation(self, loader: LoaderConfig, split: str = "") -> CocoDataset:
         """As `DataModule.for_evaluation`."""
-        train, val = self._layout.train, self._layout.val
-        if train is not None and val is not None:
-            return self._aligned(val, train, loader)
-        part = val or train
+        train = self._layout.train
+        part = the_part(split, self._layout.parts, self.data) if split else self._layout.val or train
         assert part is not None
-        return self._dataset(part, loader)
+        return self._dataset(part, loader) if train in (None, part) else self._aligned(part, train, loader)
 
     def _dataset(self, part: Part, loader: LoaderConfig) -> CocoDataset:
         annotations = self._annotations(part, loader)

@@ -49,11 +49,20 @@ class Layout:
     train: Pairs | None
     val: Pairs | None
     notes: tuple[str, ...] = ()
+    test: Pairs | None = None
+    """The test part, where `val` is another: training takes none of it."""
 
     @property
     def parts(self) -> list[Pairs]:
-        """Those that are there, training first."""
+        """Those that training takes, training first."""
         return [part for part in (self.train, self.val) if part is not None]
+
+    @property
+    def named(self) -> dict[str, Pairs]:
+        """All: "train", "val" and "test"."""
+        val = "test" if self.val is not None and part_of(self.val.name) == "test" else "val"
+        found = {"train": self.train, val: self.val} | ({"test": self.test} if self.test is not None else {})
+        return {name: part for name, part in found.items() if part is not None}
 
 
 def find_layout(path: Path, *, suffix: str = "") -> Layout | None:
@@ -69,7 +78,8 @@ def find_layout(path: Path, *, suffix: str = "") -> Layout | None:
     parts = [part for part, _ in named]
     notes = [note for _, notes in named for note in notes]
     train = parts[0] if found.train else None
-    return Layout(train, parts[-1] if found.val else None, (*found.notes, *dict.fromkeys(notes)))
+    test = _with_affixes(found.test, suffix)[0] if found.test else None
+    return Layout(train, parts[-1] if found.val else None, (*found.notes, *dict.fromkeys(notes)), test)
 
 
 def recognised(path: Path) -> Pairs | None:
@@ -126,8 +136,9 @@ def _chosen(parts: dict[str, Pairs], notes: Iterable[str] = ()) -> Layout | None
     if not parts:
         return None
     val = parts.get("val") or parts.get("test")
-    unused = [f"Not used: '{parts['test'].name}'."] if "test" in parts and "val" in parts else []
-    return Layout(parts.get("train"), val, (*notes, *unused))
+    test = parts.get("test") if "val" in parts else None
+    unused = [f"Not used: '{test.name}'."] if test else []
+    return Layout(parts.get("train"), val, (*notes, *unused), test)
 
 
 def _parts(names: Sequence[str], path: Path) -> dict[str, str]:

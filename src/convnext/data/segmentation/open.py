@@ -10,7 +10,8 @@ What values mean is said by such a file, by classes.txt and what other tools wri
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,16 @@ from convnext.data.segmentation.layout import Layout, find_layout, recognised
 from convnext.data.segmentation.mapping import MAPPING, Said, is_mapping, read_mapping, said_by_file
 from convnext.data.segmentation.pairing import Pairs, matched
 from convnext.data.segmentation.validate import Checked, as_recorded, checked
-from convnext.data.splits import Record, Splits, drawn_splits, given_splits, random_split, with_notes, with_record
+from convnext.data.splits import (
+    Record,
+    Splits,
+    drawn_splits,
+    given_splits,
+    random_split,
+    the_part,
+    with_notes,
+    with_record,
+)
 
 LAYOUT = """Accepted are images with label maps of the same names, as one of:
 
@@ -57,7 +67,7 @@ class SegmentationData:
         self.data = data
         opened = _opened(data, labels)
         self._layout, self._said = opened.layout, opened.said
-        self._checked: dict[tuple[bool, int, bool], Checked] = {}
+        self._checked: dict[tuple[tuple[Pairs, ...], int, bool], Checked] = {}
 
     def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[LabelMapDataset]:
         """As `DataModule.splits`. A saved record also holds what checking all label maps found, which then is not done
@@ -68,7 +78,7 @@ class SegmentationData:
             raise UserError(f"{self.data} has a '{layout.val.name}' part but no 'train' part. Add one beside it.")
         record = (saved or {}).get("looked")
         if record is None:
-            found = self._check(loader, val_only=False)
+            found = self._check(loader, layout.parts)
         else:  # a run that goes on, or is evaluated: what was found at its start still holds
             where = Path(self.data)
             found = as_recorded(layout.parts, self._said, record, where=where, max_pixels=loader.max_pixels)
@@ -99,10 +109,13 @@ class SegmentationData:
         )
         return with_record(noted, {"looked": found.record})
 
-    def for_evaluation(self, loader: LoaderConfig) -> LabelMapDataset:
+    def for_evaluation(self, loader: LoaderConfig, split: str = "") -> LabelMapDataset:
         """As `DataModule.for_evaluation`: of the parts only that one is checked, where the data names its classes."""
+        layout = self._layout
+        part = the_part(split, layout.named, self.data) if split else layout.parts[-1]
         decided = self._said.palette is not None or bool(self._said.names)
-        return self._check(loader, val_only=decided).sources[-1]
+        alone = decided or layout.train in (None, part)
+        return self._check(loader, [part] if alone or layout.train is None else [layout.train, part]).sources[-1]
 
     def num_train_images(self, val_fraction: float) -> int:
         """How many images there are to train on, by their names alone: none is read."""
@@ -111,11 +124,11 @@ class SegmentationData:
             return len(pairs)
         return len(random_split(len(pairs), fraction=val_fraction, seed=0)[0])
 
-    def _check(self, loader: LoaderConfig, *, val_only: bool) -> Checked:
-        key = (val_only, loader.max_pixels, loader.skip_bad)
+    def _check(self, loader: LoaderConfig, parts: Sequence[Pairs]) -> Checked:
+        key = (tuple(parts), loader.max_pixels, loader.skip_bad)
         if key not in self._checked:
             self._checked[key] = checked(
-                self._layout.parts[-1:] if val_only else self._layout.parts,
+                parts,
                 self._said,
                 where=Path(self.data),
                 max_pixels=loader.max_pixels,
@@ -182,8 +195,12 @@ def _opened(data: str | Path, labels: str) -> _Opened:
     foreign = not labels and mapping.is_file() and not is_mapping(mapping)
     named = bool(labels and not word) or (mapping.is_file() and is_mapping(mapping))
     said, content = read_mapping(mapping) if named else (None, {})
-    train, val = (_given_part(content, name, path, mapping) for name in ("train", "val"))
-    layout = Layout(train, val) if train or val else find_layout(path, suffix=_suffix(content, mapping))
+    train, val, test = (_given_part(content, name, path, mapping) for name in ("train", "val", "test"))
+    layout = (
+        Layout(train, val or test, test=test if val else None)
+        if train or val or test
+        else find_layout(path, suffix=_suffix(content, mapping))
+    )
     if layout is None:
         raise UserError(f"{path} holds no label maps. {LAYOUT.format(root=path)}")
     if said is None:
@@ -191,7 +208,7 @@ def _opened(data: str | Path, labels: str) -> _Opened:
         said = _by_convention(word, said, layout) if word else said
     if foreign:
         note = f"{mapping} is no mapping file (it has no list of classes) and is passed over."
-        layout = Layout(layout.train, layout.val, (*layout.notes, note))
+        layout = replace(layout, notes=(*layout.notes, note))
     return _Opened(layout, said)
 
 

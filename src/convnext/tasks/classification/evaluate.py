@@ -149,7 +149,7 @@ def evaluate_on(
     loaded = load_model(file, device=options.device, dtype=options.dtype)
     bands, white = loaded.metadata.model.in_chans, loaded.metadata.input.white
     loader = LoaderConfig(bands=bands, white=white, skip_bad=options.skip_bad)
-    dataset, held_out = part_to_evaluate(data, loader, recipe, saved)
+    dataset, held_out = part_to_evaluate(data, loader, recipe, saved, split=options.split)
     _check_kind(loaded.metadata, dataset, str(data.data))
     if recipe is None:
         dataset = _remapped(dataset, loaded.metadata)

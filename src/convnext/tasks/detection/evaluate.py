@@ -181,7 +181,8 @@ def evaluate_on(
         check_file(options.results, "--results")
     loaded = load_detector(file, device=options.device)
     check_channels(loaded.metadata.model.backbone.in_chans, "detector")
-    dataset, held_out = part_to_evaluate(data, LoaderConfig(skip_bad=options.skip_bad), recipe, saved)
+    loader = LoaderConfig(skip_bad=options.skip_bad)
+    dataset, held_out = part_to_evaluate(data, loader, recipe, saved, split=options.split)
     check_same_classes(loaded.metadata.classes, dataset.classes, model="detector", data=data.data)
     evaluation, bad = _evaluate(
         loaded,
