@@ -87,7 +87,8 @@ def photos(place: Path, data: Path) -> Path:
 
 
 def test_from_annotations_to_a_report(trained: SimpleNamespace, run: Path, data: Path) -> None:
-    assert "Found 8 images, 10 objects of 2 classes (boxes and masks) to train on, 4 images in 'val'" in trained.err
+    found = "Found 8 images, 10 objects of 2 classes (boxes and masks), 1 image without objects to train on, 4 images"
+    assert f"{found} in 'val'" in trained.err
     assert "Mask R-CNN on convnext_atto, 0.1 million parameters" in trained.err
     assert "Training from random weights on 8 images" in trained.err
     assert "on 4 held-out images" in trained.err

@@ -300,6 +300,6 @@ def test_weights_are_listed_inspected_and_converted(convnext: Convnext, run: Pat
         convnext("weights", "convert", run, tmp_path / "y", "--layout", "transformers"), "UPerNet on ConvNeXt V1"
     )
     assert_refused(convnext("weights", "convert", run, tmp_path / "y", "--layout", "timm"), "timm has no segmenters")
-    assert_refused(
-        convnext("predict", tmp_path, "--model", "upernet_convnext_tny.fb_ade20k"), "upernet_convnext_tiny.fb_ade20k"
-    )
+    save(tmp_path / "x.png", scene(0)[0])
+    mistyped = convnext("predict", tmp_path / "x.png", "--model", "upernet_convnext_tny.fb_ade20k")
+    assert_refused(mistyped, "upernet_convnext_tiny.fb_ade20k")

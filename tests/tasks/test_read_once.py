@@ -38,9 +38,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return wrapper
 
-    read_annotations, read_whole = detection_open.read_annotations, locate.read_whole
+    read_annotations, read_contents = detection_open.read_annotations, locate.read_contents
     monkeypatch.setattr(detection_open, "read_annotations", counted(read_annotations, lambda path, *_: path.name))
-    monkeypatch.setattr(locate, "read_whole", counted(read_whole, lambda path: path.name))
+    monkeypatch.setattr(locate, "read_contents", counted(read_contents, lambda path: path.name))
     monkeypatch.setattr(folder, "scan", counted(folder.scan, lambda root: root.name))
     checked = segmentation_open.checked
     monkeypatch.setattr(segmentation_open, "checked", counted(checked, lambda parts, *_: f"label maps of {len(parts)}"))

@@ -115,7 +115,7 @@ class DetectionData:
     def _counted(self, dataset: CocoDataset) -> str:
         what = "boxes and masks" if dataset.has_masks else "boxes"
         empty = int((dataset.counts == 0).sum())
-        without = f", {empty:,} images without objects" if empty else ""
+        without = f", {empty:,} image{'s' if empty > 1 else ''} without objects" if empty else ""
         objects = f"{int(dataset.counts.sum()):,} objects of {len(dataset.classes):,} classes ({what})"
         form = "" if self._layout.form == COCO else f", annotated {self._layout.form}"
         return f"{len(dataset):,} images, {objects}{without}{form}"

@@ -115,8 +115,7 @@ def _pair(path: Path, folders: Sequence[str]) -> tuple[Path, Path] | None:
         if len(names) > 1:
             raise UserError(
                 f"{', '.join(map(printable, names))} in {path} can each be the folder of {what}. Name them in a "
-                "mapping "
-                f'file, {path}/labels.json: "train": {{"images": "{printable(images[0])}", "labels": '
+                f'mapping file, {path}/labels.json: "train": {{"images": "{printable(images[0])}", "labels": '
                 f'"{printable(labels[0])}"}}, or move the others away.'
             )
     return (path / images[0], path / labels[0]) if images and labels else None
@@ -148,8 +147,7 @@ def _parts(names: Sequence[str], path: Path) -> dict[str, str]:
         if len(several) > 1:
             raise UserError(
                 f"{', '.join(map(printable, several))} in {path} can each be the part '{part}'. Rename or remove all "
-                "but "
-                "one."
+                "but one."
             )
     return {part: several[0] for part, several in found.items()}
 

@@ -141,8 +141,7 @@ def _check_alone(values: Mapping[int, int], looks: Sequence[Look], where: Path) 
 def _ask(where: Path) -> str:
     return (
         f"Say what each value means in a mapping file: `convnext data mapping {where}` writes {where}/labels.json, "
-        "ready "
-        "to edit."
+        "ready to edit."
     )
 
 
@@ -169,9 +168,8 @@ def _colour_masks(looks: Sequence[Look], where: Path) -> str:
     mixed = f" ({len(looks) - len(coloured)} others have values)" if len(coloured) < len(looks) else ""
     return (
         f"{len(coloured)} label maps in {where} are colour masks{mixed}, of {what}: {shares(found, by_colour=True)}. "
-        "Say "
-        f"which class each colour is: `convnext data mapping {where}` writes {where}/labels.json with them, ready to "
-        "edit."
+        f"Say which class each colour is: `convnext data mapping {where}` writes {where}/labels.json with them, ready "
+        "to edit."
     )
 
 
@@ -182,12 +180,9 @@ def lossy(codes: Sequence[int], where: Path, *, by_colour: bool, jpegs: int, map
     look = f"The values of the label maps in {where} look" if not jpegs else "They look"
     return (
         f"{how + '. ' if how else ''}{look} like a lossy copy of {few} (saved as JPEG, or resized with smoothing). "
-        "Export "
-        "them again as PNG, without smoothing, from where they were drawn. Where that cannot be had, `convnext data "
-        "mapping "
-        f'{where}` writes {where}/labels.json with these values and "others": "nearest", which takes each value for '
-        "the "
-        "nearest of them."
+        "Export them again as PNG, without smoothing, from where they were drawn. Where that cannot be had, `convnext "
+        f'data mapping {where}` writes {where}/labels.json with these values and "others": "nearest", which takes each '
+        "value for the nearest of them."
     )
 
 

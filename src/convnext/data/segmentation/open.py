@@ -196,11 +196,10 @@ def _opened(data: str | Path, labels: str) -> _Opened:
     named = bool(labels and not word) or (mapping.is_file() and is_mapping(mapping))
     said, content = read_mapping(mapping) if named else (None, {})
     train, val, test = (_given_part(content, name, path, mapping) for name in ("train", "val", "test"))
-    layout = (
-        Layout(train, val or test, test=test if val else None)
-        if train or val or test
-        else find_layout(path, suffix=_suffix(content, mapping))
-    )
+    if train or val or test:
+        layout = Layout(train, val or test, test=test if val else None)
+    else:
+        layout = find_layout(path, suffix=_suffix(content, mapping))
     if layout is None:
         raise UserError(f"{path} holds no label maps. {LAYOUT.format(root=path)}")
     if said is None:

@@ -57,8 +57,7 @@ class Checked(NamedTuple):
         few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         return (
             f"{len(names)} of {len(val.classes)} classes have no pixel in the images to validate on ({few}): mIoU is "
-            "the "
-            "mean over the others."
+            "the mean over the others."
         )
 
 
