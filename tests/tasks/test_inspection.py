@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from convnext.cli.main import main
 from convnext.data.config import LoaderConfig
 from convnext.tasks.choose import recognise
 from convnext.tasks.inspection import check, check_text
-from labelmaps import labelled
+from labelmaps import labelled, save, scene
 from painted import painted
 
 
@@ -132,3 +133,37 @@ def test_data_is_opened_by_the_settings_that_messages_name(photos, tmp_path, cap
     assert "--folders is auto or classes, not parts." in capsys.readouterr().err
     assert main(["data", "check", str(labelled(tmp_path / "maps")), "--folders", "classes", "--task", "segment"]) == 1
     assert "data for a segmenter, for which there is no --folders" in capsys.readouterr().err
+
+
+def test_a_mapping_file_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], dtype=np.uint8)
+    for number in range(3):
+        picture, labels = scene(number)
+        save(tmp_path / "images" / f"{number}.png", picture)
+        save(tmp_path / "masks" / f"{number}.png", colours[labels])
+    assert main(["data", "mapping", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "found 3 colours: " in said
+    assert f"wrote {tmp_path / 'labels.json'}" in said
+    classes = json.loads((tmp_path / "labels.json").read_text())["classes"]
+    assert {entry["colour"] for entry in classes} == {"#000000", "#ff0000", "#0000ff"}
+    assert main(["data", "mapping", str(tmp_path)]) == 1
+    assert "is there already. Give another --out, or --force" in capsys.readouterr().err
+    assert main(["data", "mapping", str(tmp_path), "--out", str(tmp_path / "other.json")]) == 0
+    assert (tmp_path / "other.json").read_text() == (tmp_path / "labels.json").read_text()
+    assert main(["data", "check", str(tmp_path), "--workers", "0"]) == 0  # it can be trained on now
+
+
+def test_images_of_many_bands_are_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chance = np.random.default_rng(0)
+    for name in ("field", "forest"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(4):
+            np.save(tmp_path / "data" / name / f"{number}.npy", chance.integers(0, 256, (16, 16, 7), dtype=np.uint8))
+    words = [str(tmp_path / "data"), "--loader.bands", "7"]
+    assert main(["data", "check", *words, "--workers", "0"]) == 0
+    assert "8 images of 2 classes" in capsys.readouterr().out
+    assert main(["data", "show", *words, "--out", str(tmp_path / "sheet.png")]) == 0
+    assert (tmp_path / "sheet.png").is_file()
+    assert main(["data", "check", words[0], "--loader.bands", "many"]) == 1
+    assert "--loader.bands is a number of bands, 1 or more, not many." in capsys.readouterr().err

@@ -36,6 +36,9 @@ def recognise(data: str, options: Mapping[str, str], *, task: str = "") -> tuple
         return spec, check_data(spec, data, options)
     verdicts = {spec.name: spec.recognise(data, options) for spec in TASKS.values()}
     mine = {name: verdict.reason for name, verdict in verdicts.items() if isinstance(verdict, Mine)}
+    if len(mine) > 1:  # a setting that one of them alone takes says which
+        takers = {name: reason for name, reason in mine.items() if set(options) <= set(TASKS[name].data_options)}
+        mine = takers or mine
     if len(mine) == 1:
         ((name, reason),) = mine.items()
         return TASKS[name], reason

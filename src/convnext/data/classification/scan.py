@@ -17,6 +17,7 @@ from convnext.core.errors import UserError
 from convnext.core.lock import LOCK
 from convnext.core.logs import track
 from convnext.core.text import printable
+from convnext.data.bands import NUMPY
 from convnext.data.decode import IMAGE_SUFFIXES
 
 LAYOUT = """Accepted is one folder for each class, with that class's images inside:
@@ -133,8 +134,8 @@ def scan(root: Path, *, missing_allowed: bool = False, suffixes: tuple[str, ...]
 
 
 def holds_images(root: Path, folder: str) -> bool:
-    """Whether there is an image at any depth below root/folder."""
-    return next(images_below(root, folder), None) is not None
+    """Whether there is an image, or an array that `--loader.bands` makes one, at any depth below root/folder."""
+    return next(images_below(root, folder, suffixes=(*IMAGE_SUFFIXES, NUMPY)), None) is not None
 
 
 def images_below(
@@ -223,6 +224,8 @@ def _others(root: Path, folders: Iterable[str]) -> str:
     if not endings:
         return f"accepted are {', '.join(IMAGE_SUFFIXES[:8])} and a few more"
     found = ", ".join(f"{count} {printable(ending)}" for ending, count in endings.most_common(3))
+    if NUMPY in endings:
+        return f"{found}; `convnext train --loader.bands N` reads {NUMPY} files of N bands"
     return f"{found}; convert those to JPEG or PNG"
 
 

@@ -14,7 +14,7 @@ class SegmentationEvaluateOptions(WindowOptions, SkipBadOptions, TTAOptions, Eva
 
     labels: str = ""
     """Segmenters: what the values or colours of the label maps mean: a mapping file (JSON), or ade20k, cityscapes or
-    voc."""
+    voc; objects: --data holds outlined objects."""
 
 
 @dataclass(frozen=True)

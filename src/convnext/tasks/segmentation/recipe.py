@@ -31,7 +31,8 @@ class SegmentationRecipe(Recipe):
 
     labels: str = ""
     """What the values or colours of the label maps mean: a mapping file (JSON), or ade20k, cityscapes or voc; empty:
-    `labels.json` beside the data, or what the data itself says."""
+    `labels.json` beside the data, or what the data itself says. objects: the data holds annotated objects, as a
+    detector takes them, and their outlines are made into label maps."""
     balance: float = 0.0
     """How much more the pixels of rare classes weigh in the losses: their share to the power of -balance. 0: all alike,
     as the papers have it; 1: each class as much as any other."""

@@ -13,10 +13,12 @@ from convnext.core.device import pick_device
 from convnext.core.errors import UserError
 from convnext.data.config import LoaderConfig
 from convnext.data.dataset import DataModule
+from convnext.data.detection.open import recognise as recognise_objects
 from convnext.data.recognise import Verdict
 from convnext.data.segmentation.dataset import SegmentationDataset
 from convnext.data.segmentation.open import SegmentationData
 from convnext.data.segmentation.open import recognise as recognise_label_maps
+from convnext.data.segmentation.outlines import OBJECTS, OutlineData
 from convnext.data.splits import Record, Splits
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
@@ -145,7 +147,7 @@ def _few(names: list[str]) -> str:
 
 
 def choose_recipe(
-    data: SegmentationData, init: WeightFile | None = None, options: Mapping[str, str] | None = None
+    data: SegmentationData | OutlineData, init: WeightFile | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[SegmentationRecipe, tuple[str, ...]]:
     """A recipe for images with label maps (and these weights to start from), and the reasons for it."""
     labels = (options or {}).get("labels", "")
@@ -171,9 +173,11 @@ def choose_recipe(
 
 def recognise(data: str, options: Mapping[str, str]) -> Verdict:
     """Whether a path holds data of this task."""
-    return recognise_label_maps(data, options.get("labels", ""))
+    labels = options.get("labels", "")
+    return recognise_objects(data) if labels == OBJECTS else recognise_label_maps(data, labels)
 
 
-def open_data(data: str, options: Mapping[str, str]) -> SegmentationData:
+def open_data(data: str, options: Mapping[str, str]) -> SegmentationData | OutlineData:
     """The data at a path, opened once."""
-    return SegmentationData(data, labels=options.get("labels", ""))
+    labels = options.get("labels", "")
+    return OutlineData(data) if labels == OBJECTS else SegmentationData(data, labels=labels)

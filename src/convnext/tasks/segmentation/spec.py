@@ -11,7 +11,8 @@ SEGMENTATION = task_of_package(
         model="segmenter",
         does="gives each pixel of an image a class",
         data="images and label maps of the same names: images/train/ and annotations/train/ (and the same for val), "
-        "with the names of the classes in classes.txt or labels.json",
+        "with the names of the classes in classes.txt or labels.json; or outlined objects, as a detector takes them, "
+        "with --labels objects",
         examples=(("train ade20k/upernet_convnext_tiny --data ADEChallengeData2016", "the paper's UPerNet"),),
         goal="mIoU",
         scratch="about 200 images or more",

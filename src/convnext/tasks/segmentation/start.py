@@ -12,6 +12,7 @@ from convnext.data.config import LoaderConfig
 from convnext.data.decode import IMAGE_SUFFIXES
 from convnext.data.headers import header_size
 from convnext.data.segmentation.open import SegmentationData
+from convnext.data.segmentation.outlines import OutlineData
 from convnext.tasks.segmentation.published import published
 from convnext.tasks.segmentation.setup import FEW
 from convnext.tasks.start import SMALL_SIDE, Start, Wish, from_photos, from_scratch, misfit, too_small
@@ -25,7 +26,7 @@ _LIGHT = {"model.head": "mlp"}  # what a CPU can train
 _LOOKED = 200  # image files, of which every tenth is measured
 
 
-def start(data: SegmentationData, options: Mapping[str, str], wish: Wish) -> Start:
+def start(data: SegmentationData | OutlineData, options: Mapping[str, str], wish: Wish) -> Start:
     """What training on this data best starts from."""
     side = _side(Path(data.data))
     if side <= SMALL_SIDE:
