@@ -79,7 +79,7 @@ def test_grey_of_any_image():
 def test_four_bands_are_kept_as_they_are():
     four = RNG.integers(0, 256, (6, 9, 4), dtype=np.uint8)
     np.testing.assert_array_equal(read(png(Image.fromarray(four, "RGBA")), 4), np.moveaxis(four, 2, 0))
-    with pytest.raises(BadImage, match=r"it has 3 bands, where 4 are asked for \(--loader.bands\)"):
+    with pytest.raises(BadImage, match=r"it has 3 bands, not 4 \(--loader.bands of `convnext train`\)"):
         read(png(Image.fromarray(four[..., :3].copy())), 4)
 
 

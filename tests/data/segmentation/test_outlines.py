@@ -55,6 +55,7 @@ def test_the_smallest_object_is_on_top_and_crowds_are_no_class(tmp_path: Path) -
     expected[1:3, 7:9] = 255
     expected[:, 10:] = 255
     assert torch.equal(data.labels(1), expected)
+    assert data.pixels.tolist() == [2 * int((expected == k).sum()) for k in range(3)]
 
 
 def test_boxes_alone_are_refused(tmp_path: Path) -> None:

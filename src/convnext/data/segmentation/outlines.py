@@ -6,6 +6,7 @@ The first class is the background, the others are those of the objects. Shapes: 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from convnext.core.errors import UserError
+from convnext.core.logs import track
 from convnext.data.config import LoaderConfig
+from convnext.data.decode import BadImage
 from convnext.data.detection.coco import CocoDataset
 from convnext.data.detection.open import DetectionData
 from convnext.data.segmentation.palette import Colour, chosen_colours
@@ -23,6 +26,7 @@ from convnext.ops.losses import IGNORE_INDEX, MAX_CLASSES
 OBJECTS = "objects"
 """What --labels is for such data."""
 _BACKGROUND = "background"
+_COUNTED = 1000  # images whose pixels are counted
 
 
 class OutlineDataset:
@@ -43,8 +47,21 @@ class OutlineDataset:
         if len(objects.classes) >= MAX_CLASSES:
             raise UserError(f"{len(objects.classes)} classes and the background are more than {MAX_CLASSES}.")
         self._objects = objects
-        self.pixels: np.ndarray | None = None
-        """Not counted: that takes reading all outlines."""
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """int64 (K,): pixels of each class, counted when they are first asked for. Of more than 1,000 images, so many
+        are looked at, spread over all, and the counts are scaled; a class with objects has at least one pixel."""
+        count = min(len(self), _COUNTED)
+        places = [place * len(self) // count for place in range(count)]
+        found = np.zeros(256, dtype=np.int64)
+        for place in track(places, "Counting the pixels of each class", count, unit="images"):
+            try:
+                found += np.bincount(self.labels(place).numpy().ravel(), minlength=256)
+            except BadImage:
+                continue  # named where it is trained on
+        there = np.concatenate([[False], self._objects.present().any(axis=0)])
+        return np.maximum(found[: len(self.classes)] * len(self) // max(count, 1), there)
 
     @property
     def classes(self) -> tuple[str, ...]:
