@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 PARTS = ("train", "val", "test")
 _NAME = re.compile(
@@ -20,6 +22,12 @@ def part_of(name: str) -> str:
     """
     match = _NAME.fullmatch(name.strip().lower())
     return _SPELT.get(match["part"], "val") if match else ""
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in a folder, by name. Files, of which there may be many, are not looked at one by one."""
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir())
 
 
 def parts_among(names: Iterable[str]) -> dict[str, list[str]]:

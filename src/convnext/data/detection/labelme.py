@@ -35,7 +35,7 @@ from convnext.data.detection.document import (
     some_files,
 )
 from convnext.data.headers import header_size
-from convnext.data.parts import part_of
+from convnext.data.parts import folders_in, part_of
 from convnext.data.problems import short
 from convnext.data.strings import read_text
 
@@ -48,11 +48,11 @@ _LABELS = ("annotations", "labels", "json", "jsons")
 def find(folder: Path) -> dict[str, Place]:
     """Part -> where it lies; {"train": ...} alone where there are no parts, {} where this is no such data."""
     found: dict[str, Place] = {}
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for inner in folders_in(folder):
         if (part := part_of(inner.name)) and (place := _place(inner)):
             found.setdefault(part, place)
     for images in (folder / name for name in _IMAGES):
-        for inner in sorted(path for path in images.iterdir() if path.is_dir()) if images.is_dir() else []:
+        for inner in folders_in(images) if images.is_dir() else []:
             if (part := part_of(inner.name)) and (
                 place := _place(inner, *(folder / name / inner.name for name in _LABELS))
             ):

@@ -25,7 +25,7 @@ from pathlib import Path
 from convnext.core.errors import UserError, nearest
 from convnext.data.detection import coco_file, cvat, labelme, voc, yolo, yolo_layout
 from convnext.data.detection.document import Document, Place, beginning, some_files
-from convnext.data.parts import part_of
+from convnext.data.parts import folders_in, part_of
 
 LAYOUT = """Accepted are annotations in COCO's form with their images, as one of:
 
@@ -121,7 +121,7 @@ def _of_parts(parts: Mapping[str, Part], form: str, unused: Sequence[str] = ()) 
 
 def coco_files(path: Path) -> list[Path]:
     """The files in COCO's form directly in a folder, and in `annotations` in it."""
-    inner = [entry for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name.lower() in _ANNOTATIONS]
+    inner = [entry for entry in folders_in(path) if entry.name.lower() in _ANNOTATIONS]
     some = [some_files(folder, ".json", _MOST_FILES + 1, deep=False) for folder in (path, *inner)]
     return [file for files in some if len(files) <= _MOST_FILES for file in files if _is_coco(file)]
 
@@ -186,8 +186,8 @@ def _coco(path: Path) -> Layout | None:
                 return None  # several files for one part: they are to be named
             named[part] = _single(file, name=_said(file.stem))
     if not files:
-        for entry in sorted(path.iterdir()):
-            if entry.is_dir() and (part := part_of(entry.name)) and len(found := coco_files(entry)) == 1:
+        for entry in folders_in(path):
+            if (part := part_of(entry.name)) and len(found := coco_files(entry)) == 1:
                 places = (entry, entry / "images", found[0].parent)
                 named.setdefault(part, Part(entry.name, found[0], places, partial(coco_file.read, found[0])))
     if "train" not in named:

@@ -27,7 +27,7 @@ from convnext.data.detection.document import (
 )
 from convnext.data.detection.xml_files import parsed
 from convnext.data.headers import header_size
-from convnext.data.parts import PARTS, part_of
+from convnext.data.parts import PARTS, folders_in, part_of
 from convnext.data.strings import read_text
 
 _START = 4096  # bytes; the first element has begun by then
@@ -43,10 +43,10 @@ def find(folder: Path) -> dict[str, Place]:
     for images, labels in _pairs(folder):
         if _has_files(labels):
             return _listed(folder, Place(images, labels))
-        for inner in _folders(images):
+        for inner in folders_in(images):
             if (part := part_of(inner.name)) and _has_files(labels / inner.name):
                 found.setdefault(part, Place(inner, labels / inner.name))
-    for inner in _folders(folder):
+    for inner in folders_in(folder):
         if part := part_of(inner.name):
             place = next((Place(*pair) for pair in _pairs(inner) if _has_files(pair[1])), None)
             if place is not None:
@@ -59,10 +59,6 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, Path]]:
     for images in (*(folder / name for name in _IMAGES), folder):
         if images.is_dir():
             yield from ((images, labels) for labels in (*(folder / name for name in _LABELS), images))
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
 def _has_files(folder: Path) -> bool:

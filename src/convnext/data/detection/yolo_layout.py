@@ -17,7 +17,7 @@ from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.decode import IMAGE_SUFFIXES
 from convnext.data.detection.document import Place, number_of, some_files
-from convnext.data.parts import PARTS, part_of
+from convnext.data.parts import PARTS, folders_in, part_of
 from convnext.data.problems import short
 from convnext.data.strings import read_text
 
@@ -63,7 +63,7 @@ def _beside_images(folder: Path) -> bool:
 
 
 def _folders(folder: Path | None) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder is not None else []
+    return folders_in(folder) if folder is not None else []
 
 
 def _child(folder: Path | None, name: str) -> Path | None:

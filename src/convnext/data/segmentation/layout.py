@@ -24,7 +24,7 @@ import numpy as np
 from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.decode import IMAGE_SUFFIXES, BadImage
-from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS, part_of, parts_among, plain_name, without_word
+from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS, folders_in, part_of, parts_among, plain_name, without_word
 from convnext.data.segmentation.decode_map import LABEL_SUFFIXES, LOSSY_SUFFIXES, read_map
 from convnext.data.segmentation.pairing import (
     MAP_SUFFIXES,
@@ -98,9 +98,7 @@ def _find(path: Path) -> Layout | None:
 
 
 def _folders(path: Path) -> list[str]:
-    return sorted(
-        e.name for e in path.iterdir() if e.name[0] != "." and e.is_dir() and not (e / "recipe.json").is_file()
-    )
+    return [e.name for e in folders_in(path) if e.name[0] != "." and not (e / "recipe.json").is_file()]
 
 
 def _pair(path: Path, folders: Sequence[str]) -> tuple[Path, Path] | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from convnext.core.errors import UserError, nearest
 from convnext.data.config import LoaderConfig
-from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS
+from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS, folders_in
 from convnext.data.problems import Problems
 from convnext.data.recognise import Mine, Nearly, NotMine, Verdict
 from convnext.data.segmentation.conventions import convention, convention_of
@@ -162,7 +162,7 @@ def recognise(data: str, labels: str = "") -> Verdict:
 
 def _nearly(path: Path) -> Verdict:
     """Folders of images and of what could be label maps, of which something is missing."""
-    folders = {entry.name.lower(): entry.name for entry in path.iterdir() if entry.is_dir()}
+    folders = {entry.name.lower(): entry.name for entry in folders_in(path)}
     images = [folders[name] for name in IMAGE_FOLDERS if name in folders]
     labels = [folders[name] for name in LABEL_FOLDERS if name in folders]
     inner = [name for name in folders.values() if _holds_layout(path / name)]
