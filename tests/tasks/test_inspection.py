@@ -135,6 +135,21 @@ def test_data_is_opened_by_the_settings_that_messages_name(photos, tmp_path, cap
     assert "data for a segmenter, for which there is no --folders" in capsys.readouterr().err
 
 
+def test_pixels_of_a_drawn_part_are_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = np.zeros(3, dtype=np.int64)
+    for number in range(10):
+        picture, labels = scene(number)
+        save(tmp_path / "images" / f"{number}.png", picture)
+        save(tmp_path / "masks" / f"{number}.png", labels)
+        counts += np.bincount(labels.ravel(), minlength=3)
+    assert main(["data", "check", str(tmp_path), "--workers", "0", "--json"]) == 0
+    parts = json.loads(capsys.readouterr().out)["parts"]
+    for part, images in (("train", 9), ("val", 1)):
+        assert sum(parts[part]["classes"].values()) == images * 48 * 64
+    both = zip(parts["train"]["classes"].values(), parts["val"]["classes"].values(), strict=True)
+    assert [a + b for a, b in both] == counts.tolist()
+
+
 def test_a_mapping_file_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], dtype=np.uint8)
     for number in range(3):

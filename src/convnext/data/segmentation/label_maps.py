@@ -88,6 +88,11 @@ class LabelMapDataset:
         return torch.from_numpy(classes)
 
     @property
+    def whole(self) -> bool:
+        """Whether these are all of the part's images, of which `pixels` counts."""
+        return len(np.unique(self._chosen)) == len(self._images)
+
+    @property
     def indices(self) -> np.ndarray:
         """Which of all the part's images these are."""
         return self._chosen

@@ -21,7 +21,7 @@ _SIDE = 640  # pixels of a drawing's longer side
 def class_counts(dataset: SegmentationDataset) -> tuple[str, list[int]]:
     """("pixels", how many there are of each class)."""
     classes = len(dataset.classes)
-    if dataset.pixels is not None:
+    if dataset.pixels is not None and getattr(dataset, "whole", True):
         return "pixels", [int(count) for count in dataset.pixels]
     counts = np.zeros(256, np.int64)
     for index in range(len(dataset)):
