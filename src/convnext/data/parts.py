@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from convnext.core.errors import UserError
+from convnext.core.text import printable
+
 PARTS = ("train", "val", "test")
 _NAME = re.compile(
     r"(?P<part>train|training|val|valid|validation|validate|dev|eval|evaluation|test|testing)"
@@ -73,6 +76,16 @@ def images_with_labels(names: Iterable[str]) -> bool:
         return any(plain_name(name) in LABEL_FOLDERS for name in names)
     labelled = {part_of(without_word(name, LABEL_FOLDERS)) for name in names} - {""}
     return any(part_of(without_word(name, IMAGE_FOLDERS) or name) in labelled for name in names)
+
+
+def one_of_each(names: Iterable[str], where: Path, *, advice: str = "") -> dict[str, str]:
+    """Part -> the only one of the names that names it. Raises UserError, which ends with the advice, where two do."""
+    found = parts_among(names)
+    for part, several in found.items():
+        if len(several) > 1:
+            listed = ", ".join(f"'{printable(name)}'" for name in several)
+            raise UserError(f"{listed} in {where} can each be the part '{part}'. Rename or remove all but one{advice}.")
+    return {part: several[0] for part, several in found.items()}
 
 
 def plain_name(name: str) -> str:

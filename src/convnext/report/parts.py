@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from convnext.report.html import bar, count, decimal, details, section, table, text
@@ -29,6 +29,22 @@ def tile(name: str, figure: str, beneath: str = "", share: Any = None) -> str:
     """A large figure with its name, a bar for a share, and a remark. All but the share is markup."""
     shape = "" if finite(share) is None else bar(finite(share))
     return f'<div class="tile"><span>{name}</span><b>{figure}</b>{shape}<small>{beneath}</small></div>'
+
+
+def headline_of_log(run: RunFolder, goal: str, tiles: Callable[[Values], Sequence[str]]) -> str:
+    """The tiles of the validation in the log that had the best figure `goal`, for runs whose final evaluation is
+    missing; without such a figure it says which is the case: nothing was validated, or the figure is not defined."""
+    evals = run.of("eval")
+    best = max(evals, key=lambda event: -1.0 if (value := finite(event.get(goal))) is None else value, default=None)
+    if best is None:
+        return '<p class="verdict">There are no figures on this model yet.</p>'
+    if finite(best.get(goal)) is None:
+        return f'<p class="verdict">The validations so far have no {text(goal)}: it is not defined on their images.</p>'
+    shown = [*tiles(best), tile("Validation images", count(run.last("start").get("val_images")))]
+    return (
+        '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
+        f'<div class="tiles few">{"".join(shown)}</div>'
+    )
 
 
 def speed(values: Values) -> str:

@@ -34,7 +34,7 @@ from convnext.data.classification.shard_index import SHARD_SUFFIXES, ShardIndex,
 from convnext.data.classification.shards import ShardDataset
 from convnext.data.classification.table import TABLE_SUFFIXES, is_table
 from convnext.data.classification.tables import Tables, find_tables
-from convnext.data.parts import PARTS, part_of, parts_among
+from convnext.data.parts import PARTS, one_of_each, part_of, parts_among
 
 
 class Reading(NamedTuple):
@@ -149,14 +149,7 @@ def _named_parts(path: Path, folders: Sequence[str]) -> dict[str, str]:
     Raises UserError where two folders name one part.
     """
     holding = [name for name in folders if class_folders(path / name) or find_shards(path / name)]
-    found = parts_among(holding)
-    for part, names in found.items():
-        if len(names) > 1:
-            raise UserError(
-                f"{some(names)} in {path} can each be the part '{part}'. Rename or remove all but one; or, where they "
-                "are classes: --folders classes."
-            )
-    return {part: names[0] for part, names in found.items()}
+    return one_of_each(holding, path, advice="; or, where they are classes: --folders classes")
 
 
 def _folder_parts(path: Path, parts: Mapping[str, str], others: Sequence[str]) -> Layout:

@@ -24,7 +24,7 @@ import numpy as np
 from convnext.core.errors import UserError
 from convnext.core.text import printable
 from convnext.data.decode import IMAGE_SUFFIXES, BadImage
-from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS, folders_in, part_of, parts_among, plain_name, without_word
+from convnext.data.parts import IMAGE_FOLDERS, LABEL_FOLDERS, folders_in, one_of_each, part_of, plain_name, without_word
 from convnext.data.segmentation.decode_map import LABEL_SUFFIXES, LOSSY_SUFFIXES, read_map
 from convnext.data.segmentation.pairing import (
     MAP_SUFFIXES,
@@ -138,24 +138,12 @@ def _chosen(parts: dict[str, Pairs], notes: Iterable[str] = ()) -> Layout | None
     return Layout(parts.get("train"), val, (*notes, *unused), test)
 
 
-def _parts(names: Sequence[str], path: Path) -> dict[str, str]:
-    """Part -> the only name that names it. Raises UserError where there are two."""
-    found = parts_among(names)
-    for part, several in found.items():
-        if len(several) > 1:
-            raise UserError(
-                f"{', '.join(map(printable, several))} in {path} can each be the part '{part}'. Rename or remove all "
-                "but one."
-            )
-    return {part: several[0] for part, several in found.items()}
-
-
 def _listed(path: Path, images: Path, labels: Path) -> Layout | None:
     """VOC's lists of images, one a part."""
     lists = {file.stem: file for file in sorted((path / "ImageSets" / "Segmentation").glob("*.txt"))}
     if not lists:
         return None
-    names = _parts([name for name in lists if part_of(name)], path / "ImageSets" / "Segmentation")
+    names = one_of_each([name for name in lists if part_of(name)], path / "ImageSets" / "Segmentation")
     if "train" not in names:  # "trainval" or "default" alone: all that they name is one part
         keys = tuple(dict.fromkeys(key for file in lists.values() for key in _keys(file)))
         return Layout(Pairs(images, labels, listed=keys), None)
@@ -169,8 +157,8 @@ def _keys(file: Path) -> tuple[str, ...]:
 
 def _inside(images: Path, labels: Path) -> Layout | None:
     """Parts in the folder of images and in that of label maps."""
-    here = _parts(_folders(images), images)
-    there = _parts([name for name in _folders(labels) if has_maps(labels / name)], labels)
+    here = one_of_each(_folders(images), images)
+    there = one_of_each([name for name in _folders(labels) if has_maps(labels / name)], labels)
     if not here.keys() & there.keys():
         return None
     both = {p: Pairs(images / here[p], labels / there[p], name=here[p]) for p in here if p in there}
@@ -193,7 +181,7 @@ def _by_part(path: Path, folders: Sequence[str]) -> Layout | None:
 
 
 def _of_parts(path: Path, folders: Sequence[str], fits: Callable[[Path], bool]) -> dict[str, str]:
-    return _parts([name for name in folders if part_of(name) and fits(path / name)], path)
+    return one_of_each([name for name in folders if part_of(name) and fits(path / name)], path)
 
 
 def _by_role(path: Path, folders: Sequence[str]) -> Layout | None:

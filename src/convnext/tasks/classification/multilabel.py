@@ -109,22 +109,13 @@ def headline(run: RunFolder) -> str:
     return f'{verdict(values.get("held_out"), values.get("n"))}<div class="tiles">{"".join(tiles)}</div>'
 
 
-def headline_of_log(run: RunFolder) -> str:
-    """The same from the log, where the final evaluation is missing; "" where no evaluation was of several labels."""
-    evals = [event for event in run.of("eval") if finite(event.get("mAP")) is not None]
-    if not evals:
-        return ""
-    best = max(evals, key=lambda event: finite(event.get("mAP")) or 0.0)
-    tiles = [
+def best_so_far(best: Values) -> list[str]:
+    """The tiles of a validation during training."""
+    return [
         tile("Best mAP so far", share_of(best.get("mAP")), f"step {count(best.get('step'))}", best.get("mAP")),
         tile("F1 there", share_of(best.get("F1")), "", best.get("F1")),
         tile("Loss there", decimal(best.get("loss")), "binary cross-entropy"),
-        tile("Validation images", count(run.last("start").get("val_images"))),
     ]
-    return (
-        '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
-        f'<div class="tiles few">{"".join(tiles)}</div>'
-    )
 
 
 def labels(run: RunFolder) -> str:

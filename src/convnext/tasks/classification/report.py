@@ -8,7 +8,7 @@ from convnext.metrics.intervals import wilson_interval
 from convnext.report.charts import Curve, line_chart, percent_short, reliability_chart, smoothed
 from convnext.report.html import UNKNOWN, count, decimal, interval, measure, percent, section, table, text
 from convnext.report.page import TaskReport
-from convnext.report.parts import CLASSES_LISTED, class_by_class, speed, tile, verdict
+from convnext.report.parts import CLASSES_LISTED, class_by_class, headline_of_log, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, Values, entries, finite
 from convnext.report.training import across, series, steering, went
 from convnext.tasks.classification import multilabel
@@ -23,7 +23,7 @@ def headline(run: RunFolder) -> str:
     """The figures that matter most, and on which images they were taken; from the log if nothing else is there."""
     values = run.evaluation
     if values is None:
-        return _headline_of_log(run)
+        return headline_of_log(run, "top1", _best_so_far)
     n, k, top1, top5 = values.get("n"), finite(values.get("top5_k")) or 5, values.get("top1"), values.get("top5")
     tiles = [
         tile("Top-1", percent(top1), _range(values.get("top1_interval")), top1),
@@ -36,22 +36,12 @@ def headline(run: RunFolder) -> str:
     return f'{verdict(values.get("held_out"), n)}<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _headline_of_log(run: RunFolder) -> str:
-    evals = [event for event in run.of("eval") if finite(event.get("top1")) is not None]
-    if not evals:
-        return '<p class="verdict">There are no figures on this model yet.</p>'
-    best = max(evals, key=lambda event: finite(event.get("top1")) or 0.0)
-    images = run.last("start").get("val_images")
-    tiles = [
+def _best_so_far(best: Values) -> list[str]:
+    return [
         tile("Best top-1 so far", percent(best.get("top1")), f"step {count(best.get('step'))}", best.get("top1")),
         tile("Top-5 there", percent(best.get("top5")), "", best.get("top5")),
         tile("Loss there", decimal(best.get("loss")), "cross-entropy"),
-        tile("Validation images", count(images)),
     ]
-    return (
-        '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
-        f'<div class="tiles few">{"".join(tiles)}</div>'
-    )
 
 
 def _range(bounds: Any) -> str:
@@ -208,8 +198,9 @@ def report(run: RunFolder) -> TaskReport:
             headline=multilabel.headline(run),
             sections=(curves(run, "mAP", "Mean average precision"), mistakes(run), multilabel.labels(run)),
         )
-    if of_log := multilabel.headline_of_log(run):
+    if run.evaluation is None and any("mAP" in event for event in run.of("eval")):
         shown = curves(run, "mAP", "Mean average precision")
+        of_log = headline_of_log(run, "mAP", multilabel.best_so_far)
         return TaskReport(model=run.last("start").get("model"), headline=of_log, sections=(shown,))
     return TaskReport(
         model=values.get("model") or run.last("start").get("model"),

@@ -8,7 +8,7 @@ from typing import Any
 from convnext.report.charts import Curve, line_chart, percent_short, smoothed
 from convnext.report.html import UNKNOWN, count, measure, percent, section, table, text
 from convnext.report.page import TaskReport
-from convnext.report.parts import CLASSES_LISTED, class_by_class, image_cards, speed, tile, verdict
+from convnext.report.parts import CLASSES_LISTED, class_by_class, headline_of_log, image_cards, speed, tile, verdict
 from convnext.report.run_folder import RunFolder, Values, entries, finite
 from convnext.report.training import across, loss_parts, series, steering, went
 
@@ -38,7 +38,7 @@ def headline(run: RunFolder) -> str:
     """The figures that matter most, and on which images they were taken; from the log if nothing else is there."""
     values = run.evaluation
     if values is None:
-        return _headline_of_log(run)
+        return headline_of_log(run, "box_AP", _best_so_far)
     box, mask = (_of(values, kind) for kind in _KINDS)
     first, second = (("box", box), ("mask", mask)) if mask else (("box", box), ("box", box))
     names = ("AP", "AP", "AP50", "AP50") if mask else ("AP", "AP50", "AP75", "AR100")
@@ -59,19 +59,10 @@ def _figure_tile(kind: str, found: Values, name: str) -> str:
     return tile(f"{_KINDS[kind]}: {name}", percent(found.get(name)), _FIGURES[name], found.get(name))
 
 
-def _headline_of_log(run: RunFolder) -> str:
-    evals = [event for event in run.of("eval") if finite(event.get("box_AP")) is not None]
-    if not evals:
-        return '<p class="verdict">There are no figures on this model yet.</p>'
-    best = max(evals, key=lambda event: finite(event.get("box_AP")) or 0.0)
+def _best_so_far(best: Values) -> list[str]:
     known = [("box_AP", "Best AP of boxes so far"), ("box_AP50", "AP50 there"), ("mask_AP", "AP of masks there")]
-    tiles = [tile(name, percent(best[key]), "", best[key]) for key, name in known if key in best]
-    tiles[0] = tile(known[0][1], percent(best["box_AP"]), f"step {count(best.get('step'))}", best["box_AP"])
-    tiles.append(tile("Validation images", count(run.last("start").get("val_images"))))
-    return (
-        '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
-        f'<div class="tiles few">{"".join(tiles)}</div>'
-    )
+    where = {"box_AP": f"step {count(best.get('step'))}"}
+    return [tile(name, percent(best[key]), where.get(key, ""), best[key]) for key, name in known if key in best]
 
 
 def curves(run: RunFolder) -> str:

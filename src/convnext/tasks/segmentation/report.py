@@ -5,8 +5,8 @@ from __future__ import annotations
 from convnext.report.charts import Curve, line_chart, percent_short, smoothed
 from convnext.report.html import count, percent, section, table, text
 from convnext.report.page import TaskReport
-from convnext.report.parts import CLASSES_LISTED, class_by_class, image_cards, speed, tile, verdict
-from convnext.report.run_folder import RunFolder, entries, finite
+from convnext.report.parts import CLASSES_LISTED, class_by_class, headline_of_log, image_cards, speed, tile, verdict
+from convnext.report.run_folder import RunFolder, Values, entries, finite
 from convnext.report.training import across, loss_parts, series, steering, went
 
 _FIGURES = {
@@ -20,27 +20,18 @@ def headline(run: RunFolder) -> str:
     """The figures that matter most, and on which images they were taken; from the log if nothing else is there."""
     values = run.evaluation
     if values is None:
-        return _headline_of_log(run)
+        return headline_of_log(run, "mIoU", _best_so_far)
     n = values.get("n")
     tiles = [tile(name, percent(values.get(key)), what, values.get(key)) for key, (name, what) in _FIGURES.items()]
     tiles += [tile("Images", count(n), speed(values)), tile("Classes", count(len(entries(values, "per_class"))))]
     return f'{verdict(values.get("held_out"), n)}<div class="tiles">{"".join(tiles)}</div>'
 
 
-def _headline_of_log(run: RunFolder) -> str:
-    evals = [event for event in run.of("eval") if finite(event.get("mIoU")) is not None]
-    if not evals:
-        return '<p class="verdict">There are no figures on this model yet.</p>'
-    best = max(evals, key=lambda event: finite(event.get("mIoU")) or 0.0)
+def _best_so_far(best: Values) -> list[str]:
     where = {"mIoU": f"step {count(best.get('step'))}"}
-    tiles = [
+    return [
         tile(name, percent(best.get(key)), where.get(key, ""), best.get(key)) for key, (name, _) in _FIGURES.items()
     ]
-    tiles.append(tile("Validation images", count(run.last("start").get("val_images"))))
-    return (
-        '<p class="verdict">From the validations during training; the final evaluation is missing.</p>'
-        f'<div class="tiles few">{"".join(tiles)}</div>'
-    )
 
 
 def curves(run: RunFolder) -> str:
