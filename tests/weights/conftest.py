@@ -14,7 +14,7 @@ from convnext.models.config import ModelConfig
 from convnext.models.create import Model, from_config
 from convnext.tasks.classification.recipe import ClassificationMetadata
 from convnext.weights.files import save_model
-from server import Server
+from server import Server, clean
 
 
 @pytest.fixture
@@ -49,3 +49,10 @@ def saved(tmp_path: Path, state: dict[str, Tensor], metadata: ClassificationMeta
     path = tmp_path / "model.safetensors"
     save_model(path, state, metadata)
     return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty cache of downloads, and no setting of the machine's own."""
+    clean(monkeypatch, tmp_path / "cache")
+    return tmp_path / "cache"

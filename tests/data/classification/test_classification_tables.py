@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from tabled import Made, labels, note
 
 from convnext.core.errors import UserError
 from convnext.data.classification.config import TableConfig
 from convnext.data.classification.dataset import class_dirs, labels_of, several_labels
-from convnext.data.classification.files import FileFinder
-from convnext.data.classification.flat import classes_in_names
 from convnext.data.classification.open import ClassificationData, recognise
 from convnext.data.config import LoaderConfig
 from convnext.data.recognise import Mine, Nearly
-
-Made = Callable[..., Path]
-
-
-@pytest.fixture
-def made(tmp_path: Path, tiny: list[bytes], write: Callable[..., Path]) -> Made:
-    """made(table's name, its text or bytes, images...) -> the folder of both."""
-
-    def make(name: str, content: str | bytes, *images: str) -> Path:
-        files = {image: tiny[i % len(tiny)] for i, image in enumerate(images or [f"images/{i}.png" for i in range(6)])}
-        data = content if isinstance(content, bytes) else content.encode()
-        return write(tmp_path / "data", {**files, name: data})
-
-    return make
-
-
-def labels(path: Path, **settings: str) -> dict[str, str]:
-    """Image -> its label, or labels, in the whole data."""
-    data = ClassificationData(path, table=TableConfig(**settings))  # pyright: ignore[reportArgumentType]
-    train = data.splits(LoaderConfig(val_fraction=0.0), seed=0).train
-    return {train.name(i): labels_of(train, i) for i in range(len(train))}
-
-
-def note(path: Path, loader: LoaderConfig = LoaderConfig(), **settings: str) -> str:  # noqa: B008
-    return ClassificationData(path, table=TableConfig(**settings)).splits(loader, seed=0).note  # pyright: ignore[reportArgumentType]
-
 
 CATS = {"images/0.png": "dog", "images/1.png": "cat", "images/2.png": "dog"}
 THREE = ("images/0.png", "images/1.png", "images/2.png")
@@ -345,51 +317,6 @@ def test_a_label_of_one_image_stays_in_training_and_that_is_said(made: Made) -> 
         splits = ClassificationData(path).splits(LoaderConfig(), seed=seed)
         assert int(splits.train.targets[:, splits.train.classes.index("single")].sum()) == 1
         assert "no held-out image has: single" in splits.note
-
-
-NAMED = {"cat": 2, "dog": 2}
-
-
-@pytest.mark.parametrize(
-    ("names", "found"),
-    [
-        (("cat_001.jpg", "cat_002.jpg", "dog_1.jpg", "dog_2.jpg"), NAMED),
-        (("cat.0.jpg", "cat.1.jpg", "dog.0.jpg", "dog.1.jpg"), NAMED),
-        (("cat (1).jpg", "cat (2).jpg", "dog (1).jpg", "dog (2).jpg"), NAMED),
-        (("great dane-1.jpg", "great dane-2.jpg", "dog-1.jpg", "dog-2.jpg"), {"dog": 2, "great dane": 2}),
-        (("n01440764_1.jpg", "n01440764_2.jpg", "n02_1.jpg", "n02_2.jpg"), {"n01440764": 2, "n02": 2}),
-        (("cat_1.jpg", "cat_2.jpg", "dog_1.jpg"), {}),
-        (("cat_1.jpg", "cat_2.jpg"), {}),
-        (("IMG_1.jpg", "IMG_2.jpg", "DSC_1.jpg", "DSC_2.jpg"), {}),
-        (("cat1.jpg", "cat2.jpg", "dog1.jpg", "dog2.jpg"), {}),
-        (("cat_1.jpg", "cat_2.jpg", "dog_1.jpg", "dog_2.jpg", "readme.jpg"), {}),
-        (("2024-01-01.jpg", "2024-01-02.jpg", "2023-01-01.jpg", "2023-01-02.jpg"), {}),
-    ],
-)
-def test_classes_in_the_names_of_files(names: tuple[str, ...], found: Mapping[str, int]) -> None:
-    assert classes_in_names(names) == found
-
-
-@pytest.mark.parametrize("place", ["", "images/", "train/"])
-def test_a_flat_folder(made: Made, place: str) -> None:
-    names = [f"{place}{kind}_{i}.png" for kind in ("cat", "dog") for i in range(3)]
-    path = made("readme.md", "x", *names)
-    assert isinstance(recognise(str(path)), Mine)
-    assert "start with the class ('cat' 3, 'dog' 3)" in note(path)
-    assert labels(path)[names[0]] == "cat"
-
-
-def test_a_flat_folder_with_annotations_beside_is_not_guessed(made: Made) -> None:
-    names = [f"{kind}_{i}.png" for kind in ("cat", "dog") for i in range(3)]
-    path = made("cat_0.json", "{}", *names)
-    assert not isinstance(recognise(str(path)), Mine)
-
-
-def test_files_are_listed_once_not_asked_for_one_by_one(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = made("labels.csv", "file,label\n0.png,dog\n1.png,cat\n")
-    finder = FileFinder(path)
-    monkeypatch.setattr("os.stat", None)
-    assert [finder.find(name)[0] for name in ("0.png", "images/1.png", "x.png")] == ["images/0.png", "images/1.png", ""]
 
 
 def test_parquet_needs_a_library_and_says_which(made: Made) -> None:
