@@ -33,7 +33,7 @@ demo: $(READY)  ## Train a small ConvNeXt on handwritten digits, predict some, w
 	$(BIN)/convnext train demo --out runs/demo --overwrite
 	$(BIN)/convnext predict digits --model runs/demo --limit 8
 
-test: $(READY)  ## Run the quick tests (three minutes)
+test: $(READY)  ## Run the quick tests (three to five minutes)
 	$(PYTEST) -m "not slow"
 
 test-slow: $(READY)  ## Run the slow tests: processes, parallel runs, whole journeys, benchmarks
