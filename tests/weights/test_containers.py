@@ -65,6 +65,18 @@ def test_parts_of_a_training_are_left_out_and_said():
         )
 
 
+@pytest.mark.parametrize("count", [0, torch.tensor(0)])
+def test_an_average_of_nothing_yet_is_not_taken(count):
+    """SWA that had not begun: its weights are those of before the training."""
+    swa = {"n_averaged": count, **named("module.", {name: 0 * value for name, value in STATE.items()})}
+    found = contents({"state_dict": STATE, "swa_model": swa}, "f")
+    assert torch.equal(found.state["norm.weight"], STATE["norm.weight"])
+    assert "'state_dict' is taken" in found.notes[0]
+    assert found.notes[0].endswith("'swa_model' (an average of nothing yet)")
+    begun = contents({"state_dict": STATE, "swa_model": {**swa, "n_averaged": count + 1}}, "f")
+    assert not begun.state["norm.weight"].any()
+
+
 def test_a_model_inside_of_another_is_found():
     """Somebody's own head on a backbone: the layers are read, the head is named as left."""
     timm = {"stem.0.weight": torch.ones(4, 3, 4, 4), "stages.0.blocks.0.conv_dw.weight": torch.ones(4, 1, 7, 7)}

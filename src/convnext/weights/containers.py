@@ -76,7 +76,11 @@ def _notes(
     left: Sequence[str],
 ) -> Iterator[str]:
     """What is to be said of the state that is taken."""
-    others = ", ".join(f"'{printable(other)}'" for other in states if other != name)
+    others = ", ".join(
+        f"'{printable(other)}'" + (" (an average of nothing yet)" if _not_begun(states[other]) else "")
+        for other in states
+        if other != name
+    )
     updates = next((states[name][key] for key in ("n_averaged", "num_updates") if key in states[name]), None)
     what = " (the average of the weights)" if name in averages else ""
     if len(states) > 1:
@@ -143,6 +147,7 @@ def _is_average(name: str) -> bool:
 def _averages(states: Mapping[str, Mapping[str, Any]], loaded: Any) -> set[str]:
     """The names of those states that are averages of the weights."""
     found = {name for name, state in states.items() if _is_average(name) or "n_averaged" in state}
+    found -= {name for name in found if len(states) > 1 and _not_begun(states[name])}
     top: Mapping[Any, Any] = loaded if isinstance(loaded, Mapping) else {}
     meta = top.get("meta")
     of_mmengine = "message_hub" in top or (isinstance(meta, Mapping) and "mmengine_version" in meta)
@@ -151,6 +156,12 @@ def _averages(states: Mapping[str, Mapping[str, Any]], loaded: Any) -> set[str]:
     if "averaging_state" in top and "state_dict" in states:  # Lightning's WeightAveraging
         return found | {"state_dict"}
     return found
+
+
+def _not_begun(state: Mapping[str, Any]) -> bool:
+    """Whether an average says that nothing was averaged yet: it holds the weights of before the training."""
+    count = state.get("n_averaged", state.get("num_updates"))
+    return isinstance(count, (int, Tensor)) and _single(count) and int(count) == 0
 
 
 def _asked(which: str, states: Mapping[str, Any], averages: set[str], where: str) -> str:
