@@ -65,8 +65,7 @@ def _of_names(said: Said, values: Mapping[int, int], looks: Sequence[Look], wher
     if len(palette.classes) < 2:
         raise UserError(
             f"{source} names one class, '{names[0]}', and the label maps have the values {_list(given)}. Name each "
-            "value's "
-            "class in it, a line each, the background too."
+            "value's class in it, a line each, the background too."
         )
     _check_alone(values, looks, where)
     wrong = set(given) - known
@@ -74,8 +73,7 @@ def _of_names(said: Said, values: Mapping[int, int], looks: Sequence[Look], wher
     if wrong and len(given) <= len(names) + 2 and 2 * files > len(looks):
         raise UserError(
             f"{source} names {len(names)} classes, which are the values 0 to {len(names) - 1}, but the label maps in "
-            f"{where} "
-            f"have {_list(given)}. {_ask(where)}"
+            f"{where} have {_list(given)}. {_ask(where)}"
         )
     classes = [value for value in given if value < len(palette.classes)]
     if len(classes) == 1 and IGNORE_INDEX in values and not wrong:
@@ -106,8 +104,7 @@ def _of_values(values: Mapping[int, int], looks: Sequence[Look], where: Path) ->
         return palette, [f"No file names the classes: {_said(palette, given)}, 255 too."]
     raise UserError(
         f"The label maps in {where} have the values {_list(given)}. Is 255 a class, or does it mark pixels without "
-        "one? "
-        f"{_ask(where)}"
+        f"one? {_ask(where)}"
     )
 
 
@@ -132,9 +129,9 @@ def _check_alone(values: Mapping[int, int], looks: Sequence[Look], where: Path) 
     if ones and others and not any({1, IGNORE_INDEX} <= codes for codes in held):
         raise UserError(
             f"{ones} label maps in {where} have the value 1 and {others} others 0 and 255, none both: do 1 and 255 "
-            "mean the "
-            f'same? If so, a mapping file (--labels): {{"classes": [{{"name": "background", "value": 0}}, {{"name": '
-            '"object", "values": [1, 255]}]}. If 255 is no class: "ignored": [255] in it.'
+            "mean the same? If so, a mapping file (--labels): "
+            f'{{"classes": [{{"name": "background", "value": 0}}, {{"name": "object", "values": [1, 255]}}]}}. If 255 '
+            'is no class: "ignored": [255] in it.'
         )
 
 
@@ -154,9 +151,8 @@ def _list(values: Sequence[int]) -> str:
 
 def _too_many(where: Path) -> str:
     return (
-        f"The label maps in {where} have more than {MAX_CLASSES} different values, and 2 to {MAX_CLASSES} classes "
-        "can be "
-        f"told apart: are they label maps? {_ask(where)}"
+        f"The label maps in {where} have more than {MAX_CLASSES} different values, and 2 to {MAX_CLASSES} classes can "
+        f"be told apart: are they label maps? {_ask(where)}"
     )
 
 
@@ -206,10 +202,9 @@ def palettes(looks: Sequence[Look], images: Sequence[str], where: Path, *, asked
     if count <= len(files) and not asked:
         raise UserError(
             f"{what}. The colours are the same {count} in all files and their order differs, so that colours, not "
-            "indices, "
-            f"seem to be the classes. By colour: `convnext data mapping {where}` writes {where}/labels.json with "
-            "them, ready "
-            'to edit. By index: a labels.json with the names of the classes, {"classes": ["background", ...]}.'
+            f"indices, seem to be the classes. By colour: `convnext data mapping {where}` writes {where}/labels.json "
+            'with them, ready to edit. By index: a labels.json with the names of the classes, {"classes": '
+            '["background", ...]}.'
         )
     return [f"Warning: {what}. The indices are taken for the classes, whatever their colours."]
 
