@@ -26,13 +26,15 @@ LEVELS = {
     "report": 3,
     "tasks": 4,
     "run": 5,
-    "roadmap": 5,
-    "bench": 5,
-    "cli": 6,
-    "__init__": 7,
-    "__main__": 7,
+    "sweep": 5,
+    "roadmap": 6,
+    "scaling": 6,
+    "bench": 6,
+    "cli": 7,
+    "__init__": 8,
+    "__main__": 8,
 }
-MOST_ROOMS, MOST_FLOORS = 18, 8
+MOST_ROOMS, MOST_FLOORS = 18, 9
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.read_text().strip())
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from convnext.cli.main import main
-from convnext.cli.roadmap import seconds_in
 from convnext.core.errors import UserError
+from convnext.core.logs import seconds_in
 
 pytestmark = pytest.mark.slow
 

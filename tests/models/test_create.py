@@ -34,14 +34,76 @@ def test_unknown_name_offers_the_nearest():
         (
             "convnext_isotropic_small",
             {"stem_stride": 2},
-            "as published beside layer_scale_init_value: leave stem_stride unset",
+            "as published beside depths, dims, layer_scale_init_value, patch_size: leave stem_stride unset",
         ),
-        ("convnext_isotropic_small", {"depths": (1, 1, 1, 1)}, "leave depths unset"),
+        ("convnext_isotropic_small", {"depths": (1, 1, 1, 1)}, "has one stage: depths is one number"),
+        ("vit_small", {"dims": (64, 128)}, "has one stage: dims is one number"),
+        ("vit_small", {"dims": (80,)}, "a multiple of 32, not 80"),
+        ("swin_tiny", {"dims": (32, 64, 128, 200)}, "doubles from stage to stage"),
+        ("swin_tiny", {"dims": (40, 80, 160, 320)}, "a multiple of 16"),
+        ("swin_tiny", {"depths": (2, 2)}, "four stages"),
+        ("resnet50", {"dims": (64, 128, 256, 500)}, "double from stage to stage"),
+        ("resnet50", {"dims": (62, 124, 248, 496)}, "multiple of 4"),
+        ("roadmap_small_k7", {"dims": (8, 16, 32, 64)}, "leave dims unset"),
     ],
 )
 def test_settings_that_do_not_exist(name, options, message):
     with torch.device("meta"), pytest.raises(UserError, match=message):
         create_model(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vit_small", {"patch_size": 4, "img_size": 30}, "a multiple of the patch's 4 pixels, not 30"),
+        ("convnext_atto", {"patch_size": 4}, "leave patch_size unset"),
+        ("vit_small", {"window_size": 4}, "leave window_size unset"),
+        ("swin_tiny", {"img_size": 32}, "leave img_size unset"),
+    ],
+)
+def test_settings_of_baselines_that_do_not_exist(name, options, message):
+    with torch.device("meta"), pytest.raises(UserError, match=message):
+        from_config(ModelConfig(name, **options))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("config", "shape", "strides"),
+    [
+        (ModelConfig("convnext_isotropic_small", depths=(3,), dims=(48,), patch_size=4), (48, 3, 4, 4), [4]),
+        (ModelConfig("vit_small", depths=(3,), dims=(96,), patch_size=4, img_size=32), (96, 3, 4, 4), [4]),
+        (
+            ModelConfig("swin_tiny", depths=(1, 1, 2, 1), dims=(32, 64, 128, 256), patch_size=2, window_size=4),
+            (32, 3, 2, 2),
+            [2, 4, 8, 16],
+        ),
+        (ModelConfig("resnet50", depths=(1, 1, 1, 1), dims=(64, 128, 256, 512), stem_stride=2), (16, 3, 7, 7), None),
+    ],
+)
+def test_reduced_baselines(config, shape, strides):
+    """Every family has small members, for small images: their patches, and as many blocks and channels as asked."""
+    model = from_config(dataclasses.replace(config, num_classes=5)).eval()
+    assert next(value for value in model.parameters() if value.ndim == 4).shape == shape
+    assert len(model.block_list()) == sum(config.depths or ())
+    assert model.dims == config.dims
+    assert strides is None or model.strides == strides
+    image = torch.randn(2, 3, 32, 32)
+    assert model(image).shape == (2, 5)
+    assert model.forward_maps(image)[-1].shape[1:] == (config.dims[-1], *[32 // model.strides[-1]] * 2)  # type: ignore[index]
+
+
+def test_heads_and_positions_of_a_reduced_vit():
+    """64 channels a head, 32 where the dim is no multiple of 64; positions of the images that were asked for."""
+    for dim, heads in ((64, 1), (96, 3), (192, 3), (384, 6)):
+        vit = from_config(ModelConfig("vit_small", dims=(dim,), depths=(1,), patch_size=4, img_size=32))
+        assert vit.block_list()[0].self_attention.num_heads == heads
+        assert vit.encoder.pos_embedding.shape == (1, 65, dim)
+
+
+def test_window_reaches_swin():
+    swin = from_config(ModelConfig("swin_tiny", depths=(1, 1, 1, 1), dims=(48, 96, 192, 384), window_size=4))
+    assert {tuple(block.attn.window_size) for block in swin.block_list()} == {(4, 4)}
+    assert [block.attn.num_heads for block in swin.block_list()] == [3, 6, 12, 24]  # of 16 channels: 48 is no 32s
 
 
 def test_depths_and_dims():
@@ -85,7 +147,8 @@ def test_every_setting_reaches_the_model():
         "dims": (4, 4, 4, 8),
         "kernel_size": 3,
     }
-    assert set(others) == {field.name for field in dataclasses.fields(ModelConfig)}
+    of_baselines = {"patch_size", "window_size", "img_size"}  # test_reduced_baselines and the tests after it
+    assert set(others) | of_baselines == {field.name for field in dataclasses.fields(ModelConfig)}
 
     def described(config):
         torch.manual_seed(0)

@@ -22,7 +22,10 @@ def changed(name: str, value: Any) -> ClassificationRecipe:
     return from_dict(ClassificationRecipe, values)
 
 
-UNLIMITED = ("stem_stride", "output_stride", "layer_scale_init_value", "kernel_size")  # named strides; None
+UNLIMITED = (
+    *("stem_stride", "output_stride"),  # named
+    *("layer_scale_init_value", "kernel_size", "patch_size", "window_size", "img_size"),  # None
+)
 
 
 @pytest.mark.parametrize("spec", TASKS.values(), ids=TASKS)

@@ -11,7 +11,9 @@ import pytest
 from convnext.core.errors import UserError
 from convnext.models.roadmap import STEPS
 from convnext.roadmap import sweep
-from convnext.roadmap.sweep import Facts, Plan, Result, by_step, epochs_within, read_plan, results, run_sweep, start
+from convnext.roadmap.sweep import Facts, Plan, Result, by_step, epochs_within, plan_of, results, run_sweep, start
+from convnext.sweep import runs, timing
+from convnext.tasks.recipes import save_recipe
 
 SMALL = Plan("small", "digits", 0.3, seeds=1, steps=("baseline", "sep_ds"))
 FACTS = Facts(train=1000, val=100, classes=10)
@@ -31,14 +33,14 @@ def test_one_recipe_for_every_step():
 def test_order_of_runs():
     """A whole road comes before the next seed's."""
     plan = replace(SMALL, seeds=2)
-    assert plan.runs() == [("baseline", 0), ("sep_ds", 0), ("baseline", 1), ("sep_ds", 1)]
-    assert len(Plan("small", "x", 1.0).runs()) == 2 * len(STEPS)
+    assert plan.cells() == [("baseline", 0), ("sep_ds", 0), ("baseline", 1), ("sep_ds", 1)]
+    assert len(Plan("small", "x", 1.0).cells()) == 2 * len(STEPS)
 
 
 def test_epochs_follow_from_the_budget(monkeypatch):
     """1,000 images of 1 ms in two steps: 2 s an epoch, beside a start and two evaluations of each run."""
-    monkeypatch.setattr(sweep, "_seconds_an_image", lambda *_args, **_options: 1e-3)
-    fixed = 2 * (sweep._START + 2 * 100 * 1e-3 / 3)
+    monkeypatch.setattr(sweep, "seconds_an_image", lambda *_args, **_options: 1e-3)
+    fixed = 2 * (timing.START + 2 * 100 * 1e-3 / 3)
     assert epochs_within(SMALL, FACTS, seconds=fixed + 20.5, jobs=1) == pytest.approx(10.2)
     assert epochs_within(SMALL, FACTS, seconds=(fixed + 20.5) / 2, jobs=2) == pytest.approx(10.2)
     assert epochs_within(SMALL, FACTS, seconds=1e6, jobs=1) == 300.0  # never longer than the paper's
@@ -47,8 +49,8 @@ def test_epochs_follow_from_the_budget(monkeypatch):
 
 
 def test_speed_is_measured():
-    taken = sweep._seconds_an_image(SMALL.recipe("sep_ds", 0), 10, threads=1)
-    assert sweep._READ < taken < 1.0
+    taken = timing.seconds_an_image(SMALL.recipe("sep_ds", 0), 10, threads=1)
+    assert timing.READ < taken < 1.0
 
 
 @pytest.mark.slow
@@ -67,7 +69,7 @@ def test_a_sweep_from_start_to_end(tmp_path, monkeypatch):
     def never(*_args, **_options):
         raise AssertionError("what has ended is not run again")
 
-    monkeypatch.setattr(sweep.subprocess, "Popen", never)
+    monkeypatch.setattr(runs.subprocess, "Popen", never)
     assert run_sweep(start(SMALL, out), out, jobs=1) == []
 
 
@@ -80,11 +82,11 @@ def test_a_run_that_fails_and_one_that_goes_on(tmp_path):
     (out / "baseline" / "seed0" / "precious.txt").write_text("not a run")
     begun = out / "sep_ds" / "seed0"
     begun.mkdir(parents=True)
-    sweep.save_recipe(begun / "recipe.json", plan.recipe("sep_ds", 0))
+    save_recipe(begun / "recipe.json", plan.recipe("sep_ds", 0))
     (begun / "split.json").write_text(json.dumps(_split()))
     failed = run_sweep(plan, out, jobs=1)
     assert len(failed) == 1
-    assert "baseline, seed 0" in failed[0]
+    assert failed[0].startswith("baseline/seed0: ")
     assert "not empty" in failed[0]
     assert [result.step for result in results(plan, out)] == ["sep_ds"]
     assert (out / "baseline" / "seed0" / "precious.txt").read_text() == "not a run"
@@ -100,7 +102,7 @@ def _split():
 def test_a_folder_keeps_its_plan(tmp_path):
     out = tmp_path / "sweep"
     start(SMALL, out)
-    assert read_plan(out) == SMALL
+    assert plan_of(out) == SMALL
     assert start(replace(SMALL, epochs=99.0), out) == SMALL  # a budget measured again is no other plan
     with pytest.raises(UserError, match="another sweep"):
         start(replace(SMALL, seeds=3), out)
@@ -109,25 +111,13 @@ def test_a_folder_keeps_its_plan(tmp_path):
     with pytest.raises(UserError, match="not empty and not a sweep's folder"):
         start(SMALL, tmp_path / "full")
     with pytest.raises(UserError, match="no sweep's folder"):
-        read_plan(tmp_path)
+        plan_of(tmp_path)
     with pytest.raises(UserError, match="no step 'k8'"):
         start(replace(SMALL, steps=("k8",)), tmp_path / "new")
     assert not (tmp_path / "new").exists()
     (out / "plan.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
-        read_plan(out)
-
-
-def test_places(monkeypatch):
-    """One run for each GPU; without one, the processors are shared out."""
-    monkeypatch.setattr(sweep.torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(sweep, "available_cpus", lambda: 8)
-    assert sweep.slots(0) == [{"OMP_NUM_THREADS": "8"}]
-    assert sweep.slots(4) == [{"OMP_NUM_THREADS": "2"}] * 4
-    assert sweep.slots(16)[0] == {"OMP_NUM_THREADS": "1"}
-    monkeypatch.setattr(sweep.torch.cuda, "device_count", lambda: 2)
-    assert sweep.slots(0) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
-    assert sweep.slots(1) == [{"CUDA_VISIBLE_DEVICES": "0"}]
+        plan_of(out)
 
 
 def test_data_without_validation_is_refused(tmp_path):

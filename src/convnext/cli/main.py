@@ -19,6 +19,7 @@ COMMANDS = {
     "models": "the models there are",
     "recipes": "the training recipes there are",
     "roadmap": "from ResNet to ConvNeXt, step by step: show, run, draw, speed",
+    "scaling": "how error falls with size and compute, ConvNets beside ViTs: fit, plan, run, draw",
     "weights": "published weights: list, inspect, convert, verify",
     "data": "data before it is trained on: check, show, mapping",
     "bench": "how fast the models are beside other libraries'",

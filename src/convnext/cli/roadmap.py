@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import tyro
 
 from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError, nearest
+from convnext.core.logs import seconds_in
 from convnext.core.places import check_file, check_folder
 from convnext.models.roadmap import REGIMES, STEPS, name_of
 
@@ -57,6 +57,8 @@ class Run:
     """Learning rate for that batch; 0: the recipe's."""
     jobs: int = 0
     """Runs at the same time; 0: one for each GPU. Without one, each gets its share of the processors."""
+    engine: Literal["local", "ray"] = "local"
+    """local: on this machine. ray: on the Ray cluster that this machine belongs to (pip install 'convnext[ray]')."""
     out: Path = Path("roadmap")
     """The sweep's folder."""
     json: bool = False
@@ -190,6 +192,7 @@ def _run(args: Run) -> int:
     from convnext.core.logs import duration, say
     from convnext.core.typed import to_dict
     from convnext.roadmap import sweep
+    from convnext.sweep.runs import PLAN, slots
     from convnext.tasks.classification.roadmap_recipes import roadmap_step
 
     data = str(Path(args.data).resolve()) if Path(args.data).exists() else args.data
@@ -205,8 +208,8 @@ def _run(args: Run) -> int:
         lr=args.lr,
     )
     facts = sweep.look_at(data, plan.recipe(steps[0], 0))
-    places = len(sweep.slots(args.jobs))
-    if (args.out / sweep.PLAN).is_file():
+    places = len(slots(args.jobs))
+    if (args.out / PLAN).is_file():
         plan = sweep.start(plan, args.out)
         say(f"going on with {args.out}: {plan.epochs:g} epochs a run")
     else:
@@ -214,8 +217,9 @@ def _run(args: Run) -> int:
             plan = replace(plan, epochs=sweep.epochs_within(plan, facts, seconds=seconds, jobs=places))
             say(f"{plan.epochs:g} epochs a run fit into {duration(seconds)}")
         plan = sweep.start(plan, args.out)
-    say(f"{len(plan.runs())} runs, {places} at a time, in {args.out}")
-    failed = sweep.run_sweep(plan, args.out, jobs=args.jobs)
+    at_once = f", {places} at a time" if args.engine == "local" else ""
+    say(f"{len(plan.cells())} runs{at_once}, in {args.out}")
+    failed = sweep.run_sweep(plan, args.out, jobs=args.jobs, engine=args.engine)
     found = sweep.results(plan, args.out)
     if args.json:
         emit_json([to_dict(result) for result in found])
@@ -237,15 +241,6 @@ def sweep_table(found: list[Any]) -> str:
     return table(lines, header=("step", "top-1 %", "runs", "seconds"))
 
 
-def seconds_in(text: str) -> float:
-    """Seconds in a text as 90m, 8h, 1h30m, 45s. Raises UserError for another."""
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    if found is None or not any(found.groups()):
-        raise UserError(f"A budget is a time as 90m, 8h or 1h30m, not '{text}'.")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return 3600 * hours + 60 * minutes + seconds
-
-
 def _draw(args: Draw) -> None:
     from convnext.roadmap import sweep
     from convnext.roadmap.figure import draw, of_paper, of_sweep
@@ -254,7 +249,7 @@ def _draw(args: Draw) -> None:
     if args.out is not None:
         check_file(args.out.with_suffix(".png"), "--out")
     if args.sweep is not None:
-        plan = sweep.read_plan(args.sweep)
+        plan = sweep.plan_of(args.sweep)
         found = sweep.results(plan, args.sweep)
         if not found:
             raise UserError(f"No run of {args.sweep} has ended yet; `convnext roadmap run` goes on with it.")

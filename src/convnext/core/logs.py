@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from convnext.core.atomic import FullDisk, is_full, write_text
+from convnext.core.errors import UserError
 from convnext.core.strict_json import to_json
 from convnext.core.text import one_line, safe
 
@@ -36,6 +38,15 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60}m{seconds % 60:02d}s"
     return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+
+
+def seconds_in(text: str) -> float:
+    """Seconds in a text as 90m, 8h, 1h30m, 45s. Raises UserError for another."""
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if found is None or not any(found.groups()):
+        raise UserError(f"A budget is a time as 90m, 8h or 1h30m, not '{text}'.")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 class Progress:

@@ -61,6 +61,8 @@ class LoaderConfig:
     """Memory for decoded images, where images are read without worker processes (small ones on a CPU); 0: none."""
     val_fraction: float = 0.1
     """Share of each class held out where the data has no validation split."""
+    train_fraction: float = 1.0
+    """Share of the training images that is trained on, of each class of a classifier the same, drawn by the seed."""
     max_bad: float = 0.01
     """Unreadable images tolerated (skipped and named), as a share of the data; more is an error. At least 3 are."""
     max_pixels: int = 100_000_000

@@ -321,6 +321,37 @@ def no_split(dataset: Callable[[], D], *, found: str, why: str, seed: int = 0, f
     return splits
 
 
+def limited(
+    splits: Splits[D], fraction: float, *, seed: int, targets: Callable[[D], Tensor] | None = None
+) -> Splits[D]:
+    """The same with a share of the training images alone, and a line that says so; the validation part stays.
+
+    fraction: above 0, up to 1 (all). targets: int64 (N,), classes of which the same share each is taken, of each at
+    least one image. The same arguments give the same images.
+    """
+    if fraction == 1:
+        return splits
+
+    def train() -> D:
+        whole = splits.train
+        if targets is None:
+            kept, _ = random_split(len(whole), fraction=1 - fraction, seed=mix_seed(seed, 1))
+        else:
+            kept, _ = stratified_split(targets(whole), fraction=1 - fraction, seed=mix_seed(seed, 1))
+        return selected(whole, kept)
+
+    def note(train: D, val: D) -> str:
+        of_each = " of each class" if targets is not None else ""
+        return (
+            f"{splits.note}\n{len(train):,} of the training images are trained on: the share{of_each} that "
+            f"--loader.train-fraction {fraction:g} asks for."
+        )
+
+    return Splits(
+        train, lambda: splits.val, held_out=splits.held_out, note=note, record=lambda val: splits.record
+    )
+
+
 def with_notes(splits: Splits[D], more: Callable[[D, D], Sequence[str]]) -> Splits[D]:
     """The same with more lines in the note, made of both parts; empty ones are left out."""
 

@@ -7,7 +7,7 @@ B batch, C channels, H W space, N tokens, K classes. Layers and their names are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,27 +27,66 @@ from convnext.models.layers import (
     mean_pool,
 )
 
-PATCH, VIT_PIXELS = 16, 224
+def _heads(dim: int, usual: int) -> int:
+    """Heads of attention of `usual` channels each, of half as many where the dim is no multiple of that."""
+    return dim // (usual if dim % usual == 0 else usual // 2)
 
 
 @dataclass(frozen=True)
 class SwinSize:
-    """What makes one Swin differ from another; windows are 7x7."""
+    """What makes one Swin differ from another."""
 
     depths: tuple[int, ...]
     width: int
-    """Channels of the first stage; they double from stage to stage, as do heads of 32 channels each."""
+    """Channels of the first stage; they double from stage to stage, as do heads of 32 channels each (in reduced ones
+    of 16)."""
     num_classes: int = 1000
+    patch: int = 4
+    window: int = 7
+
+    def resized(
+        self, *, depths: tuple[int, ...] | None, dims: tuple[int, ...] | None, patch: int | None, window: int | None
+    ) -> SwinSize:
+        """This size with what is given in place of its own. Raises ValueError for dims that are no Swin's."""
+        depths, width = depths or self.depths, self.width
+        if dims is not None:
+            width = dims[0] if dims else 0
+            if width < 1 or width % 16 or dims != tuple(width * 2**i for i in range(len(depths))):
+                raise ValueError(f"A Swin's dims are a multiple of 16 that doubles from stage to stage, not {dims}.")
+        if len(depths) != 4:
+            raise ValueError(f"A Swin has four stages; depths={depths} does not.")
+        return replace(self, depths=depths, width=width, patch=patch or self.patch, window=window or self.window)
 
 
 @dataclass(frozen=True)
 class ViTSize:
-    """What makes one ViT differ from another; patches are 16x16."""
+    """What makes one ViT differ from another."""
 
     depth: int
     dim: int
     heads: int
     num_classes: int = 1000
+    patch: int = 16
+    pixels: int = 224
+    """Side of the images that positions are learned for."""
+
+    def resized(
+        self, *, depths: tuple[int, ...] | None, dims: tuple[int, ...] | None, patch: int | None, pixels: int | None
+    ) -> ViTSize:
+        """This size with what is given in place of its own; heads of 64 channels, or of 32 where dim needs it.
+
+        Raises ValueError for what no ViT has.
+        """
+        (depth,), (dim,) = depths or (self.depth,), dims or (self.dim,)
+        if dim % 32:
+            raise ValueError(f"A ViT's dim is a multiple of 32, not {dim}.")
+        heads = self.heads if dims is None else _heads(dim, 64)
+        size = replace(
+            self, depth=depth, dim=dim, heads=heads, patch=patch or self.patch, pixels=pixels or self.pixels
+        )
+        if size.pixels % size.patch:
+            raise ValueError(f"img_size is a multiple of the patch's {size.patch} pixels, not {size.pixels}.")
+        return size
 
 
 SWIN_CONFIGS = {  # arXiv 2103.14030, section 3.3
@@ -88,15 +127,16 @@ class Swin(ImageClassifier):
 
         self.size, self.in_chans = size, in_chans
         self.depths, self.dims = size.depths, tuple(size.width * 2**i for i in range(len(size.depths)))
-        self.strides = [4 * 2**i for i in range(len(size.depths))]
+        self.strides = [size.patch * 2**i for i in range(len(size.depths))]
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.num_features = self.dims[-1]
         self.head_init_scale = head_init_scale
-        heads = [dim // 32 for dim in self.dims]
-        theirs = SwinTransformer([4, 4], size.width, list(size.depths), heads, [7, 7], stochastic_depth_prob=0.0)
+        heads = [_heads(size.width, 32) * 2**i for i in range(len(size.depths))]
+        patch, window = [size.patch] * 2, [size.window] * 2
+        theirs = SwinTransformer(patch, size.width, list(size.depths), heads, window, stochastic_depth_prob=0.0)
         self.features, self.norm = theirs.features, theirs.norm
         if in_chans != 3:
-            self.features[0][0] = nn.Conv2d(in_chans, size.width, 4, stride=4)  # type: ignore[index]
+            self.features[0][0] = nn.Conv2d(in_chans, size.width, size.patch, stride=size.patch)  # type: ignore[index]
         for block, rate in zip(self.block_list(), drop_path_rates(drop_path_rate, sum(size.depths)), strict=True):
             block.stochastic_depth = DropPath(rate)  # torchvision's own does the same with other random numbers
         self.head: nn.Module = nn.Linear(self.num_features, self.num_classes) if self.num_classes else nn.Identity()
@@ -172,10 +212,10 @@ def run_swin(x: Tensor, features: nn.Sequential) -> list[Tensor]:
 
 
 class ViT(ImageClassifier):
-    """ViT: 16x16 patches with learned positions and a class token, blocks of attention, norm, a linear classifier.
+    """ViT: patches with learned positions and a class token, blocks of attention, norm, a linear classifier.
 
-    Positions are learned for images of 224 pixels and interpolated for others (arXiv 2010.11929, section 3.2). Args as
-    for `Swin`.
+    Positions are learned for images of one size, 224 pixels as published, and interpolated for others (arXiv
+    2010.11929, section 3.2). Args as for `Swin`.
     """
 
     def __init__(
@@ -191,14 +231,14 @@ class ViT(ImageClassifier):
         from torchvision.models.vision_transformer import VisionTransformer
 
         self.size, self.in_chans = size, in_chans
-        self.depths, self.dims, self.strides = (size.depth,), (size.dim,), [PATCH]
+        self.depths, self.dims, self.strides = (size.depth,), (size.dim,), [size.patch]
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.num_features = size.dim
         self.head_init_scale = head_init_scale
-        theirs = VisionTransformer(VIT_PIXELS, PATCH, size.depth, size.heads, size.dim, 4 * size.dim)
+        theirs = VisionTransformer(size.pixels, size.patch, size.depth, size.heads, size.dim, 4 * size.dim)
         self.conv_proj, self.class_token, self.encoder = theirs.conv_proj, theirs.class_token, theirs.encoder
         if in_chans != 3:
-            self.conv_proj = nn.Conv2d(in_chans, size.dim, PATCH, stride=PATCH)
+            self.conv_proj = nn.Conv2d(in_chans, size.dim, size.patch, stride=size.patch)
         for block, rate in zip(self.block_list(), drop_path_rates(drop_path_rate, size.depth), strict=True):
             # torchvision's ViT drops no paths: the two places at a branch's end have a dropout of 0.
             block.dropout = block.mlp[-1] = DropPath(rate)  # type: ignore[index, operator]
@@ -228,7 +268,7 @@ class ViT(ImageClassifier):
 
     def _positions(self, height: int, width: int) -> Tensor:
         """The positions of that many patches, (1, 1 + height * width, C)."""
-        learned, side = self.encoder.pos_embedding, VIT_PIXELS // PATCH
+        learned, side = self.encoder.pos_embedding, self.size.pixels // self.size.patch
         if (height, width) == (side, side):
             return learned
         grid = learned[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, N, C) -> (1, C, side, side)
@@ -236,8 +276,8 @@ class ViT(ImageClassifier):
         return torch.cat([learned[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
-        """The one map there is, without the class token: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
-        return [_unflattened(self.encoder.layers(self._embedded(x)), x)]
+        """The one map there is, without the class token: (B, in_chans, H, W) to [(B, dim, H / patch, W / patch)]."""
+        return [self._unflattened(self.encoder.layers(self._embedded(x)), x)]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The normalised tokens, the class token first: (B, in_chans, H, W) to (B, 1 + N, num_features)."""
@@ -252,18 +292,18 @@ class ViT(ImageClassifier):
         tokens, maps = self._embedded(x), []
         for block in self.block_list():
             tokens = block(tokens)
-            maps.append(_unflattened(tokens, x))
+            maps.append(self._unflattened(tokens, x))
         return self.encoder.ln(tokens), maps
 
     @property
     def feature_info(self) -> FeatureInfo:
         """Channels, stride and name of each block's map; the module's own output is tokens (B, 1 + N, C)."""
         names = [f"encoder.layers.encoder_layer_{j}" for j in range(self.size.depth)]
-        return stage_info([self.size.dim] * len(names), [PATCH] * len(names), names)
+        return stage_info([self.size.dim] * len(names), [self.size.patch] * len(names), names)
 
     def min_side(self, stage: int = -1) -> int:
         """The smallest side of an image, in pixels: one patch."""
-        return PATCH
+        return self.size.patch
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
         """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""
@@ -271,8 +311,7 @@ class ViT(ImageClassifier):
         blocks = [f"encoder.layers.encoder_layer_{j}." for j in range(self.size.depth)]
         return depths_by_name(self, depth_groups(stem, [((), blocks)], blocks_per_group=blocks_per_group))
 
-
-def _unflattened(tokens: Tensor, x: Tensor) -> Tensor:
-    """The tokens (B, 1 + N, C) of images x as a map (B, C, H / 16, W / 16), without the class token."""
-    height, width = x.shape[2] // PATCH, x.shape[3] // PATCH
-    return tokens[:, 1:].unflatten(1, (height, width)).permute(0, 3, 1, 2)  # (B, N, C) -> (B, C, H, W): a view
+    def _unflattened(self, tokens: Tensor, x: Tensor) -> Tensor:
+        """The tokens (B, 1 + N, C) of images x as a map (B, C, H / patch, W / patch), without the class token."""
+        height, width = x.shape[2] // self.size.patch, x.shape[3] // self.size.patch
+        return tokens[:, 1:].unflatten(1, (height, width)).permute(0, 3, 1, 2)  # (B, N, C) -> (B, C, H, W): a view

@@ -31,11 +31,19 @@ class ModelConfig:
     output_stride: int = 32
     """Largest downsampling, 8, 16 or 32: later stages dilate their convolutions instead of shrinking the map."""
     depths: tuple[int, ...] | None = None
-    """Blocks in each of the four stages, where they differ from the named model's."""
+    """Blocks in each of the four stages (isotropic, ViT: in the one there is), where they differ from the named
+    model's."""
     dims: tuple[int, ...] | None = None
-    """Channels of each of the four stages, where they differ from the named model's."""
+    """Channels of each stage, where they differ from the named model's."""
     kernel_size: int | None = None
     """Side of the depthwise filters, odd, where it differs from the named model's (7); small images learn from 3."""
+    patch_size: int | None = None
+    """Isotropic, ViT, Swin: side of the patches that an image is cut into, where it differs from the named model's."""
+    window_size: int | None = None
+    """Swin: side of the windows of attention, where it differs from the named model's (7)."""
+    img_size: int | None = None
+    """ViT: side of the images that its positions are learned for (224 as published); for others they are
+    interpolated."""
 
     def whole(self, name: str) -> ModelConfig:
         """The model of that name as it is, with what here is of data and training rather than of a model: channels,

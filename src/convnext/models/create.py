@@ -151,19 +151,20 @@ def _build(config: ModelConfig, num_classes: int | None) -> Model:
         "head_init_scale": config.head_init_scale,
     }
     scale = {"layer_scale_init_value": config.layer_scale_init_value}
-    changed = {"depths": config.depths, "dims": config.dims, "kernel_size": config.kernel_size}
-    changed = {key: value for key, value in changed.items() if value is not None}
+    layers, patch = {"depths": config.depths, "dims": config.dims}, config.patch_size
     try:
         if name in isotropic.CONFIGS:
-            return IsotropicConvNeXt(isotropic.CONFIGS[name], **scale, **common)
+            return IsotropicConvNeXt(isotropic.CONFIGS[name].resized(**layers, patch=patch), **scale, **common)
         if name in baselines.SWIN_CONFIGS:
-            return Swin(baselines.SWIN_CONFIGS[name], **common)
+            swin = baselines.SWIN_CONFIGS[name].resized(**layers, patch=patch, window=config.window_size)
+            return Swin(swin, **common)
         if name in baselines.VIT_CONFIGS:
-            return ViT(baselines.VIT_CONFIGS[name], **common)
+            return ViT(baselines.VIT_CONFIGS[name].resized(**layers, patch=patch, pixels=config.img_size), **common)
         known = roadmap_step(name) if name in roadmap.MODEL_NAMES else {**convnext.CONFIGS, **resnet.CONFIGS}[name]
-        size = dataclasses.replace(known, **changed)
-        if isinstance(size, Design):
-            return ResNet(size, stem_stride=config.stem_stride, **common)
+        if isinstance(known, Design):
+            return ResNet(known.resized(**layers), stem_stride=config.stem_stride, **common)
+        changed = {key: value for key, value in layers.items() if value is not None}
+        size = dataclasses.replace(known, **changed, kernel_size=config.kernel_size or known.kernel_size)
         return ConvNeXt(size, stem_stride=config.stem_stride, output_stride=config.output_stride, **scale, **common)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -186,7 +187,12 @@ _SETTINGS = {  # those that some models have and others do not
     "depths": None,
     "dims": None,
     "kernel_size": None,
+    "patch_size": None,
+    "window_size": None,
+    "img_size": None,
 }
+_CONVNEXT = {"stem_stride", "output_stride", "layer_scale_init_value", "depths", "dims", "kernel_size"}
+_ONE_STAGE = (*isotropic.CONFIGS, *baselines.VIT_CONFIGS)
 
 
 def _check_settings(config: ModelConfig) -> None:
@@ -199,17 +205,23 @@ def _check_settings(config: ModelConfig) -> None:
     if wrong:
         also = f" beside {', '.join(sorted(taken))}" if taken else ""
         raise UserError(f"{name} is as published{also}: leave {' and '.join(wrong)} unset.")
+    for key in ("depths", "dims"):
+        given = getattr(config, key)
+        if name in _ONE_STAGE and given is not None and len(given) != 1:
+            raise UserError(f"{name} has one stage: {key} is one number, not {given}.")
 
 
 def settings_of(name: str) -> set[str]:
     """The settings that the named model has, of those that some models have and others do not, as "stem_stride"."""
     if name in convnext.CONFIGS:
-        return set(_SETTINGS)
+        return set(_CONVNEXT)
     if name in isotropic.CONFIGS:
-        return {"layer_scale_init_value"}
+        return {"layer_scale_init_value", "depths", "dims", "patch_size"}
     if name in resnet.CONFIGS:
-        return {"stem_stride", "depths"}
-    return {"stem_stride"} if name in roadmap.MODEL_NAMES else set()
+        return {"stem_stride", "depths", "dims"}
+    if name in baselines.SWIN_CONFIGS:
+        return {"depths", "dims", "patch_size", "window_size"}
+    return {"depths", "dims", "patch_size", "img_size"} if name in baselines.VIT_CONFIGS else {"stem_stride"}
 
 
 def count_parameters(model: nn.Module) -> int:

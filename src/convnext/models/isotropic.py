@@ -1,12 +1,12 @@
 """Isotropic ConvNeXt (arXiv 2201.03545, section 3.3 and Table 2): ConvNeXt blocks in a ViT's shape.
 
-B batch, C channels, H W space. One 16x16 patchify convolution without a norm, then blocks at one resolution.
+B batch, C channels, H W space. One patchify convolution (16x16 as published) without a norm, then blocks at one resolution.
 Parameters have the names of the official checkpoints (models/convnext_isotropic.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -19,8 +19,6 @@ from convnext.models.layers import INIT_STD, depth_groups, depths_by_name, drop_
 from convnext.ops.low_precision import Conv2d
 from convnext.ops.norm import LayerNorm
 
-PATCH = 16
-
 
 @dataclass(frozen=True)
 class IsotropicSize:
@@ -30,6 +28,14 @@ class IsotropicSize:
     dim: int
     layer_scale_init_value: float = 0.0  # S and B train without layer scale (paper A.1); L keeps 1e-6 (TRAINING.md)
     num_classes: int = 1000
+    patch: int = 16
+
+    def resized(
+        self, *, depths: tuple[int, ...] | None, dims: tuple[int, ...] | None, patch: int | None
+    ) -> IsotropicSize:
+        """This size with what is given in place of its own."""
+        (depth,), (dim,) = depths or (self.depth,), dims or (self.dim,)
+        return replace(self, depth=depth, dim=dim, patch=patch or self.patch)
 
 
 CONFIGS = {
@@ -67,9 +73,9 @@ class IsotropicConvNeXt(ImageClassifier):
         self.num_classes = size.num_classes if num_classes is None else num_classes
         self.num_features = size.dim
         self.head_init_scale = head_init_scale
-        self.strides = [PATCH]
+        self.strides = [size.patch]
         scale = size.layer_scale_init_value if layer_scale_init_value is None else layer_scale_init_value
-        self.stem = Conv2d(in_chans, size.dim, kernel_size=PATCH, stride=PATCH)
+        self.stem = Conv2d(in_chans, size.dim, kernel_size=size.patch, stride=size.patch)
         rates = drop_path_rates(drop_path_rate, size.depth)
         self.blocks = nn.Sequential(*(Block(size.dim, drop_path=rate, layer_scale_init_value=scale) for rate in rates))
         self.norm = LayerNorm(size.dim)
@@ -85,18 +91,18 @@ class IsotropicConvNeXt(ImageClassifier):
         return cast("list[Block]", list(self.blocks))
 
     def _patches(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) to (B, dim, H / 16, W / 16), channels_last."""
+        """(B, in_chans, H, W) to (B, dim, H / patch, W / patch), channels_last."""
         check_images(x, self.in_chans, self.min_side())
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         # A one-channel image has no layout of its own to hand on; without a norm, the stem has none either.
         return x.contiguous(memory_format=torch.channels_last)
 
     def forward_maps(self, x: Tensor) -> list[Tensor]:
-        """The one map there is: (B, in_chans, H, W) to [(B, dim, H / 16, W / 16)]."""
+        """The one map there is: (B, in_chans, H, W) to [(B, dim, H / patch, W / patch)]."""
         return [self.blocks(self._patches(x))]
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The map after the last block, not normalised: (B, in_chans, H, W) to (B, dim, H / 16, W / 16)."""
+        """The map after the last block, not normalised: (B, in_chans, H, W) to (B, dim, H / patch, W / patch)."""
         return self.blocks(self._patches(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -115,11 +121,11 @@ class IsotropicConvNeXt(ImageClassifier):
     def feature_info(self) -> FeatureInfo:
         """Channels, stride and name of each block's map."""
         count = self.size.depth
-        return stage_info([self.size.dim] * count, [PATCH] * count, [f"blocks.{j}" for j in range(count)])
+        return stage_info([self.size.dim] * count, [self.size.patch] * count, [f"blocks.{j}" for j in range(count)])
 
     def min_side(self, stage: int = -1) -> int:
         """The smallest side of an image, in pixels: one patch."""
-        return PATCH
+        return self.size.patch
 
     def depth_ids(self, *, blocks_per_group: int = 3) -> dict[str, int]:
         """The depth of every parameter, for layer-wise learning rates: see `depth_groups`."""

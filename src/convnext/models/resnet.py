@@ -8,7 +8,7 @@ convolutions and `dwconv` the spatial one, though it is depthwise in later netwo
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from torch import Tensor, nn
@@ -65,6 +65,17 @@ class Design:
     def dims(self) -> tuple[int, ...]:
         """Channels of each stage's maps."""
         return tuple(width if self.inverted else 4 * width for width in self.widths)
+
+    def resized(self, *, depths: tuple[int, ...] | None, dims: tuple[int, ...] | None) -> Design:
+        """This design with what is given in place of its own. Raises ValueError for dims that are not of this kind."""
+        if dims is None:
+            return replace(self, depths=depths or self.depths)
+        factor = 1 if self.inverted else 4
+        sized = replace(self, depths=depths or self.depths, width=dims[0] // factor if dims else 0)
+        if sized.width < 1 or sized.dims != dims:
+            multiple = "" if factor == 1 else f" are a multiple of {factor} that"
+            raise ValueError(f"A ResNet's dims{multiple or ''} double from stage to stage, not {dims}.")
+        return sized
 
 
 CONFIGS = {  # arXiv 1512.03385, Table 1; ResNet-200: arXiv 1603.05027, here with the same blocks as the others

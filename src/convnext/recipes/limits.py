@@ -15,6 +15,7 @@ TRAINING = {
     "loader.workers": "[-1, inf)",
     "loader.cache_megabytes": "[0, inf)",
     "loader.val_fraction": "[0, 1)",
+    "loader.train_fraction": "(0, 1]",
     "loader.max_bad": "[0, 1]",
     "loader.max_pixels": "[1, inf)",
     "optim.lr": "(0, inf)",
@@ -49,6 +50,9 @@ _MODEL = {
     "head_init_scale": "(0, inf)",
     "init_std": "(0, inf)",
     "kernel_size": "[1, 63]",
+    "patch_size": "[1, 64]",
+    "window_size": "[1, 64]",
+    "img_size": "[1, 4096]",
 }
 
 

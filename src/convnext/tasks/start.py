@@ -11,7 +11,10 @@ from convnext.weights.catalog import best_start, list_weights
 if TYPE_CHECKING:
     from convnext.weights.locate import Published
 
-_OF_LAYERS = {"depths", "dims", "kernel_size", "stem_stride", "layer_scale_init_value"}
+_OF_LAYERS = {
+    *("depths", "dims", "kernel_size", "patch_size", "window_size", "img_size", "stem_stride"),
+    "layer_scale_init_value",
+}
 """Settings of a model with which published layers do not fit it."""
 AUTO, NONE = "auto", "none"
 """Words that --init takes in place of weights."""

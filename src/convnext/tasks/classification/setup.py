@@ -24,7 +24,7 @@ from convnext.data.dataset import DataModule
 from convnext.data.decode import BadImage
 from convnext.data.loader import resolved_workers
 from convnext.data.recognise import Verdict
-from convnext.data.splits import Record, Splits
+from convnext.data.splits import Record, Splits, limited
 from convnext.models.create import Model, from_config, settings_of
 from convnext.tasks.classification.choose import Facts, choose, warnings
 from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe, owns
@@ -45,7 +45,9 @@ def setup(
     saved: Record | None = None,
 ) -> Setup:
     """What a classification run is made of. Raises UserError where data, model and recipe do not go together."""
-    splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    seed, share = recipe.loop.seed, recipe.loader.train_fraction
+    whole = data.splits(recipe.loader, seed=seed, saved=saved)
+    splits = limited(whole, share, seed=seed, targets=None if several_labels(whole.train) else lambda part: part.targets)
     train, classes = splits.train, splits.train.classes
     check_num_classes(recipe.model.num_classes, len(classes))
     if recipe.balance and several_labels(train):
@@ -91,10 +93,11 @@ def _model(
         start_at_frequencies(model, data)
     smallest = model.strides[-1]
     if recipe.input.size < smallest:
-        has_stride = "stem_stride" in settings_of(recipe.model.name)
+        finer = [key for key in ("stem_stride", "patch_size") if key in settings_of(recipe.model.name)]
+        hint = "".join(f" A smaller --model.{key.replace('_', '-')} takes smaller images." for key in finer)
         raise UserError(
             f"{recipe.model.name} shrinks images {smallest} times: --input.size is at least {smallest}, not "
-            f"{recipe.input.size}.{' A smaller --model.stem-stride takes smaller images.' if has_stride else ''}"
+            f"{recipe.input.size}.{hint}"
         )
     return model.to(device), new
 

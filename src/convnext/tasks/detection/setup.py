@@ -19,7 +19,7 @@ from convnext.data.detection.dataset import DetectionDataset
 from convnext.data.detection.open import DetectionData
 from convnext.data.detection.open import recognise as recognise_coco
 from convnext.data.recognise import Verdict
-from convnext.data.splits import Record, Splits
+from convnext.data.splits import Record, Splits, limited
 from convnext.models.detection.build import build_detector
 from convnext.models.detection.config import DetectorConfig, mask_rcnn
 from convnext.models.detection.rcnn import RCNN
@@ -42,6 +42,7 @@ def setup(
 ) -> Setup:
     """What a detection run is made of. Raises UserError where data, model and recipe do not go together."""
     splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    splits = limited(splits, recipe.loader.train_fraction, seed=recipe.loop.seed)
     whole, classes, notes = splits.train, splits.train.classes, [splits.note]
     check_num_classes(recipe.model.num_classes, len(classes))
     masks = recipe.model.masks and whole.has_masks

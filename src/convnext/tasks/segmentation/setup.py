@@ -19,7 +19,7 @@ from convnext.data.segmentation.dataset import SegmentationDataset
 from convnext.data.segmentation.open import SegmentationData
 from convnext.data.segmentation.open import recognise as recognise_label_maps
 from convnext.data.segmentation.outlines import OBJECTS, OutlineData
-from convnext.data.splits import Record, Splits
+from convnext.data.splits import Record, Splits, limited
 from convnext.models.segmentation.build import build_segmenter
 from convnext.models.segmentation.encoder_decoder import EncoderDecoder
 from convnext.ops.losses import class_weights
@@ -45,6 +45,7 @@ def setup(
 ) -> Setup:
     """What a segmentation run is made of. Raises UserError where data, model and recipe do not go together."""
     splits = data.splits(recipe.loader, seed=recipe.loop.seed, saved=saved)
+    splits = limited(splits, recipe.loader.train_fraction, seed=recipe.loop.seed)
     whole, classes = splits.train, splits.train.classes
     check_num_classes(recipe.model.num_classes, len(classes))
     full = replace(recipe, model=replace(recipe.model, num_classes=len(classes)))
