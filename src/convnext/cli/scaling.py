@@ -12,9 +12,10 @@ from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError
 from convnext.core.logs import duration, say, seconds_in
 from convnext.core.places import check_folder
-from convnext.scaling.ladders import FAMILIES, Regime
+from convnext.scaling.ladders import Regime
 
 if TYPE_CHECKING:
+    from convnext.scaling.report import Fitted, How, Pair
     from convnext.scaling.study import Plan as StudyPlan
     from convnext.scaling.study import Row
 
@@ -79,7 +80,58 @@ class Run(Grid):
     """The study's folder."""
 
 
-PARTS: dict[str, type[Any]] = {"plan": Plan, "run": Run}
+@dataclass(frozen=True)
+class Fitting:
+    what: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Published series by name, csv files and folders of `run`; none: all published series."""
+    x: Literal["own", "gmacs", "params", "compute"] = "own"
+    """Cost: gmacs (10^9 multiply-accumulates of an image), params (millions), compute (training FLOPs); own: compute
+    for CLIP and your own points, gmacs for the others."""
+    y: Literal["error", "loss"] = "error"
+    """error: share wrong at first guess. loss: cross-entropy, which your own runs have."""
+    law: Literal["power", "floor"] = "power"
+    """power: a x^b. floor: a x^b + c, with an error that no cost removes; it needs more points."""
+    loss: Literal["squares", "huber"] = "squares"
+    """Least squares of logarithms, or a robust loss (Huber, delta 1e-3)."""
+    pareto: bool = False
+    """Fit only the points that no cheaper one beats: the envelope."""
+    slack: float = 1.25
+    """Series are compared where their costs meet; that range is widened by this factor, so that models of nearly the
+    same cost are not cut off."""
+    noise: float = 0.1
+    """Standard deviation of a top-1 from run to run, in points."""
+    draws: int = 2000
+    """Resamples of the points for the 95 % interval of an exponent."""
+    json: bool = False
+    """Print as JSON."""
+
+
+@dataclass(frozen=True)
+class Fit(Fitting):
+    """A power law through each series of points, with intervals; every two that are named are compared.
+
+    For example:
+      convnext scaling fit                                                  all published series
+      convnext scaling fit convnext_v1_in1k_224 deit3_in1k_224              and whether their exponents differ
+      convnext scaling fit scaling --y loss --pareto                        a study of yours
+      convnext scaling fit mine.csv --x gmacs --law floor --loss huber      columns family, gmacs, top1
+    """
+
+
+@dataclass(frozen=True)
+class Draw(Fitting):
+    """Draws figure against cost with the laws, as PNG and SVG, and writes the numbers as csv and JSON.
+
+    For example:
+      convnext scaling draw                     the published points: the figure of docs/scaling.md
+      convnext scaling draw scaling             your study, beside published points
+    """
+
+    out: Path | None = None
+    """Where to put the files, without a suffix; `scaling` here, or in the study's folder, if left out."""
+
+
+PARTS: dict[str, type[Any]] = {"fit": Fit, "plan": Plan, "run": Run, "draw": Draw}
 
 HELP = """convnext scaling - how error falls with size and compute: ConvNets beside vision transformers
 
@@ -101,7 +153,90 @@ def run(argv: list[str]) -> int:
         return _run(args)
     if isinstance(args, Plan):
         _plan(args)
+    elif isinstance(args, Fit):
+        _fit(args)
+    elif isinstance(args, Draw):
+        _draw(args)
     return 0
+
+
+def _how(args: Fitting) -> How:
+    from convnext.scaling.report import How
+
+    if args.slack < 1 or args.noise < 0 or args.draws < 100:
+        raise UserError("--slack is at least 1, --noise not negative, --draws at least 100.")
+    return How(
+        axis=None if args.x == "own" else args.x,
+        figure=args.y,
+        floor=args.law == "floor",
+        loss=args.loss,
+        pareto=args.pareto,
+        slack=args.slack,
+        noise=args.noise / 100,
+        draws=args.draws,
+    )
+
+
+def _fit(args: Fit) -> None:
+    how = _how(args)
+    from convnext.scaling.report import fitted, pairs, read_series
+
+    found = [fitted(series, how) for series in read_series(args.what)]
+    compared = pairs(found, how) if args.what else []
+    if args.json:
+        emit_json({"fits": [one.values() for one in found], "comparisons": [pair.values() for pair in compared]})
+        return
+    if not any(one.fit for one in found):
+        raise UserError("No law can be fitted: " + "; ".join(f"{one.series.name}: {one.why_not}" for one in found))
+    emit(fits_table(found, how))
+    for pair in compared:
+        emit("\n" + pair_in_words(pair))
+
+
+def fits_table(found: list[Fitted], how: How) -> str:
+    """The laws, a line each."""
+    from convnext.scaling.report import law_in_words
+
+    lines = []
+    for one in found:
+        if one.fit is None:
+            say(f"{one.series.name} has no law: {one.why_not}")
+            continue
+        fit = one.fit
+        interval = "too few points" if fit.interval is None else f"{fit.interval[0]:.3f} to {fit.interval[1]:.3f}"
+        noise = "" if fit.noise is None else f"{fit.noise:.4f}"
+        r2 = "" if fit.r2 is None else f"{fit.r2:.3f}"
+        span = f"{fit.low * one.unit:.3g} to {fit.high * one.unit:.3g}"
+        lines.append((one.series.name, str(fit.n), one.axis, span, law_in_words(one), interval, noise, r2))
+    head = ("series", "points", "x", "range of x", how.figure, "95 % of exponent", "± from noise", "R2")
+    return table(lines, header=head)
+
+
+def pair_in_words(pair: Pair) -> str:
+    """Whether two series differ, in sentences."""
+    names = f"{pair.first.series.name} and {pair.second.series.name}"
+    if isinstance(pair.result, str):
+        return f"{names}: not compared; {pair.result}."
+    found = pair.result
+    verdict = "differ" if found.p < 0.05 else "do not differ beyond chance"
+    basis = "" if found.basis == "residuals" else ", from the noise of each point alone: lines taken as exact"
+    text = (
+        f"{names}, compared from {found.low:.3g} to {found.high:.3g} ({found.n[0]} and {found.n[1]} points): exponents "
+        f"{found.exponents[0]:.3f} and {found.exponents[1]:.3f} {verdict} (difference {found.difference:+.3f}, 95 % "
+        f"{found.interval[0]:+.3f} to {found.interval[1]:+.3f}, p = {found.p:.2g}{basis})."
+    )
+    if pair.dearer:
+        second = pair.second.series.name
+        costs = ", ".join(f"{point.model} {ratio:.2f}x" for point, ratio in pair.dearer)
+        text += f"\n  For the same figure {second} costs: {costs}."
+    beyond = len(pair.first.points) - len(pair.dearer)
+    if beyond:
+        text += f"\n  {beyond} points of {pair.first.series.name} lie beyond what {pair.second.series.name} covers: no claim."
+    return text
+
+
+def _draw(args: Draw) -> None:
+    raise UserError("not yet")
 
 
 def _checked(args: Grid) -> float | None:
@@ -230,4 +365,3 @@ def study_table(rows: list[Row]) -> str:
     return table(lines, header=("point", "million parameters", "training FLOPs", "loss", "top-1 %", "runs"))
 
 
-_ = (FAMILIES, tyro)

@@ -1,0 +1,259 @@
+"""Power laws y = coef * x^exponent + floor: fitted on logarithms, with intervals, and compared where ranges meet.
+
+n points; x: cost, y: error or loss, both above 0. Nothing is extrapolated: a law answers within its points' range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from convnext.core.errors import UserError
+
+Loss = Literal["squares", "huber"]
+Array = NDArray[np.float64]
+HUBER = 1e-3
+"""Residuals of log y beyond which the robust loss grows linearly (arXiv 2203.15556, section D.2)."""
+FEWEST_TO_RESAMPLE = 5  # points: of fewer, resampling says nothing
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = coef * x^exponent + floor."""
+
+    coef: float
+    exponent: float
+    floor: float = 0.0
+
+    def __call__(self, x: float | Array) -> float | Array:
+        return self.coef * np.asarray(x, dtype=float) ** self.exponent + self.floor
+
+    def cost_of(self, y: float) -> float | None:
+        """The x at which the law gives y; None where it gives it nowhere."""
+        share = (y - self.floor) / self.coef
+        return share ** (1 / self.exponent) if share > 0 and self.exponent else None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A law through points, and how far to trust it."""
+
+    law: PowerLaw
+    n: int
+    low: float
+    """The least x of its points; below, and above `high`, it says nothing."""
+    high: float
+    r2: float | None
+    """Share of the variance of log y that the law explains; None where all y are alike."""
+    interval: tuple[float, float] | None
+    """95 % of the exponents of resampled points (bootstrap over points); None of fewer than 5."""
+    noise: float | None
+    """Standard deviation of the exponent if each y carries the noise it was said to, and nothing else is wrong."""
+
+    def covers(self, x: float) -> bool:
+        """Whether x lies within the points that the law was fitted to."""
+        return self.low <= x <= self.high
+
+
+def fit(
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    floor: bool = False,
+    loss: Loss = "squares",
+    noise: float = 0.0,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Fit:
+    """The law of least squares (or of a Huber loss) of log y.
+
+    floor: whether there is an error that no cost removes, from 0 to the least y. noise: standard deviation of each y by
+    itself, such as 0.001 where top-1 varies by 0.1 points between seeds; 0: none is propagated. draws: resamples for
+    the interval.
+
+    Raises UserError for fewer points, or fewer different x, than the law has numbers.
+    """
+    xs, ys = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    numbers = 3 if floor else 2
+    if len(xs) < numbers or len(np.unique(xs)) < numbers:
+        raise UserError(
+            f"A power law {'with a floor ' if floor else ''}has {numbers} numbers, so it needs as many different "
+            f"points; there {'is' if len(np.unique(xs)) == 1 else 'are'} {len(np.unique(xs))}."
+        )
+    law = _law(xs, ys, floor=floor, loss=loss)
+    logs = np.log(ys)
+    spread = float(((logs - logs.mean()) ** 2).sum())
+    rest = float(((logs - np.log(law(xs))) ** 2).sum())
+    return Fit(
+        law,
+        len(xs),
+        float(xs.min()),
+        float(xs.max()),
+        r2=1 - rest / spread if spread > 0 else None,
+        interval=_resampled(xs, ys, lambda a, b: _law(a, b, floor=floor, loss=loss), numbers, draws, seed),
+        noise=_of_noise(xs, ys, noise) if noise and not floor else None,
+    )
+
+
+def _law(x: Array, y: Array, *, floor: bool, loss: Loss) -> PowerLaw:
+    slope, offset = np.polyfit(np.log(x), np.log(y), 1)
+    if not floor and loss == "squares":
+        return PowerLaw(float(np.exp(offset)), float(slope))
+    least, middle = float(y.min()), float(np.exp(np.log(x).mean()))  # x is centred, so that the numbers part ways
+    logs = np.log(x / middle)
+
+    def residual(numbers: Array) -> Array:
+        below = least / (1 + np.exp(-numbers[2])) if floor else 0.0
+        return np.log(np.exp(numbers[0] + numbers[1] * logs) + below) - np.log(y)
+
+    robust = stats.theilslopes(np.log(y), logs)
+    starts = [(np.log(y).mean(), slope), (robust[1], robust[0])]
+    shares = (-4.0, -1.0, 0.0, 1.0, 3.0) if floor else (0.0,)
+    best = None
+    for share in shares:
+        below = least / (1 + math.exp(-share)) if floor else 0.0
+        above = np.log(np.maximum(y - below, 1e-3 * least))
+        steep, _ = np.polyfit(logs, above, 1)
+        for start in (*starts, (above.mean(), steep)):
+            first = [*start, share] if floor else list(start)
+            kind = {"loss": "huber", "f_scale": HUBER} if loss == "huber" else {}
+            found = optimize.least_squares(residual, first, max_nfev=400, **kind)
+            best = found if best is None or found.cost < best.cost else best
+    assert best is not None  # there are starts
+    exponent = float(best.x[1])
+    below = least / (1 + math.exp(-float(best.x[2]))) if floor else 0.0
+    return PowerLaw(float(np.exp(best.x[0])) * middle**-exponent, exponent, float(below))
+
+
+def _resampled(
+    x: Array, y: Array, law: Callable[[Array, Array], PowerLaw], numbers: int, draws: int, seed: int
+) -> tuple[float, float] | None:
+    """The middle 95 % of the exponent over points drawn with replacement."""
+    if len(x) < FEWEST_TO_RESAMPLE:
+        return None
+    chance = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        chosen = chance.integers(len(x), size=len(x))
+        if len(np.unique(x[chosen])) >= numbers:
+            found.append(law(x[chosen], y[chosen]).exponent)
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _of_noise(x: Array, y: Array, noise: float) -> float:
+    """The exponent's standard deviation where each y has that of `noise`, by itself."""
+    logs = np.log(x)
+    weights = (logs - logs.mean()) / ((logs - logs.mean()) ** 2).sum()
+    return float(np.sqrt(((weights * noise / y) ** 2).sum()))
+
+
+def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
+    """The points that no other beats: each has the least y of all that cost no more. Indices, cheapest first."""
+    best, found = math.inf, []
+    for index in sorted(range(len(x)), key=lambda i: (x[i], y[i])):
+        if y[index] < best:
+            best = y[index]
+            found.append(index)
+    return found
+
+
+def overlap(a: Sequence[float], b: Sequence[float], *, slack: float = 1.0) -> tuple[float, float] | None:
+    """The range of cost that both have, widened by the factor `slack` at both ends; None where there is none."""
+    low, high = max(min(a), min(b)), min(max(a), max(b))
+    return (low / slack, high * slack) if low <= high else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether two exponents differ, within the range that both families have."""
+
+    low: float
+    high: float
+    """The range of cost that is compared."""
+    n: tuple[int, int]
+    """Points of each within it."""
+    exponents: tuple[float, float]
+    difference: float
+    """The first's exponent minus the second's: below 0 the first falls faster."""
+    interval: tuple[float, float]
+    """95 %."""
+    p: float
+    """Of a difference as great if there were none."""
+    basis: str
+    """residuals: from how the points scatter around their lines (t-test of the interaction). noise: too few points for
+    that; from the noise of each point alone, so that it takes both lines for exact."""
+
+
+def compare(
+    a: tuple[Sequence[float], Sequence[float]],
+    b: tuple[Sequence[float], Sequence[float]],
+    *,
+    slack: float = 1.0,
+    noise: float = 0.0,
+) -> Comparison | str:
+    """Two families, each (x, y): whether their exponents differ within the overlap of their x; or why that cannot be
+    said.
+
+    Straight lines through logarithms, one residual variance for both. slack: factor by which the overlap is widened, so
+    that models of nearly the same cost are not cut off. noise: as for `fit`; used where fewer than 5 points are left.
+    """
+    shared = overlap(a[0], b[0], slack=slack)
+    if shared is None:
+        return f"no range in common: {_range(a[0])} and {_range(b[0])}"
+    (xa, ya), (xb, yb) = (_within(*points, *shared) for points in (a, b))
+    if min(len(np.unique(xa)), len(np.unique(xb))) < 2:
+        return f"fewer than two points of one of them lie in the common range, {shared[0]:.3g} to {shared[1]:.3g}"
+    (slope_a, rest_a, width_a), (slope_b, rest_b, width_b) = _line(xa, ya), _line(xb, yb)
+    free, difference = len(xa) + len(xb) - 4, slope_a - slope_b
+    if free >= 1:
+        deviation = math.sqrt((rest_a + rest_b) / free * (1 / width_a + 1 / width_b))
+        law, basis = stats.t(free), "residuals"
+    elif noise:
+        deviation = math.hypot(_of_noise(xa, ya, noise), _of_noise(xb, yb, noise))
+        law, basis = stats.norm(), "noise"
+    else:
+        return "two points of each make two lines without an error: say how much each point varies (--noise)"
+    reach = float(law.ppf((1 + LEVEL) / 2)) * deviation
+    p = float(2 * law.sf(abs(difference) / deviation)) if deviation > 0 else float(difference == 0)
+    return Comparison(
+        *shared,
+        n=(len(xa), len(xb)),
+        exponents=(slope_a, slope_b),
+        difference=difference,
+        interval=(difference - reach, difference + reach),
+        p=p,
+        basis=basis,
+    )
+
+
+def _within(x: Sequence[float], y: Sequence[float], low: float, high: float) -> tuple[Array, Array]:
+    xs, ys = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    inside = (xs >= low) & (xs <= high)
+    return xs[inside], ys[inside]
+
+
+def _line(x: Array, y: Array) -> tuple[float, float, float]:
+    """Slope, sum of squared residuals and sum of squares of x of the line through logarithms."""
+    lx, ly = np.log(x), np.log(y)
+    width = float(((lx - lx.mean()) ** 2).sum())
+    slope = float(((lx - lx.mean()) * (ly - ly.mean())).sum()) / width
+    rest = float(((ly - ly.mean() - slope * (lx - lx.mean())) ** 2).sum())
+    return slope, rest, width
+
+
+def _range(x: Sequence[float]) -> str:
+    return f"{min(x):.3g} to {max(x):.3g}"
+
+
+def equal_error(law: Fit, x: float, y: float) -> float | None:
+    """How many times the cost x the family of `law` needs for the same y; None where that lies outside of its points."""
+    cost = law.law.cost_of(y)
+    return cost / x if cost is not None and law.covers(cost) else None
