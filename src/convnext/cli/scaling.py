@@ -11,7 +11,7 @@ import tyro
 from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError
 from convnext.core.logs import duration, say, seconds_in
-from convnext.core.places import check_folder
+from convnext.core.places import check_file, check_folder
 from convnext.scaling.ladders import Regime
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ def run(argv: list[str]) -> int:
 
 
 def _how(args: Fitting) -> How:
+    from convnext.scaling.fit import Settings
     from convnext.scaling.report import How
 
     if args.slack < 1 or args.noise < 0 or args.draws < 100:
@@ -168,12 +169,8 @@ def _how(args: Fitting) -> How:
     return How(
         axis=None if args.x == "own" else args.x,
         figure=args.y,
-        floor=args.law == "floor",
-        loss=args.loss,
-        pareto=args.pareto,
         slack=args.slack,
-        noise=args.noise / 100,
-        draws=args.draws,
+        settings=Settings(args.law == "floor", args.loss, args.pareto, noise=args.noise / 100, draws=args.draws),
     )
 
 
@@ -204,6 +201,7 @@ def fits_table(found: list[Fitted], how: How) -> str:
             continue
         fit = one.fit
         interval = "too few points" if fit.interval is None else f"{fit.interval[0]:.3f} to {fit.interval[1]:.3f}"
+        interval += " (seeds)" if fit.basis == "repeats" else ""
         noise = "" if fit.noise is None else f"{fit.noise:.4f}"
         r2 = "" if fit.r2 is None else f"{fit.r2:.3f}"
         span = f"{fit.low * one.unit:.3g} to {fit.high * one.unit:.3g}"
@@ -227,16 +225,36 @@ def pair_in_words(pair: Pair) -> str:
     )
     if pair.dearer:
         second = pair.second.series.name
-        costs = ", ".join(f"{point.model} {ratio:.2f}x" for point, ratio in pair.dearer)
+        costs = ", ".join(f"{name} {ratio:.2f}x" for name, ratio in pair.dearer)
         text += f"\n  For the same figure {second} costs: {costs}."
-    beyond = len(pair.first.points) - len(pair.dearer)
+    beyond = pair.beyond
     if beyond:
         text += f"\n  {beyond} points of {pair.first.series.name} lie beyond what {pair.second.series.name} covers: no claim."
     return text
 
 
 def _draw(args: Draw) -> None:
-    raise UserError("not yet")
+    how = _how(args)
+    studies = [Path(name) for name in args.what if Path(name).is_dir()]
+    base = args.out or (studies[0] if studies else Path()) / "scaling"
+    if not base.parent.is_dir():
+        raise UserError(f"There is no folder {base.parent} to draw into.")
+    paths = [base.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for path in (*paths, base.with_suffix(".csv"), base.with_suffix(".json")):
+        check_file(path, "--out")
+    from convnext.scaling.figure import draw, of_named, of_published, write_tables
+    from convnext.scaling.report import pairs
+
+    panels = of_named(args.what, how) if args.what else of_published()
+    if not panels:
+        raise UserError("None of these points has both a cost and a figure: there is nothing to draw.")
+    draw(panels, paths, heading="How error falls with cost" if args.what else "Published models: error and cost")
+    compared = [pair for panel in panels for pair in pairs(panel.fitted, panel.how)]
+    paths += write_tables(panels, compared, base)
+    if args.json:
+        emit_json([str(path) for path in paths])
+    else:
+        emit("\n".join(str(path) for path in paths))
 
 
 def _checked(args: Grid) -> float | None:
@@ -363,5 +381,3 @@ def study_table(rows: list[Row]) -> str:
         for name, same in points.items()
     ]
     return table(lines, header=("point", "million parameters", "training FLOPs", "loss", "top-1 %", "runs"))
-
-

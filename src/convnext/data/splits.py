@@ -347,9 +347,7 @@ def limited(
             f"--loader.train-fraction {fraction:g} asks for."
         )
 
-    return Splits(
-        train, lambda: splits.val, held_out=splits.held_out, note=note, record=lambda val: splits.record
-    )
+    return Splits(train, lambda: splits.val, held_out=splits.held_out, note=note, record=lambda val: splits.record)
 
 
 def with_notes(splits: Splits[D], more: Callable[[D, D], Sequence[str]]) -> Splits[D]:

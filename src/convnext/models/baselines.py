@@ -27,6 +27,7 @@ from convnext.models.layers import (
     mean_pool,
 )
 
+
 def _heads(dim: int, usual: int) -> int:
     """Heads of attention of `usual` channels each, of half as many where the dim is no multiple of that."""
     return dim // (usual if dim % usual == 0 else usual // 2)
@@ -81,9 +82,7 @@ class ViTSize:
         if dim % 32:
             raise ValueError(f"A ViT's dim is a multiple of 32, not {dim}.")
         heads = self.heads if dims is None else _heads(dim, 64)
-        size = replace(
-            self, depth=depth, dim=dim, heads=heads, patch=patch or self.patch, pixels=pixels or self.pixels
-        )
+        size = replace(self, depth=depth, dim=dim, heads=heads, patch=patch or self.patch, pixels=pixels or self.pixels)
         if size.pixels % size.patch:
             raise ValueError(f"img_size is a multiple of the patch's {size.patch} pixels, not {size.pixels}.")
         return size

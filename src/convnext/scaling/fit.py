@@ -6,7 +6,7 @@ n points; x: cost, y: error or loss, both above 0. Nothing is extrapolated: a la
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 HUBER = 1e-3
 """Residuals of log y beyond which the robust loss grows linearly (arXiv 2203.15556, section D.2)."""
 FEWEST_TO_RESAMPLE = 5  # points: of fewer, resampling says nothing
+NARROWEST = 1.2  # how many times the cheapest the dearest point costs at least
+ALIKE = 1.02  # costs that differ by less are one cost of an envelope
 LEVEL = 0.95
 
 
@@ -53,7 +55,9 @@ class Fit:
     r2: float | None
     """Share of the variance of log y that the law explains; None where all y are alike."""
     interval: tuple[float, float] | None
-    """95 % of the exponents of resampled points (bootstrap over points); None of fewer than 5."""
+    """95 % of the exponents of resampled points (`basis`); None where there is too little to resample."""
+    basis: str
+    """points: these are drawn with replacement, of 5 at least. repeats: those of each cost are, where points repeat."""
     noise: float | None
     """Standard deviation of the exponent if each y carries the noise it was said to, and nothing else is wrong."""
 
@@ -62,47 +66,132 @@ class Fit:
         return self.low <= x <= self.high
 
 
-def fit(
-    x: Sequence[float],
-    y: Sequence[float],
-    *,
-    floor: bool = False,
-    loss: Loss = "squares",
-    noise: float = 0.0,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Fit:
-    """The law of least squares (or of a Huber loss) of log y.
+@dataclass(frozen=True)
+class Settings:
+    """How a law is fitted."""
 
-    floor: whether there is an error that no cost removes, from 0 to the least y. noise: standard deviation of each y by
-    itself, such as 0.001 where top-1 varies by 0.1 points between seeds; 0: none is propagated. draws: resamples for
-    the interval.
+    floor: bool = False
+    """Whether there is an error that no cost removes, from 0 to the least y."""
+    loss: Loss = "squares"
+    """Least squares of log y, or a Huber loss."""
+    pareto: bool = False
+    """Whether only the points that no cheaper one beats count, after repeats are averaged."""
+    noise: float = 0.0
+    """Standard deviation of each y by itself, such as 0.001 where top-1 varies by 0.1 points between seeds; 0: none is
+    propagated."""
+    draws: int = 2000
+    """Resamples for intervals."""
+    seed: int = 0
 
-    Raises UserError for fewer points, or fewer different x, than the law has numbers.
+    @property
+    def numbers(self) -> int:
+        """Numbers that a law has."""
+        return 3 if self.floor else 2
+
+
+def fit(x: Sequence[float], y: Sequence[float], settings: Settings | None = None, *, labels: Sequence[str] = ()) -> Fit:
+    """The law of points. labels: of each point; those of one label are repeats, as of several seeds, and are averaged;
+    (): there are none.
+
+    Raises UserError for fewer different x than the law has numbers, and for x that lie within a factor of 1.2.
     """
-    xs, ys = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    numbers = 3 if floor else 2
-    if len(xs) < numbers or len(np.unique(xs)) < numbers:
+    settings = settings or Settings()
+    points, groups = _arrays(x, y), _groups(labels)
+    xs, ys = _counted(*points, settings, groups)
+    different = len(np.unique(xs))
+    if different < settings.numbers:
         raise UserError(
-            f"A power law {'with a floor ' if floor else ''}has {numbers} numbers, so it needs as many different "
-            f"points; there {'is' if len(np.unique(xs)) == 1 else 'are'} {len(np.unique(xs))}."
+            f"A power law {'with a floor ' if settings.floor else ''}has {settings.numbers} numbers, so it needs as "
+            f"many different points; there {'is' if different == 1 else 'are'} {different}."
         )
-    law = _law(xs, ys, floor=floor, loss=loss)
+    if xs.max() < NARROWEST * xs.min():
+        raise UserError(
+            f"All points cost nearly the same, {xs.min():.3g} to {xs.max():.3g}: an exponent needs costs that differ."
+        )
+    law = _law(xs, ys, settings)
     logs = np.log(ys)
     spread = float(((logs - logs.mean()) ** 2).sum())
     rest = float(((logs - np.log(law(xs))) ** 2).sum())
+    drawn = _resampled(*points, settings, groups)
+    exponents = [law.exponent for law in drawn]
     return Fit(
         law,
         len(xs),
         float(xs.min()),
         float(xs.max()),
         r2=1 - rest / spread if spread > 0 else None,
-        interval=_resampled(xs, ys, lambda a, b: _law(a, b, floor=floor, loss=loss), numbers, draws, seed),
-        noise=_of_noise(xs, ys, noise) if noise and not floor else None,
+        interval=_middle(exponents) if drawn else None,
+        basis="repeats" if groups else "points",
+        noise=_of_noise(xs, ys, settings.noise) if settings.noise and not settings.floor else None,
     )
 
 
-def _law(x: Array, y: Array, *, floor: bool, loss: Loss) -> PowerLaw:
+def counted(
+    x: Sequence[float], y: Sequence[float], settings: Settings, *, labels: Sequence[str] = ()
+) -> tuple[list[float], list[float]]:
+    """The points that a law goes through: repeats averaged, and of those the frontier where it is asked for."""
+    xs, ys = _counted(*_arrays(x, y), settings, _groups(labels))
+    return xs.tolist(), ys.tolist()
+
+
+def laws(x: Sequence[float], y: Sequence[float], settings: Settings, *, labels: Sequence[str] = ()) -> list[PowerLaw]:
+    """Laws of points drawn with replacement: among the repeats of each label where there are any, else among all.
+
+    Empty where that says nothing: of fewer than 5 points without repeats.
+    """
+    return _resampled(*_arrays(x, y), settings, _groups(labels))
+
+
+def _arrays(x: Sequence[float], y: Sequence[float]) -> tuple[Array, Array]:
+    return np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+
+
+def _groups(labels: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Places of the points of each label; none where no label comes twice."""
+    places: dict[str, list[int]] = {}
+    for place, label in enumerate(labels):
+        places.setdefault(label, []).append(place)
+    return [np.asarray(same) for same in places.values()] if len(places) < len(labels) else []
+
+
+def _counted(x: Array, y: Array, settings: Settings, groups: Sequence[NDArray[np.int64]]) -> tuple[Array, Array]:
+    if groups:
+        x, y = (np.asarray([values[group].mean() for group in groups]) for values in (x, y))
+    if settings.pareto:
+        kept = frontier(x.tolist(), y.tolist())
+        x, y = x[kept], y[kept]
+    return x, y
+
+
+def _resampled(x: Array, y: Array, settings: Settings, groups: Sequence[NDArray[np.int64]]) -> list[PowerLaw]:
+    if not groups and len(_counted(x, y, settings, groups)[0]) < FEWEST_TO_RESAMPLE:
+        return []
+    chance, found = np.random.default_rng(settings.seed), []
+    for _ in range(settings.draws):
+        drawn = [group[chance.integers(len(group), size=len(group))] for group in groups or [np.arange(len(x))]]
+        if groups:
+            a, b = _counted(x, y, settings, drawn)
+        else:
+            a, b = _counted(x[drawn[0]], y[drawn[0]], settings, ())
+        if len(np.unique(a)) >= settings.numbers and a.max() >= NARROWEST * a.min():
+            found.append(_law(a, b, settings))
+    return found
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def band(drawn: Sequence[PowerLaw], at: Array) -> tuple[Array, Array]:
+    """Between which values 95 % of the laws lie, at each x of `at`."""
+    values = np.stack([np.asarray(law(at)) for law in drawn])
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high
+
+
+def _law(x: Array, y: Array, settings: Settings) -> PowerLaw:
+    floor, loss = settings.floor, settings.loss
     slope, offset = np.polyfit(np.log(x), np.log(y), 1)
     if not floor and loss == "squares":
         return PowerLaw(float(np.exp(offset)), float(slope))
@@ -132,22 +221,6 @@ def _law(x: Array, y: Array, *, floor: bool, loss: Loss) -> PowerLaw:
     return PowerLaw(float(np.exp(best.x[0])) * middle**-exponent, exponent, float(below))
 
 
-def _resampled(
-    x: Array, y: Array, law: Callable[[Array, Array], PowerLaw], numbers: int, draws: int, seed: int
-) -> tuple[float, float] | None:
-    """The middle 95 % of the exponent over points drawn with replacement."""
-    if len(x) < FEWEST_TO_RESAMPLE:
-        return None
-    chance = np.random.default_rng(seed)
-    found = []
-    for _ in range(draws):
-        chosen = chance.integers(len(x), size=len(x))
-        if len(np.unique(x[chosen])) >= numbers:
-            found.append(law(x[chosen], y[chosen]).exponent)
-    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
 def _of_noise(x: Array, y: Array, noise: float) -> float:
     """The exponent's standard deviation where each y has that of `noise`, by itself."""
     logs = np.log(x)
@@ -156,11 +229,16 @@ def _of_noise(x: Array, y: Array, noise: float) -> float:
 
 
 def frontier(x: Sequence[float], y: Sequence[float]) -> list[int]:
-    """The points that no other beats: each has the least y of all that cost no more. Indices, cheapest first."""
+    """The points that no other beats: each has the least y of all that cost no more. Indices, cheapest first.
+
+    Costs within 2 % of each other are one cost: runs of one budget differ by the rounding to whole steps.
+    """
     best, found = math.inf, []
     for index in sorted(range(len(x)), key=lambda i: (x[i], y[i])):
         if y[index] < best:
             best = y[index]
+            if found and x[index] <= ALIKE * x[found[-1]]:
+                found.pop()
             found.append(index)
     return found
 
@@ -209,8 +287,10 @@ def compare(
     if shared is None:
         return f"no range in common: {_range(a[0])} and {_range(b[0])}"
     (xa, ya), (xb, yb) = (_within(*points, *shared) for points in (a, b))
-    if min(len(np.unique(xa)), len(np.unique(xb))) < 2:
-        return f"fewer than two points of one of them lie in the common range, {shared[0]:.3g} to {shared[1]:.3g}"
+    if min(len(np.unique(xa)), len(np.unique(xb))) < 2 or any(x.max() < NARROWEST * x.min() for x in (xa, xb)):
+        return (
+            f"fewer than two different costs of one of them lie in the common range, {shared[0]:.3g} to {shared[1]:.3g}"
+        )
     (slope_a, rest_a, width_a), (slope_b, rest_b, width_b) = _line(xa, ya), _line(xb, yb)
     free, difference = len(xa) + len(xb) - 4, slope_a - slope_b
     if free >= 1:

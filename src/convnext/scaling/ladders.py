@@ -21,9 +21,7 @@ def _pyramid(name: str, *, depths: tuple[int, ...], width: int) -> ModelConfig:
     """A ConvNeXt (no layer scale: short runs end before one of 1e-6 has grown) or a ResNet for small images."""
     scale = 0.0 if name.startswith("convnext_") else None
     dims = tuple(width * 2**i for i in range(4))
-    return ModelConfig(
-        name, depths=depths, dims=dims, stem_stride=2, layer_scale_init_value=scale, init_std=_NARROW
-    )
+    return ModelConfig(name, depths=depths, dims=dims, stem_stride=2, layer_scale_init_value=scale, init_std=_NARROW)
 
 
 def _swin(depths: tuple[int, ...], width: int) -> ModelConfig:
@@ -34,9 +32,7 @@ def _swin(depths: tuple[int, ...], width: int) -> ModelConfig:
 def _columns(name: str, depth: int, dim: int) -> ModelConfig:
     """A ViT or an isotropic ConvNeXt for small images."""
     pixels = 32 if name.startswith("vit") else None
-    return ModelConfig(
-        name, depths=(depth,), dims=(dim,), patch_size=4, img_size=pixels, init_std=_NARROW
-    )
+    return ModelConfig(name, depths=(depth,), dims=(dim,), patch_size=4, img_size=pixels, init_std=_NARROW)
 
 
 def _named(*names: str) -> tuple[ModelConfig, ...]:
@@ -55,7 +51,8 @@ LADDERS: Mapping[str, Mapping[str, Sequence[ModelConfig]]] = {
         ),
         "vit": tuple(_columns("vit_small", depth, dim) for depth, dim in ((2, 32), (4, 32), (2, 64), (4, 64))),
         "swin": tuple(
-            _swin(depths, width) for depths, width in (((1, 1, 1, 1), 16), (_THREE, 16), ((2, 2, 6, 2), 16), ((1, 1, 1, 1), 32))
+            _swin(depths, width)
+            for depths, width in (((1, 1, 1, 1), 16), (_THREE, 16), ((2, 2, 6, 2), 16), ((1, 1, 1, 1), 32))
         ),
         "resnet": tuple(
             _pyramid("resnet50", depths=depths, width=4 * width)

@@ -25,7 +25,7 @@ Axis = Literal["gmacs", "params", "compute"]
 Figure = Literal["error", "loss"]
 COLUMNS: Mapping[Axis, str] = {"gmacs": "gmacs", "params": "parameters_m", "compute": "train_flops"}
 AXES: Mapping[Axis, str] = {
-    "gmacs": "multiply-accumulates of an image, 10^9",
+    "gmacs": "multiply-accumulates of an image, billions",
     "params": "parameters, millions",
     "compute": "training FLOPs",
 }
@@ -47,6 +47,8 @@ class Point:
     """Share of images that are wrong at first guess, 0 to 1."""
     loss: float | None = None
     """Cross-entropy, in nats."""
+    repeats: str = ""
+    """What all its repeats share, as the runs of several seeds do; "": it has none."""
 
     def x(self, axis: Axis) -> float | None:
         """The point's place on an axis, in its unit."""
@@ -247,8 +249,7 @@ def of_study(rows: Iterable[Row]) -> list[Point]:
             train_flops=row.compute,
             error=row.error,
             loss=row.loss,
+            repeats=row.name.rsplit("/", 1)[0],
         )
         for row in rows
     ]
-
-

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from convnext.core.errors import UserError
-from convnext.scaling.fit import Comparison, Fit, Loss, PowerLaw, compare, equal_error, fit, frontier
+from convnext.scaling.fit import Comparison, Fit, PowerLaw, Settings, compare, counted, equal_error, fit
 from convnext.scaling.points import (
     SERIES,
     Axis,
@@ -33,13 +33,14 @@ class How:
     axis: Axis | None = None
     """None: each series' own."""
     figure: Figure = "error"
-    floor: bool = False
-    loss: Loss = "squares"
-    pareto: bool = False
-    """Only the points that no cheaper one beats."""
     slack: float = 1.25
-    noise: float = 0.001
-    draws: int = 2000
+    """Factor by which the common range of two series is widened."""
+    settings: Settings = Settings(noise=0.001)
+
+    @property
+    def noise(self) -> float:
+        """Of each point by itself; that of a loss is not known."""
+        return self.settings.noise if self.figure == "error" else 0.0
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,18 @@ class Fitted:
     figure: Figure
     unit: float
     points: tuple[tuple[Point, float, float], ...]
-    """Those that the law goes through, x in the axis's own unit."""
+    """All that have both, x in the axis's own unit."""
     fit: Fit | None
     why_not: str = ""
     """Why there is no law."""
+
+    def xy(self, unit: float = 1.0) -> tuple[list[float], list[float]]:
+        """All points, x in a unit."""
+        return [x / unit for _, x, _ in self.points], [y for _, _, y in self.points]
+
+    def labels(self) -> list[str]:
+        """What points repeat, for `fit`: empty where none does."""
+        return [point.repeats for point, _, _ in self.points if point.repeats]
 
     def values(self) -> dict[str, Any]:
         """As JSON values."""
@@ -101,22 +110,12 @@ def fitted(series: Series, how: How) -> Fitted:
     """The law of one series; one that has too few points says so in place of a law."""
     axis = how.axis or series.axis
     points = series.xy(axis, how.figure)
-    if how.pareto:
-        kept = frontier([x for _, x, _ in points], [y for _, _, y in points])
-        points = [points[i] for i in kept]
     unit = _unit([x for _, x, _ in points]) if axis == "compute" else 1.0
     empty = Fitted(series, axis, how.figure, unit, tuple(points), None)
     if not points:
         return replace(empty, why_not=f"no point has both {axis} and {how.figure}")
     try:
-        law = fit(
-            [x / unit for _, x, _ in points],
-            [y for _, _, y in points],
-            floor=how.floor,
-            loss=how.loss,
-            noise=how.noise if how.figure == "error" else 0.0,
-            draws=how.draws,
-        )
+        law = fit(*empty.xy(unit), replace(how.settings, noise=how.noise), labels=empty.labels())
     except UserError as error:
         return replace(empty, why_not=str(error))
     return replace(empty, fit=law)
@@ -124,7 +123,9 @@ def fitted(series: Series, how: How) -> Fitted:
 
 def _unit(values: Sequence[float]) -> float:
     """A power of 1000 near the values, so that coefficients are numbers that people can read."""
-    return 10.0 ** (3 * math.floor(math.log10(math.exp(sum(map(math.log, values)) / len(values))) / 3)) if values else 1
+    if not values:
+        return 1.0
+    return 10.0 ** (3 * round(sum(math.log10(value) for value in values) / len(values) / 3))
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,10 @@ class Pair:
     second: Fitted
     result: Comparison | str
     """Or why they cannot be compared."""
-    dearer: tuple[tuple[Point, float], ...]
+    dearer: tuple[tuple[str, float], ...]
     """Points of the first, and how many times its cost the second needs for the same figure; only within its points."""
+    beyond: int
+    """How many points of the first lie beyond those of the second."""
 
     def values(self) -> dict[str, Any]:
         """As JSON values."""
@@ -145,7 +148,7 @@ class Pair:
             "series": [self.first.series.name, self.second.series.name],
             "comparison": compared,
             "why_not": self.result if isinstance(self.result, str) else None,
-            "equal_figure_cost_ratio": {point.model: ratio for point, ratio in self.dearer},
+            "equal_figure_cost_ratio": dict(self.dearer),
         }
 
 
@@ -156,16 +159,13 @@ def pairs(found: Sequence[Fitted], how: How) -> list[Pair]:
 
 
 def _pair(a: Fitted, b: Fitted, how: How) -> Pair:
-    (xa, ya), (xb, yb) = (([x for _, x, _ in one.points], [y for _, _, y in one.points]) for one in (a, b))
-    noise = how.noise if how.figure == "error" else 0.0
-    result = compare((xa, ya), (xb, yb), slack=how.slack, noise=noise)
+    sides = [counted(*one.xy(), how.settings, labels=one.labels()) for one in (a, b)]
+    result = compare(*sides, slack=how.slack, noise=how.noise)
     assert b.fit is not None  # `pairs` chose it
-    dearer = []
-    for point, x, y in a.points:
-        ratio = equal_error(b.fit, x / b.unit, y)
-        if ratio is not None:
-            dearer.append((point, ratio))
-    return Pair(a, b, result, tuple(dearer))
+    names = {x: point.repeats or point.model for point, x, _ in a.points}
+    ratios = ((names[x], equal_error(b.fit, x / b.unit, y)) for x, y in zip(*sides[0], strict=True))
+    dearer = tuple((name, ratio) for name, ratio in ratios if ratio is not None)
+    return Pair(a, b, result, dearer, len(sides[0][0]) - len(dearer))
 
 
 def law_in_words(one: Fitted) -> str:

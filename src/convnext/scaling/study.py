@@ -86,9 +86,7 @@ class Plan:
         part = "" if fraction == 1 else f"-of-{fraction:g}"
         label = f"{budget:.3g}{part}" if self.compute else f"{budget:g}epochs{part}"
         name = f"{family}{size}/{label}/seed{seed}"
-        return Cell(
-            name, family, size, seed, fraction, steps, batch, images=round(images), budget=budget, costs=costs
-        )
+        return Cell(name, family, size, seed, fraction, steps, batch, images=round(images), budget=budget, costs=costs)
 
     def _common(self) -> ClassificationRecipe:
         """The recipe that all runs share."""
@@ -295,7 +293,10 @@ def rows(plan: Plan, out: Path) -> list[Row]:
         if end := ended(out / cell.name):
             found.append(
                 Row(
-                    **{key: getattr(cell, key) for key in ("name", "family", "size", "seed", "seen", "budget", "compute")},
+                    **{
+                        key: getattr(cell, key)
+                        for key in ("name", "family", "size", "seed", "seen", "budget", "compute")
+                    },
                     **asdict(cell.costs),
                     images=end.train_images,
                     loss=end.figures["loss"],

@@ -47,7 +47,9 @@ def setup(
     """What a classification run is made of. Raises UserError where data, model and recipe do not go together."""
     seed, share = recipe.loop.seed, recipe.loader.train_fraction
     whole = data.splits(recipe.loader, seed=seed, saved=saved)
-    splits = limited(whole, share, seed=seed, targets=None if several_labels(whole.train) else lambda part: part.targets)
+    splits = limited(
+        whole, share, seed=seed, targets=None if several_labels(whole.train) else lambda part: part.targets
+    )
     train, classes = splits.train, splits.train.classes
     check_num_classes(recipe.model.num_classes, len(classes))
     if recipe.balance and several_labels(train):
