@@ -104,5 +104,5 @@ def test_what_is_no_text(tmp_path):
 
 def test_values_that_no_law_can_have(tmp_path):
     file = write(tmp_path, "family,model,gmacs,top1\na,m,0,70\na,n,2,80\n")
-    with pytest.raises(UserError, match="a, m: 0 and 0.3 are not both above 0"):
+    with pytest.raises(UserError, match=r"a, m: 0 and 0\.3 are not both above 0"):
         by_family(read_points(file))[0].xy("gmacs", "error")

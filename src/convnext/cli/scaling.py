@@ -33,7 +33,7 @@ class Grid:
     sizes: tuple[int, ...] = (1, 2, 3, 4)
     """Rungs of each ladder, from 1, the smallest."""
     compute: tuple[float, ...] = ()
-    """Training FLOPs of a run, as 1e12 3e12 9e12: equal compute, whatever the model (6 for each multiply-accumulate)."""
+    """Training FLOPs of a run, as 1e12 3e12 9e12: equal compute, whatever the model. 6 for each multiply-accumulate."""
     epochs: tuple[float, ...] = ()
     """Passes over the training images: equal data, whatever the model. In place of --compute."""
     budget: str = ""
@@ -129,6 +129,8 @@ class Draw(Fitting):
 
     out: Path | None = None
     """Where to put the files, without a suffix; `scaling` here, or in the study's folder, if left out."""
+    published: bool = True
+    """Beside points of your own, draw the published ones too."""
 
 
 PARTS: dict[str, type[Any]] = {"fit": Fit, "plan": Plan, "run": Run, "draw": Draw}
@@ -229,7 +231,8 @@ def pair_in_words(pair: Pair) -> str:
         text += f"\n  For the same figure {second} costs: {costs}."
     beyond = pair.beyond
     if beyond:
-        text += f"\n  {beyond} points of {pair.first.series.name} lie beyond what {pair.second.series.name} covers: no claim."
+        first, second = pair.first.series.name, pair.second.series.name
+        text += f"\n  {beyond} point{'s' if beyond != 1 else ''} of {first} beyond what {second} covers: no claim."
     return text
 
 
@@ -243,9 +246,12 @@ def _draw(args: Draw) -> None:
     for path in (*paths, base.with_suffix(".csv"), base.with_suffix(".json")):
         check_file(path, "--out")
     from convnext.scaling.figure import draw, of_named, of_published, write_tables
+    from convnext.scaling.points import SERIES
     from convnext.scaling.report import pairs
 
-    panels = of_named(args.what, how) if args.what else of_published()
+    own = any(name not in SERIES for name in args.what)
+    panels = of_named(args.what, how) if args.what else []
+    panels += of_published() if args.published and (own or not args.what) else []
     if not panels:
         raise UserError("None of these points has both a cost and a figure: there is nothing to draw.")
     draw(panels, paths, heading="How error falls with cost" if args.what else "Published models: error and cost")

@@ -1,6 +1,7 @@
 """Isotropic ConvNeXt (arXiv 2201.03545, section 3.3 and Table 2): ConvNeXt blocks in a ViT's shape.
 
-B batch, C channels, H W space. One patchify convolution (16x16 as published) without a norm, then blocks at one resolution.
+B batch, C channels, H W space. One patchify convolution (16x16 as published) without a norm, then blocks at one
+resolution.
 Parameters have the names of the official checkpoints (models/convnext_isotropic.py).
 """
 

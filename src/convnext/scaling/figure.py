@@ -13,8 +13,8 @@ import numpy as np
 
 from convnext.core.atomic import replacing, write_text
 from convnext.core.strict_json import to_json
-from convnext.scaling.fit import Array, band, counted, laws
-from convnext.scaling.points import AXES, Figure
+from convnext.scaling.fit import band, counted, laws
+from convnext.scaling.points import AXES, Axis, Figure
 from convnext.scaling.report import Fitted, How, Pair, fitted, law_in_words, read_series
 
 _INK, _MUTED, _RULE, _PAPER = "#20232a", "#6b7079", "#dfe1e5", "#ffffff"
@@ -78,7 +78,8 @@ def of_named(what: Sequence[str], how: How) -> list[Panel]:
     for figure in figures:
         mine = replace(how, figure=figure)
         found = [fitted(one, mine) for one in series]
-        for axis in dict.fromkeys(one.axis for one in found if one.points):
+        axes: list[Axis] = list(dict.fromkeys(one.axis for one in found if one.points))
+        for axis in axes:
             same = tuple(one for one in found if one.axis == axis and one.points)
             subtitle = "laws through the envelopes" if how.settings.pareto else "laws through all points"
             panels.append(Panel(f"{_LABELS[figure]} and {AXES[axis]}", subtitle, same, mine))
@@ -149,7 +150,7 @@ def _ticks(low: float, high: float) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
     room = (high / low) ** 0.04
-    found: Array = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low / room, high * room)
+    found = MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low / room, high * room)
     return [float(value) for value in found if low / room <= value <= high * room and value > 0]
 
 

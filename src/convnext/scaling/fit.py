@@ -334,6 +334,6 @@ def _range(x: Sequence[float]) -> str:
 
 
 def equal_error(law: Fit, x: float, y: float) -> float | None:
-    """How many times the cost x the family of `law` needs for the same y; None where that lies outside of its points."""
+    """How many times the cost x the family of `law` needs for the same y; None where that lies beyond its points."""
     cost = law.law.cost_of(y)
     return cost / x if cost is not None and law.covers(cost) else None

@@ -1,7 +1,7 @@
 """The models that are compared: of each family a ladder of sizes, smallest first. No torch here.
 
 imagenet: models as published, for 224 pixels. small: reduced ones for images of 32 pixels, from about 2 to 18 million
-multiply-accumulates: maps begin at half the resolution (ConvNeXt, ResNet, Swin) or with patches of 4x4 (ViT, isotropic).
+multiply-accumulates: maps begin at half the resolution (ConvNeXt, ResNet, Swin) or with 4x4 patches (ViT, isotropic).
 """
 
 from __future__ import annotations

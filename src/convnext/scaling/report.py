@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class How:
     figure: Figure = "error"
     slack: float = 1.25
     """Factor by which the common range of two series is widened."""
-    settings: Settings = Settings(noise=0.001)
+    settings: Settings = field(default_factory=lambda: Settings(noise=0.001))
 
     @property
     def noise(self) -> float:

@@ -23,7 +23,7 @@ from convnext.models.config import ModelConfig
 from convnext.models.create import count_macs, count_parameters, from_config
 from convnext.scaling.ladders import rung
 from convnext.sweep.engine import EngineName, train_all
-from convnext.sweep.runs import PLAN, RESULTS, Run, ended, read_plan, start_folder, threads_of
+from convnext.sweep.runs import PLAN, RESULTS, Ended, Run, ended, read_plan, start_folder, threads_of
 from convnext.sweep.timing import seconds_an_image, seconds_of_a_run
 from convnext.tasks.classification.recipe import ClassificationRecipe
 from convnext.tasks.classification.roadmap_recipes import roadmap_step
@@ -288,24 +288,20 @@ def run_study(plan: Plan, out: Path, *, jobs: int, engine: EngineName = "local")
 
 def rows(plan: Plan, out: Path) -> list[Row]:
     """The runs of the plan that have ended well, in its order."""
-    found = []
-    for cell in plan.cells():
-        if end := ended(out / cell.name):
-            found.append(
-                Row(
-                    **{
-                        key: getattr(cell, key)
-                        for key in ("name", "family", "size", "seed", "seen", "budget", "compute")
-                    },
-                    **asdict(cell.costs),
-                    images=end.train_images,
-                    loss=end.figures["loss"],
-                    error=1 - end.figures["top1"],
-                    val_images=end.images,
-                    seconds=end.seconds,
-                )
-            )
-    return found
+    ends = ((cell, ended(out / cell.name)) for cell in plan.cells())
+    return [_row(cell, end) for cell, end in ends if end]
+
+
+def _row(cell: Cell, end: Ended) -> Row:
+    return Row(
+        **{key: getattr(cell, key) for key in ("name", "family", "size", "seed", "seen", "budget", "compute")},
+        **asdict(cell.costs),
+        images=end.train_images,
+        loss=end.figures["loss"],
+        error=1 - end.figures["top1"],
+        val_images=end.images,
+        seconds=end.seconds,
+    )
 
 
 def as_table(plan: Plan) -> list[dict[str, Any]]:
