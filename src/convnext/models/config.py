@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 
@@ -52,6 +52,22 @@ class ModelConfig:
         dense = usual is not None and self.layer_scale_init_value == usual
         kept = {key: getattr(self, key) for key in ("num_classes", "in_chans", "drop_path_rate", "head_init_scale")}
         return replace(dense_backbone(name) if dense else ModelConfig(name), **kept)
+
+
+@dataclass(frozen=True)
+class FCMAEConfig:
+    """A fully convolutional masked autoencoder: an encoder and the decoder on it (V2 paper, section 3)."""
+
+    backbone: ModelConfig = field(default_factory=lambda: ModelConfig("convnextv2_tiny"))
+    """The encoder: a ConvNeXt, V2 or V1, with a patchify stem."""
+    mask_ratio: float = 0.6
+    """Share of an image's cells that are masked; a cell is as large as the encoder's total stride (32 pixels)."""
+    decoder_dim: int = 512
+    """Channels of the decoder."""
+    decoder_depth: int = 1
+    """Blocks of the decoder."""
+    norm_pix: bool = True
+    """Whether each cell's pixels are normalised by their own mean and deviation before they are predicted."""
 
 
 def dense_backbone(name: str, *, drop_path_rate: float = 0.0) -> ModelConfig:

@@ -137,10 +137,15 @@ class Block(nn.Module):
         if self.gamma is not None:
             self.gamma.fill_(self.layer_scale_init_value)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """With `visible`, places (B, V) of H * W, all other places are masked: zero in `x` and in the result, as in a
+        sparse convolution. What mixes channels is then computed at the visible places alone."""
         shortcut = x
         x = self.dwconv(x)
         x = x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C): a view, for norm and linear layers over channels
+        shape = x.shape
+        if visible is not None:
+            x = taken(x, visible)
         x = self.norm(x)
         x = self.pwconv1(x)
         x = self.act(x)
@@ -148,8 +153,21 @@ class Block(nn.Module):
         x = self.pwconv2(x)
         if self.gamma is not None:
             x = self.gamma * x
+        if visible is not None:
+            x = put_back(x, visible, shape)
         x = x.permute(0, 3, 1, 2)  # back to (B, C, H, W), channels_last as it came
         return shortcut + self.drop_path(x)
+
+
+def taken(x: Tensor, places: Tensor) -> Tensor:
+    """Some places of a map, in a row: (B, H, W, C) and (B, V) to (B, 1, V, C)."""
+    return x.flatten(1, 2).gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1])).unsqueeze(1)
+
+
+def put_back(x: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+    """The reverse of `taken`: a map of that shape, zero at all other places."""
+    zeros = x.new_zeros(shape[0], shape[1] * shape[2], shape[3])
+    return zeros.scatter(1, places.unsqueeze(-1).expand(-1, -1, shape[3]), x.squeeze(1)).view(shape)
 
 
 class ConvNeXt(ImageClassifier):
