@@ -9,9 +9,10 @@ import torch
 from kinds import randomise
 
 from convnext.core.errors import UserError
+from convnext.data.pretraining.batch import Masking, mask_of
 from convnext.models.config import FCMAEConfig, ModelConfig
 from convnext.models.convnext import Block
-from convnext.models.fcmae import FCMAE, cells_of, images_of, normalised, places_of, random_mask
+from convnext.models.fcmae import FCMAE, cells_of, images_of, normalised, places_of
 
 SMALL = ModelConfig("convnextv2_atto", depths=(1, 2, 2, 1), dims=(8, 12, 16, 20), stem_stride=2, output_stride=16)
 V1 = replace(SMALL, name="convnext_atto", layer_scale_init_value=0.5)
@@ -31,7 +32,8 @@ def inputs(model: FCMAE, batch: int = 3, cells: int = 4) -> tuple[torch.Tensor, 
     chance = torch.Generator().manual_seed(1)
     side = cells * model.cell
     images = torch.randn(batch, 3, side, side, generator=chance, dtype=torch.float64)
-    mask = torch.stack([random_mask(cells, cells, 0.6, chance) for _ in range(batch)])
+    masking = Masking(model.cell, 0.6, seed=1)
+    mask = torch.stack([mask_of(i, epoch=0, size=side, masking=masking) for i in range(batch)])
     return images, mask
 
 
@@ -133,17 +135,6 @@ def test_normalised_cells():
     cells = torch.tensor([[[1.0, 3.0], [2.0, 2.0]]])
     expected = 1 / (2 + 1e-6) ** 0.5
     torch.testing.assert_close(normalised(cells), torch.tensor([[[-expected, expected], [0.0, 0.0]]]))
-
-
-def test_masks():
-    """49 cells at 0.6: 19 stay, 30 are masked (the official code's int(49 * 0.4)); never none, never all."""
-    chance = torch.Generator().manual_seed(0)
-    mask = random_mask(7, 7, 0.6, chance)
-    assert (mask.shape, int(mask.sum())) == ((7, 7), 30)
-    assert int(random_mask(2, 2, 0.99, chance).sum()) == 3
-    assert int(random_mask(2, 2, 0.0, chance).sum()) == 1
-    counts = sum(random_mask(4, 4, 0.5, chance).int() for _ in range(2000))
-    assert (counts.float() / 2000 - 0.5).abs().max() < 0.06  # every cell as often
 
 
 def test_places():

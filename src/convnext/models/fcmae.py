@@ -77,8 +77,8 @@ class FCMAE(nn.Module):
         return {name: inner.get(name.removeprefix("encoder."), deepest) for name, _ in self.named_parameters()}
 
     def encode(self, images: Tensor, mask: Tensor) -> Tensor:
-        """The last map of the visible cells: (B, C, H, W) and bool (B, h, w), True where masked, to (B, dims[-1], h, w),
-        0 where masked. Every image has as many masked cells."""
+        """The last map of the visible cells: (B, C, H, W) and bool (B, h, w), True where masked, to
+        (B, dims[-1], h, w), 0 where masked. Every image has as many masked cells."""
         self._check(images, mask)
         x = images.contiguous(memory_format=torch.channels_last)
         for downsample, stage, stride in zip(
@@ -109,16 +109,6 @@ class FCMAE(nn.Module):
             raise ValueError(f"Sides are multiples of {self.cell} pixels, not {height} x {width}.")
         if mask.shape != (images.shape[0], height // self.cell, width // self.cell):
             raise ValueError(f"The mask has a value for each of the images' cells, not the shape {tuple(mask.shape)}.")
-
-
-def random_mask(height: int, width: int, ratio: float, generator: torch.Generator) -> Tensor:
-    """A mask of height x width cells, bool (height, width), True where masked: int(cells * (1 - ratio)) stay visible, at
-    least one, and at least one is masked (official models/fcmae.py, gen_random_mask)."""
-    cells = height * width
-    visible = min(max(int(cells * (1 - ratio)), 1), cells - 1)
-    mask = torch.ones(cells, dtype=torch.bool)
-    mask[torch.rand(cells, generator=generator).argsort()[:visible]] = False
-    return mask.view(height, width)
 
 
 def cells_of(images: Tensor, cell: int) -> Tensor:

@@ -84,11 +84,11 @@ def skipped(run: RunFolder) -> str:
 _IMAGES_SHOWN = 24
 
 
-def image_cards(run: RunFolder, what: str) -> str:
+def image_cards(run: RunFolder, what: str, *, title: str = "What it finds") -> str:
     """The images that the evaluation names. what: they show, as "Objects in"."""
     cards = []
     for entry in entries(run.evaluation, "pictures")[:_IMAGES_SHOWN]:
         name, source = text(entry.get("name", "?")), run.image(entry.get("picture"))
         shown = f'<img src="{source}" alt="{what} {name}">' if source else '<div class="none">no image</div>'
         cards.append(f'<figure class="scene">{shown}<figcaption>{name}</figcaption></figure>')
-    return section("What it finds", f'<div class="scenes">{"".join(cards)}</div>' if cards else "")
+    return section(title, f'<div class="scenes">{"".join(cards)}</div>' if cards else "")

@@ -34,7 +34,7 @@ def recognise(data: str, options: Mapping[str, str], *, task: str = "") -> tuple
     if task:
         spec = task_named(task)
         return spec, check_data(spec, data, options)
-    verdicts = {spec.name: spec.recognise(data, options) for spec in TASKS.values()}
+    verdicts = {spec.name: spec.recognise(data, options) for spec in TASKS.values() if not spec.asked}
     mine = {name: verdict.reason for name, verdict in verdicts.items() if isinstance(verdict, Mine)}
     if len(mine) > 1:  # a setting that one of them alone takes says which
         takers = {name: reason for name, reason in mine.items() if set(options) <= set(TASKS[name].data_options)}
@@ -62,7 +62,7 @@ def check_data(spec: TaskSpec, data: str, options: Mapping[str, str], *, why: st
     others = {
         other.name: found.reason
         for other in TASKS.values()
-        if other is not spec and isinstance(found := other.recognise(data, options), Mine)
+        if other is not spec and not other.asked and isinstance(found := other.recognise(data, options), Mine)
     }
     why = why or f"--task {spec.name} trains a {spec.texts.model}"
     if others:

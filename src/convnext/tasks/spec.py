@@ -207,6 +207,8 @@ class TaskSpec:
     """Settings of its recipes that a data set must be opened by, as "labels" or "loader.bands"."""
     draws: bool = False
     """Whether predictions are drawn unless somebody says otherwise."""
+    asked: bool = False
+    """Whether it takes data only where somebody asks for the task: it would know any images."""
     name_pattern: str = ""
     """A regular expression of names of its published weights, for names that are mistyped."""
 

@@ -22,9 +22,10 @@ class HasDepth(Protocol):
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter gets weight decay: matrices and filters do.
 
-    Biases, norms, layer scale, GRN (whose tensors are 4-D) and position embeddings (as in Swin and DeiT) do not.
+    Biases, norms, layer scale, GRN (whose tensors are 4-D), position embeddings (as in Swin and DeiT) and the token
+    that stands for masked places do not.
     """
-    places = ("class_token", "pos_embedding", "position_bias_table")
+    places = ("class_token", "mask_token", "pos_embedding", "position_bias_table")
     return parameter.ndim > 1 and not name.endswith((".bias", ".gamma", ".beta", *places))
 
 

@@ -60,20 +60,26 @@ class ClassificationMetadata:
     """Of several labels: the least probability with which each is given, chosen on the validation images; (): 0.5."""
 
 
+AUGMENT_NUMBERS = {
+    "input.size": "[1, 4096]",
+    "input.crop_ratio": "(0, 1]",
+    "augment.padding": "[0, inf)",
+    "augment.flip": "[0, 1]",
+    "augment.randaugment_ops": "[0, inf)",
+    "augment.randaugment_magnitude": "[0, 10]",
+    "augment.randaugment_std": "[0, inf)",
+}
+"""Intervals of an `InputConfig` and an `AugmentConfig`."""
+AUGMENT_LISTS = {"augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"}
+AUGMENT_ASCENDING = ("augment.scale", "augment.ratio")
 LIMITS = Limits(
     numbers={
         **model_limits("model"),
+        **AUGMENT_NUMBERS,
         "model.in_chans": "[1, 1000]",
         "loader.bands": "[1, 1000]",
         "loader.white": "[0, inf)",
         "input.white": "[0, inf)",
-        "input.size": "[1, 4096]",
-        "input.crop_ratio": "(0, 1]",
-        "augment.padding": "[0, inf)",
-        "augment.flip": "[0, 1]",
-        "augment.randaugment_ops": "[0, inf)",
-        "augment.randaugment_magnitude": "[0, 10]",
-        "augment.randaugment_std": "[0, inf)",
         "mix.mixup": "[0, inf)",
         "mix.cutmix": "[0, inf)",
         "mix.prob": "[0, 1]",
@@ -81,8 +87,8 @@ LIMITS = Limits(
         "mix.erase": "[0, 1]",
         "mix.smoothing": "[0, 1)",
     },
-    lists={"augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"},
-    ascending=("augment.scale", "augment.ratio"),
+    lists=AUGMENT_LISTS,
+    ascending=AUGMENT_ASCENDING,
 )
 
 

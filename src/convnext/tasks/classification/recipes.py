@@ -17,6 +17,7 @@ _IN22K = ("tiny", "small", "base", "large", "xlarge")
 RECIPES: dict[str, Callable[[], ClassificationRecipe]] = {
     "demo": small.demo,
     "cifar10": small.cifar10,
+    "cifar10_v2": small.cifar10_v2,
     "imagenet/convnext_tiny": imagenet.convnext_tiny,
     "imagenet/convnext_small": imagenet.convnext_small,
     "imagenet/convnext_base": imagenet.convnext_base,

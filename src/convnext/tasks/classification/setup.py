@@ -30,6 +30,7 @@ from convnext.tasks.classification.choose import Facts, choose, warnings
 from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe, owns
 from convnext.tasks.classification.task import ClassificationTask
 from convnext.tasks.classification.weights import load_initial
+from convnext.tasks.pretraining.recipe import owns as is_pretrained
 from convnext.tasks.setup import Setup, bad_images, check_num_classes, facts
 from convnext.training.loop import Plan
 from convnext.weights.backbone import backbone_config
@@ -176,7 +177,7 @@ def choose_recipe(
     data: DataModule[ClassificationDataset], init: WeightFile | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[ClassificationRecipe, tuple[str, ...]]:
     """A recipe for this data (and these weights to start from), and the reasons for it."""
-    if init is not None and init.values is not None and not owns(init.values):
+    if init is not None and init.values is not None and not (owns(init.values) or is_pretrained(init.values)):
         raise UserError(f"{init.file} holds no classifier, whose layers a classifier could start from.")
     known = replace(facts_of(data, options or {}), init=backbone_config(init) if init else None)
     recipe, reasons = choose(known)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from convnext.data.classification.config import AugmentConfig
 from convnext.data.config import InputConfig, MixConfig
 from convnext.models.config import ModelConfig
@@ -65,4 +67,28 @@ def cifar10() -> ClassificationRecipe:
         schedule=ScheduleConfig(epochs=20.0, warmup_epochs=2.0),
         ema=EmaConfig(decay=0.999),
         loop=LoopConfig(global_batch=128, eval_epochs=2.0, log_steps=50),
+    )
+
+
+def cifar10_v2() -> ClassificationRecipe:
+    """A small ConvNeXt V2 on CIFAR-10, which can start from `pretrain/small`: AdamW, as in the paper's fine-tuning.
+
+    convnext train cifar10_v2 --data CIFAR10 --init runs/pretrain_small
+
+    Expect what docs/results/fcmae.md measured, from scratch and after pre-training.
+    """
+    return replace(
+        cifar10(),
+        name="cifar10_v2",
+        model=ModelConfig(
+            "convnextv2_atto",
+            depths=(1, 2, 2, 1),
+            dims=(32, 64, 128, 128),
+            kernel_size=3,
+            stem_stride=2,
+            output_stride=8,
+            init_std=0.08,
+        ),
+        optim=OptimConfig(lr=2e-3, weight_decay=0.05),
+        schedule=ScheduleConfig(epochs=8.0, warmup_epochs=1.0),
     )
