@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from convnext.cli import completion, data, roadmap, weights
+from convnext.cli import completion, data, roadmap, scaling, weights
 from convnext.cli.completion import options
 from convnext.cli.main import COMMANDS
 from convnext.tasks.table import TASKS
@@ -19,7 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:[-.][a-z0-9]+)*")
 OF_OTHERS = {"--shm-size", "--nproc-per-node", "--help", "--version"}
 """Options of other programs (docker, torchrun), and what every command has."""
-PARTS = {"weights": weights.PARTS, "roadmap": roadmap.PARTS, "data": data.PARTS}
+PARTS = {"weights": weights.PARTS, "roadmap": roadmap.PARTS, "data": data.PARTS, "scaling": scaling.PARTS}
 
 
 def of_commands() -> dict[str, set[str]]:

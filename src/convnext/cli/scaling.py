@@ -12,7 +12,7 @@ from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError
 from convnext.core.logs import duration, say, seconds_in
 from convnext.core.places import check_file, check_folder
-from convnext.scaling.ladders import Regime
+from convnext.scaling.ladders import Regime, rung
 
 if TYPE_CHECKING:
     from convnext.scaling.report import Fitted, How, Pair
@@ -283,10 +283,10 @@ def _planned(args: Grid, seconds: float | None, kept: StudyPlan | None = None) -
     from convnext.roadmap.sweep import look_at
     from convnext.scaling import study
     from convnext.sweep.runs import slots
-    from convnext.tasks.classification.recipe import ClassificationRecipe
+    from convnext.tasks.classification.scaling_recipes import scaling_recipe
 
     data = str(Path(args.data).resolve()) if Path(args.data).exists() else args.data
-    facts = look_at(data, ClassificationRecipe(name="scaling"))
+    facts = look_at(data, scaling_recipe(args.regime, "scaling", rung(args.regime, args.families[0], 1)))
     plan = study.Plan(
         args.regime,
         data,

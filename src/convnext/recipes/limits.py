@@ -42,6 +42,18 @@ TRAINING = {
 }
 """What every recipe has: [ and ] include the end, ( and ) do not."""
 TRAINING_LISTS = {"optim.betas": "[0, 1)"}
+AUGMENT = {
+    "input.size": "[1, 4096]",
+    "input.crop_ratio": "(0, 1]",
+    "augment.padding": "[0, inf)",
+    "augment.flip": "[0, 1]",
+    "augment.randaugment_ops": "[0, inf)",
+    "augment.randaugment_magnitude": "[0, 10]",
+    "augment.randaugment_std": "[0, inf)",
+}
+"""What recipes of whole images have: an `InputConfig` and an `AugmentConfig`."""
+AUGMENT_LISTS = {"augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"}
+AUGMENT_ASCENDING = ("augment.scale", "augment.ratio")
 _MODEL = {
     "num_classes": "[0, inf)",
     "in_chans": "[3, 3]",  # what is read from image files

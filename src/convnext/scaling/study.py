@@ -25,15 +25,13 @@ from convnext.scaling.ladders import rung
 from convnext.sweep.engine import EngineName, train_all
 from convnext.sweep.runs import PLAN, RESULTS, Ended, Run, ended, read_plan, start_folder, threads_of
 from convnext.sweep.timing import seconds_an_image, seconds_of_a_run
-from convnext.tasks.classification.recipe import ClassificationRecipe
-from convnext.tasks.classification.roadmap_recipes import roadmap_step
+from convnext.tasks.classification.scaling_recipes import scaling_recipe
 from convnext.tasks.recipes import check_recipe
 
 COMMAND = "convnext scaling run"
 FLOPS_PER_MAC = 6.0  # of training, for each image
 LEAST_EPOCHS = 0.2  # a run that would see less of the data than this is left out
 STEP = 3.0  # each budget that follows from a time is this many times the one before
-_DROP_PATH = 0.1  # of every model for ImageNet: Table 5 has it of the smallest
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,9 @@ class Plan:
                             yield self._cell(family, size, budget, fraction, seed)
 
     def _cell(self, family: str, size: int, budget: float, fraction: float, seed: int) -> Cell:
-        recipe = self._common()
-        costs = costs_of(rung(self.regime, family, size), recipe.input.size, self.classes)
+        model = rung(self.regime, family, size)
+        recipe = scaling_recipe(self.regime, family, model)
+        costs = costs_of(model, recipe.input.size, self.classes)
         images, batch = self.images * fraction, self.batch or recipe.loop.global_batch
         seen = budget / (FLOPS_PER_MAC * costs.macs) if self.compute else budget * images
         steps = max(round(seen / batch), 1)
@@ -88,22 +87,14 @@ class Plan:
         name = f"{family}{size}/{label}/seed{seed}"
         return Cell(name, family, size, seed, fraction, steps, batch, images=round(images), budget=budget, costs=costs)
 
-    def _common(self) -> ClassificationRecipe:
-        """The recipe that all runs share."""
-        if self.regime == "small":
-            return roadmap_step("small", "sep_ds")
-        return ClassificationRecipe(name="scaling")
-
-    def recipe(self, cell: Cell) -> ClassificationRecipe:
+    def recipe(self, cell: Cell) -> Any:
         """The recipe of one run: the common one, with its model, and as long a schedule as its budget pays for."""
-        recipe = self._common()
+        name, model = f"scaling/{self.regime}/{cell.family}{cell.size}", rung(self.regime, cell.family, cell.size)
+        recipe = scaling_recipe(self.regime, name, model)
         share = recipe.schedule.warmup_epochs / recipe.schedule.epochs
-        model = rung(self.regime, cell.family, cell.size)
         return replace(
             recipe,
-            name=f"scaling/{self.regime}/{cell.family}{cell.size}",
             data=self.data,
-            model=model if self.regime == "small" else replace(model, drop_path_rate=_DROP_PATH),
             loader=LoaderConfig(train_fraction=cell.fraction),
             optim=replace(recipe.optim, lr=self.lr or recipe.optim.lr),
             schedule=replace(

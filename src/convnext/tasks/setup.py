@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from torch import nn
 
 from convnext.core.errors import UserError
+from convnext.data.dataset import Dataset
+from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages
 from convnext.data.splits import Splits
 from convnext.recipes.recipe import Recipe
@@ -57,3 +60,16 @@ def check_num_classes(asked: int, found: int) -> None:
     """Raises UserError where a recipe asks for other than the data's number of classes (0: as many as there are)."""
     if asked not in (0, found):
         raise UserError(f"The data has {found} classes: leave out --model.num-classes {asked}.")
+
+
+def median_side(dataset: Dataset, *, sample: int = 15) -> int:
+    """The median shorter side, in pixels, of some images over the data. Raises UserError if none is readable."""
+    sides = []
+    for index in range(0, len(dataset), max(len(dataset) // sample, 1)):
+        try:
+            sides.append(min(dataset.read(index).shape[-2:]))
+        except BadImage:
+            continue
+    if not sides:
+        raise UserError("None of the images that were tried can be read; are they image files?")
+    return int(statistics.median(sides))

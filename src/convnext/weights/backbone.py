@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -42,6 +44,12 @@ def backbone_config(source: str | Path | WeightFile) -> ModelConfig:
     given = official_state(file)
     model = recognise(given.state, file.source, norm_first=given.norm_first)
     return replace(model, name=file.row.model) if isinstance(file.row, Checkpoint) else model
+
+
+def is_autoencoder(values: Mapping[str, Any]) -> bool:
+    """Whether a file's metadata is of masked pre-training: its encoder is the layers of a classifier."""
+    model = values.get("model")
+    return isinstance(model, dict) and "mask_ratio" in model
 
 
 def load_backbone(backbone: nn.Module, source: str | Path | WeightFile) -> list[str]:

@@ -6,6 +6,7 @@ N images.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -49,7 +50,7 @@ class UnlabelledData:
     def splits(self, loader: LoaderConfig, *, seed: int, saved: Record | None = None) -> Splits[ClassificationDataset]:
         """As `DataModule.splits`: a share held out at random."""
         whole = self._read(loader)
-        every: ClassificationDataset = Subset(whole, range(len(whole)))
+        every = cast("ClassificationDataset", Subset(whole, range(len(whole))))
         found = f"{len(whole):,} images, whose labels are not asked for"
         splits = drawn_splits(every, saved, self.data, found=found, seed=seed, fraction=loader.val_fraction)
         return with_notes(splits, lambda train, val: whole.notes)
@@ -66,7 +67,12 @@ class UnlabelledData:
 
 
 def open_images(data: str | Path) -> DataModule[ClassificationDataset]:
-    """The images at a path: the parts of a classifier's data where it is that, else all that lie below it."""
+    """The images at a path: the parts of a classifier's data where it is that, else all that lie below it.
+
+    Raises UserError for a path that is no folder.
+    """
+    if not Path(data).is_dir() and not isinstance(recognise_classes(str(data)), Mine):
+        raise UserError(f"There is no {data}." if not Path(data).exists() else f"{data} is no folder of images.")
     return ClassificationData(data) if isinstance(recognise_classes(str(data)), Mine) else UnlabelledData(data)
 
 

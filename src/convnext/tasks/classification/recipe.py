@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from convnext.data.classification.config import AugmentConfig, TableConfig
 from convnext.data.config import InputConfig, MixConfig
 from convnext.models.config import ModelConfig
-from convnext.recipes.limits import Limits, model_limits
+from convnext.recipes.limits import AUGMENT, AUGMENT_ASCENDING, AUGMENT_LISTS, Limits, model_limits
 from convnext.recipes.recipe import Recipe
 
 TASK = "classify"
@@ -60,22 +60,10 @@ class ClassificationMetadata:
     """Of several labels: the least probability with which each is given, chosen on the validation images; (): 0.5."""
 
 
-AUGMENT_NUMBERS = {
-    "input.size": "[1, 4096]",
-    "input.crop_ratio": "(0, 1]",
-    "augment.padding": "[0, inf)",
-    "augment.flip": "[0, 1]",
-    "augment.randaugment_ops": "[0, inf)",
-    "augment.randaugment_magnitude": "[0, 10]",
-    "augment.randaugment_std": "[0, inf)",
-}
-"""Intervals of an `InputConfig` and an `AugmentConfig`."""
-AUGMENT_LISTS = {"augment.scale": "(0, 1]", "augment.ratio": "(0, inf)"}
-AUGMENT_ASCENDING = ("augment.scale", "augment.ratio")
 LIMITS = Limits(
     numbers={
         **model_limits("model"),
-        **AUGMENT_NUMBERS,
+        **AUGMENT,
         "model.in_chans": "[1, 1000]",
         "loader.bands": "[1, 1000]",
         "loader.white": "[0, inf)",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
@@ -21,7 +20,6 @@ from convnext.data.classification.open import ClassificationData
 from convnext.data.classification.open import recognise as recognise_classes
 from convnext.data.config import loader_for
 from convnext.data.dataset import DataModule
-from convnext.data.decode import BadImage
 from convnext.data.loader import resolved_workers
 from convnext.data.recognise import Verdict
 from convnext.data.splits import Record, Splits, limited
@@ -30,10 +28,9 @@ from convnext.tasks.classification.choose import Facts, choose, warnings
 from convnext.tasks.classification.recipe import ClassificationMetadata, ClassificationRecipe, owns
 from convnext.tasks.classification.task import ClassificationTask
 from convnext.tasks.classification.weights import load_initial
-from convnext.tasks.pretraining.recipe import owns as is_pretrained
-from convnext.tasks.setup import Setup, bad_images, check_num_classes, facts
+from convnext.tasks.setup import Setup, bad_images, check_num_classes, facts, median_side
 from convnext.training.loop import Plan
-from convnext.weights.backbone import backbone_config
+from convnext.weights.backbone import backbone_config, is_autoencoder
 from convnext.weights.locate import WeightFile
 
 ClassificationSplits = Splits[ClassificationDataset]
@@ -148,19 +145,6 @@ def _task(
     )
 
 
-def median_side(dataset: ClassificationDataset, *, sample: int = 15) -> int:
-    """The median shorter side, in pixels, of some images over the data. Raises UserError if none is readable."""
-    sides = []
-    for index in range(0, len(dataset), max(len(dataset) // sample, 1)):
-        try:
-            sides.append(min(dataset.read(index).shape[-2:]))
-        except BadImage:
-            continue
-    if not sides:
-        raise UserError("None of the images that were tried can be read; are they image files?")
-    return int(statistics.median(sides))
-
-
 def facts_of(data: DataModule[ClassificationDataset], options: Mapping[str, str]) -> Facts:
     """What the choice of a recipe depends on, of data that is opened by these `data_options`."""
     plain = ClassificationRecipe(name="")
@@ -177,7 +161,7 @@ def choose_recipe(
     data: DataModule[ClassificationDataset], init: WeightFile | None = None, options: Mapping[str, str] | None = None
 ) -> tuple[ClassificationRecipe, tuple[str, ...]]:
     """A recipe for this data (and these weights to start from), and the reasons for it."""
-    if init is not None and init.values is not None and not (owns(init.values) or is_pretrained(init.values)):
+    if init is not None and init.values is not None and not (owns(init.values) or is_autoencoder(init.values)):
         raise UserError(f"{init.file} holds no classifier, whose layers a classifier could start from.")
     known = replace(facts_of(data, options or {}), init=backbone_config(init) if init else None)
     recipe, reasons = choose(known)

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from convnext.data.classification.config import AugmentConfig
 from convnext.data.config import InputConfig
 from convnext.models.config import FCMAEConfig
-from convnext.recipes.limits import Limits, model_limits
+from convnext.recipes.limits import AUGMENT, AUGMENT_ASCENDING, AUGMENT_LISTS, Limits, model_limits
 from convnext.recipes.recipe import Recipe
-from convnext.tasks.classification.recipe import AUGMENT_ASCENDING, AUGMENT_LISTS, AUGMENT_NUMBERS
 
 TASK = "pretrain"
 
@@ -47,7 +46,7 @@ class PretrainingMetadata:
 LIMITS = Limits(
     numbers={
         **model_limits("model.backbone"),
-        **AUGMENT_NUMBERS,
+        **AUGMENT,
         "model.mask_ratio": "(0, 1)",
         "model.decoder_dim": "[1, 16384]",
         "model.decoder_depth": "[1, 64]",

@@ -23,12 +23,11 @@ from convnext.data.recognise import Verdict
 from convnext.data.splits import Record, Splits, limited
 from convnext.models.fcmae import FCMAE
 from convnext.recipes.advice import Reason, length_warnings
-from convnext.tasks.classification.setup import median_side
 from convnext.tasks.pretraining.recipe import PretrainingMetadata, PretrainingRecipe
 from convnext.tasks.pretraining.recipes import imagenet, small
 from convnext.tasks.pretraining.task import PretrainingTask
 from convnext.tasks.pretraining.weights import load_initial_autoencoder
-from convnext.tasks.setup import Setup, bad_images, facts
+from convnext.tasks.setup import Setup, bad_images, facts, median_side
 from convnext.tasks.start import SMALL_SIDE
 from convnext.training.loop import Plan
 from convnext.weights.backbone import backbone_config
