@@ -23,7 +23,7 @@ from convnext.sweep.runs import Run, ended
 from convnext.tasks.recipes import find_recipe
 
 SEEDS = range(3)
-PRETRAINING = 10.0  # epochs
+PRETRAINING = 8.0  # epochs
 FINE_TUNING = {"all": (1.0, 4.0), "tenth": (0.1, 20.0)}  # share of the labels, epochs
 
 

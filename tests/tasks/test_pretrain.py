@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from shapes import draw
 from task_contract import TaskContract
 from torch import Tensor, nn
 
@@ -33,6 +32,7 @@ from convnext.tasks.pretraining.task import PretrainingTask
 from convnext.tasks.pretraining.weights import load_autoencoder, load_initial_autoencoder
 from convnext.weights.locate import locate
 from convnext.weights.writing import save_pickle
+from shapes import draw
 
 CPU = torch.device("cpu")
 BACKBONE = ModelConfig(
@@ -303,9 +303,7 @@ def _sparse(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if not name.startswith("encoder.") or name.startswith("encoder.downsample_layers.0."):
             written[name] = value
         elif ".dwconv.weight" in name:
-            written[name.replace("weight", "kernel")] = (
-                value[:, 0].transpose(1, 2).flatten(1).T
-            )  # (C, k, k) -> (k k, C)
+            written[name.replace("weight", "kernel")] = value[:, 0].transpose(1, 2).flatten(1).T  # to (k k, C)
         elif ".dwconv.bias" in name or (parts[1] == "downsample_layers" and parts[3] == "1" and parts[4] == "bias"):
             written[name] = value[None]
         elif parts[1] == "downsample_layers" and parts[3] == "1":
