@@ -13,9 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from convnext.core.errors import UserError
 from convnext.core.typed import to_dict
+from convnext.data.config import InputConfig
+from convnext.models.config import ModelConfig
+from convnext.models.create import from_config
 from convnext.tasks.choose import read_metadata
 from convnext.tasks.classification.recipe import ClassificationMetadata
-from convnext.tasks.classification.weights import load_model
+from convnext.tasks.classification.weights import load_initial, load_model
 from convnext.weights.files import KEY, read_state, save_model
 
 
@@ -214,3 +217,39 @@ def test_card_and_weights_do_not_fit(tmp_path, state, metadata):
     save_model(path, state, ClassificationMetadata(type(metadata.model)(name="convnext_tinny"), metadata.input))
     with pytest.raises(UserError, match="Did you mean 'convnext_tiny'"):
         load_model(path)
+
+
+SMALL = {
+    "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)},
+    "convnextv2_atto": {"depths": (1, 1, 1, 1), "dims": (8, 8, 8, 8)},
+    "convnext_isotropic_small": {"depths": (2,), "dims": (16,)},
+    "resnet50": {"depths": (1, 1, 1, 1), "dims": (16, 32, 64, 128)},
+    "roadmap_small_k7": {},
+    "roadmap_small_sep_ds": {},
+    "swin_tiny": {"depths": (1, 1, 1, 1), "dims": (16, 32, 64, 128)},
+    "vit_small": {"depths": (2,), "dims": (32,)},
+}
+"""A model of every family, small."""
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SMALL)
+def test_every_family_comes_back(tmp_path, name):
+    """Whatever can be trained can be loaded, evaluated and started from: names that a library's layout has too (Swin's
+    are torchvision's) are no other library's file."""
+    config = ModelConfig(name, num_classes=3, **SMALL[name])
+    torch.manual_seed(0)
+    model = from_config(config).eval()
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.normal_(std=0.1).abs_()  # running variances too
+    file = tmp_path / "best.safetensors"
+    save_model(file, model.state_dict(), ClassificationMetadata(config, InputConfig(size=64), ("a", "b", "c")))
+    assert same(by_name(read_state(file)), by_name(model.state_dict()))
+    loaded, metadata = load_model(file)
+    assert metadata.model == config
+    image = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded(image), model(image))
+    other = from_config(config)
+    assert load_initial(other, file, classes=("a", "b", "c")) == []
+    assert torch.equal(other.eval()(image), model(image))

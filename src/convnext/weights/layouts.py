@@ -65,7 +65,7 @@ TIMM_NORM_FIRST = replace(TIMM, rules=(("norm.{p}", "norm_pre.{p}"), *TIMM.rules
 
 TORCHVISION = Layout(  # pytorch/vision, torchvision/models/convnext.py: stem, stages and downsampling are one sequence
     "torchvision",
-    "features.0.0.weight",
+    "features.1.0.block.0.weight",  # not the stem's: torchvision's Swin, which is read as it is, has that too
     (
         *((f"downsample_layers.{i}.{{k}}.{{p}}", f"features.{2 * i}.{{k}}.{{p}}") for i in range(4)),
         *(
