@@ -150,6 +150,8 @@ def evaluate(
     """
     spec, file = find_weights(model)
     options = options or spec.evaluate_options()()
+    if not options.opens_data and spec.evaluate_suites is not None:
+        return spec.evaluate_suites(file, options, str(data))
     if data and not isinstance(data, (str, Path)):
         return spec.evaluate_on(file, options, data, None, None)
     opening = {name: _given(options, name) for name in spec.data_options}
@@ -157,13 +159,51 @@ def evaluate(
         why = f"{file.source} is a {spec.texts.model}"
         check_data(spec, str(data), opening, why=why, advice=f"Give images for a {spec.texts.model}.")
         return spec.evaluate_on(file, options, spec.open_data(str(data), opening), None, None)
+    folder = _run_of(file)
+    recipe = read_recipe(folder / RECIPE)
+    figures = spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(folder))
+    return figures | ({"chosen": chosen} if (chosen := _chosen(file)) else {})
+
+
+def compare(
+    first: str | Path | WeightFile,
+    second: str | Path | WeightFile,
+    *,
+    data: str | Path = "",
+    options: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], str]:
+    """Two models of one task on the same images, as JSON values and in words.
+
+    data: a path; without it, the images that the first model's run held out. options: of the task's evaluation, by
+    name. Raises UserError where the two are of different tasks, or of one whose models are not compared.
+    """
+    (spec, file), (other, against) = find_weights(first), find_weights(second)
+    if spec is not other:
+        raise UserError(
+            f"{file.source} is a {spec.texts.model} and {against.source} a {other.texts.model}: two of one task can be "
+            "compared."
+        )
+    if spec.compare is None or spec.comparison_text is None:
+        raise UserError(f"{spec.texts.model.capitalize()}s are not compared image by image: `convnext evaluate` each.")
+    asked = spec.evaluate_options()(**dict(options or {}))
+    if data:
+        opening = {name: _given(asked, name) for name in spec.data_options}
+        check_data(spec, str(data), opening, why=f"{file.source} is a {spec.texts.model}")
+        figures = spec.compare(file, against, asked, spec.open_data(str(data), opening), None, None)
+    else:
+        run = _run_of(file)
+        recipe = read_recipe(run / RECIPE)
+        figures = spec.compare(file, against, asked, open_data(recipe), recipe, _split_of(run))
+    return figures, spec.comparison_text(figures)
+
+
+def _run_of(file: WeightFile) -> Path:
+    """The folder of the run that a file is of. Raises UserError where it is of none."""
     run = file.file.parent if file.file.name == BEST else Path(file.source)
     folder = run if run.is_dir() else run.parent
     if not (folder / RECIPE).is_file():
         raise UserError(f"{folder} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
-    recipe = read_recipe(folder / RECIPE)
-    figures = spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(folder))
-    return figures | ({"chosen": chosen} if (chosen := _chosen(file)) else {})
+    return folder
 
 
 def _given(options: EvaluateOptions, name: str) -> str:

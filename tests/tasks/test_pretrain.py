@@ -320,9 +320,9 @@ def _sparse(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_a_published_encoder_is_no_autoencoder_but_loads(tmp_path):
-    """The published files hold dense encoders: `load_model` gives features, which a final norm of 1 and 0 normalises."""
-    torch.manual_seed(0)
     """The published files hold dense encoders: `load_model` gives features, normalised by a norm of 1 and 0."""
+    torch.manual_seed(0)
+    encoder = FCMAE(FCMAEConfig(ModelConfig("convnextv2_atto"))).encoder
     file = tmp_path / "convnextv2_atto_1k_224_fcmae.pt"
     save_pickle(file, {"model": {name: value.clone() for name, value in encoder.state_dict().items()}})
     model, metadata = load_model(file)

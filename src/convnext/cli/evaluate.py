@@ -29,6 +29,8 @@ class Evaluate:
     For example:
       convnext evaluate                        the run trained last, on the images it held out
       convnext evaluate runs/x --data photos   on other images (class folders named as in training)
+      convnext evaluate runs/x --corruptions main      on corrupted images too, as ImageNet-C's
+      convnext evaluate convnext_tiny.fb_in1k --suite imagenet-a imagenet-r sketch --data SETS
       convnext evaluate mask_rcnn_convnext_tiny.fb_coco --data coco --results r.json
       convnext evaluate upernet_convnext_tiny.fb_ade20k --data ade20k
       convnext evaluate runs/ade --window 0 --scales 0.5 0.75 1 1.25 1.5 1.75 --flip
@@ -66,6 +68,8 @@ def run(argv: list[str]) -> None:
     kinds = {name: other.texts.model for name, other in TASKS.items()}
     options = options_of(args, spec.name, _of_tasks(), model=model, kinds=kinds)
     figures = evaluate(file, data=args.data, options=options)
+    if spec.keep is not None and (written := spec.keep(figures, file.source)):
+        say(f"- written to {written}; `convnext report {file.source}` shows it")
     if args.json:
         emit_json(figures)
     else:

@@ -14,6 +14,7 @@ from convnext.core.text import safe
 COMMANDS = {
     "train": "train or fine-tune a model on a folder of images",
     "evaluate": "how good a trained model is, and where it errs",
+    "compare": "two models on the same images: is one better, beyond chance",
     "predict": "what a trained model sees in images",
     "report": "a run as one page: curves, figures, mistakes",
     "models": "the models there are",

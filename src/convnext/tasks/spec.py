@@ -81,6 +81,11 @@ class EvaluateOptions:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the device is fast at it."""
 
+    @property
+    def opens_data(self) -> bool:
+        """Whether the data is opened as that of training is; else the task's `evaluate_suites` finds it."""
+        return True
+
     def problem(self) -> str:
         """What cannot work, as a sentence; empty if nothing."""
         return ""
@@ -201,6 +206,17 @@ class TaskSpec:
     """A recipe with what is measured from the data before training, and in words what that was."""
     start: Callable[[DataModule[Any], Options, Wish], Start] = lambda data, options, wish: from_scratch("")
     """What training on data best starts from, for the `data_options` that were given and what is asked of weights."""
+    evaluate_suites: Callable[[WeightFile, Any, str], Figures] | None = None
+    """The figures of a model on sets that are laid out in their own ways, below a path; None: it has none."""
+    keep: Callable[[Figures, str], Path | None] | None = None
+    """Writes figures that a run's page shows besides its evaluation into the run's folder (the source of its file), and
+    says where; None where they are none, or the source is no run."""
+    compare: Callable[[WeightFile, WeightFile, Any, DataModule[Any], Recipe | None, Record | None], Figures] | None = (
+        None
+    )
+    """Two models on the same images, image by image; None: that is not told of this task."""
+    comparison_text: Callable[[Figures], str] | None = None
+    """The same for a terminal."""
     marks: tuple[str, ...] = ()
     """Tensors of which every file of the task, whoever saved it, holds one; none: files that no other task claims."""
     data_options: tuple[str, ...] = ()

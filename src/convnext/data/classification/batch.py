@@ -5,6 +5,7 @@ Shapes: B batch, S the model's size. Batches are uint8, on the CPU; `mix.prepare
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -50,14 +51,23 @@ def load_train_batch(
     return Loaded(_stacked(views, [index % len(dataset) for index in used], dataset, input), len(used), failures)
 
 
-def load_eval_batch(work: Work, *, dataset: ClassificationDataset, input: InputConfig) -> Loaded[ClassificationBatch]:
-    """Images as evaluation sees them; those that cannot be read are left out."""
+def load_eval_batch(
+    work: Work,
+    *,
+    dataset: ClassificationDataset,
+    input: InputConfig,
+    change: Callable[[Tensor, int], Tensor] | None = None,
+) -> Loaded[ClassificationBatch]:
+    """Images as evaluation sees them; those that cannot be read are left out. change: what is done to each after that,
+    by its index; picklable."""
     failures: list[tuple[str, str]] = []
     views = {
         index: eval_transform(image, input)
         for index in work.indices.tolist()
         if (image := _read(dataset, index, failures)) is not None
     }
+    if change is not None:
+        views = {index: change(view, index) for index, view in views.items()}
     return Loaded(_stacked(list(views.values()), list(views), dataset, input), len(views), failures)
 
 

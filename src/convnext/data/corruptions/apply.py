@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,8 @@ class Corruption:
         return torch.from_numpy(found.astype(np.uint8)).permute(2, 0, 1).contiguous()  # cut off, not rounded
 
     def _corrupted(self, x: Array, chance: Chance) -> Array:
-        values = CONSTANTS[self.kind][self.severity - 1]
+        constants = CONSTANTS[self.kind][self.severity - 1]
+        values: Sequence[Any] = constants if isinstance(constants, tuple) else (constants,)
         scale = max(x.shape[:2]) / _OF
         if self.kind in _OF_VALUES:
             return _of_values(self.kind, x, values, chance)
@@ -54,7 +56,7 @@ class Corruption:
             return self._of_weather(x, values, scale, chance)
         return _of_places(self.kind, x, values, scale, chance)
 
-    def _of_weather(self, x: Array, values: Sequence[float], scale: float, chance: Chance) -> Array:
+    def _of_weather(self, x: Array, values: Sequence[Any], scale: float, chance: Chance) -> Array:
         if self.kind == "fog":
             return weather.fog(x, *values, chance=chance)
         if self.kind == "frost":
@@ -99,14 +101,12 @@ _OF_VALUES = {
 _OF_WEATHER = {"snow", "frost", "fog", "spatter"}
 
 
-def _of_values(kind: str, x: Array, values: float | Sequence[float], chance: Chance) -> Array:
-    numbers = values if isinstance(values, tuple) else (values,)
+def _of_values(kind: str, x: Array, numbers: Sequence[Any], chance: Chance) -> Array:
     function = getattr(noise, kind)
     return function(x, *numbers, chance) if kind.endswith("_noise") else function(x, *numbers)
 
 
-def _of_places(kind: str, x: Array, values: float | Sequence[float], scale: float, chance: Chance) -> Array:
-    numbers = values if isinstance(values, tuple) else (values,)
+def _of_places(kind: str, x: Array, numbers: Sequence[Any], scale: float, chance: Chance) -> Array:
     if kind == "gaussian_blur":
         return blur.gaussian_blur(x, numbers[0] * scale)
     if kind == "glass_blur":

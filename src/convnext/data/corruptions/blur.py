@@ -34,7 +34,8 @@ def disk(radius: float, edge: float) -> Array:
     width = 1 if radius <= 8 else 2
     weights = np.exp(-(np.arange(-width, width + 1) ** 2) / (2 * edge**2))
     weights /= weights.sum()
-    return ndimage.convolve1d(ndimage.convolve1d(inside, weights, axis=0, mode="mirror"), weights, axis=1, mode="mirror")
+    down = ndimage.convolve1d(inside, weights, axis=0, mode="mirror")
+    return ndimage.convolve1d(down, weights, axis=1, mode="mirror")
 
 
 def glass_blur(x: Array, sigma: float, reach: int, rounds: int, chance: Chance) -> Array:
@@ -92,7 +93,7 @@ def zoomed(x: Array, factor: float) -> Array:
     rows, columns = math.ceil(height / factor), math.ceil(width / factor)
     top, left = (height - rows) // 2, (width - columns) // 2
     middle = x[top : top + rows, left : left + columns]
-    large = ndimage.zoom(middle, (factor, factor, 1)[: x.ndim], order=1)
+    large = np.asarray(ndimage.zoom(middle, (factor, factor, 1)[: x.ndim], order=1))
     top, left = max((large.shape[0] - height) // 2, 0), max((large.shape[1] - width) // 2, 0)
     cut = large[top : top + height, left : left + width]
     missing = [(0, height - cut.shape[0]), (0, width - cut.shape[1]), (0, 0)][: x.ndim]
@@ -106,7 +107,7 @@ def elastic_transform(x: Array, strength: float, smooth: float, reach: float, ch
     """
     height, width = x.shape[:2]
     middle, third = np.array([height, width]) // 2, min(height, width) // 3
-    before = np.array([middle + third, middle + [third, -third], middle - third], dtype=float)
+    before = middle + third * np.array([[1, 1], [1, -1], [-1, -1]], dtype=float)
     after = before + chance.uniform(-reach, reach, before.shape)
     rows, columns = np.mgrid[:height, :width].astype(float)
     corners = np.hstack([after, np.ones((3, 1))])
@@ -129,4 +130,4 @@ def _sampled(x: Array, rows: Array, columns: Array, *, mode: str) -> Array:
 
 def places_near(mask: NDArray[np.bool_]) -> Array:
     """How far each place is from the nearest one of a mask, in pixels; 0 everywhere for an empty mask."""
-    return ndimage.distance_transform_edt(~mask) if mask.any() else np.zeros(mask.shape)
+    return np.asarray(ndimage.distance_transform_edt(~mask)) if mask.any() else np.zeros(mask.shape)

@@ -1,4 +1,7 @@
-"""Corruptions of values: noise, light, colour, compression. x: float64 (H, W, C) in 0..1; so is the result, not clipped."""
+"""Corruptions of values: noise, light, colour, compression.
+
+x: float64 (H, W, C) in 0..1; so is the result, not clipped.
+"""
 
 from __future__ import annotations
 

@@ -91,7 +91,8 @@ def drawn_frost(side: int, chance: Chance) -> Array:
     for degrees in chance.uniform(0, 180, 6):
         sparks = (chance.random((side, side)) > 0.985).astype(float)
         length = max(side / 12, 2)
-        needles += motion_blur(sparks, length, length / 2, degrees) + motion_blur(sparks, length, length / 2, degrees + 180)
+        for direction in (degrees, degrees + 180):
+            needles += motion_blur(sparks, length, length / 2, direction)
     needles /= max(float(np.quantile(needles, 0.995)), 1e-9)
     cloud = plasma_of(side, 1.9, chance)[:side, :side]
     rows, columns = np.mgrid[:side, :side] / max(side - 1, 1)
@@ -136,7 +137,8 @@ def _rims(drops: Array) -> Array:
     The original takes OpenCV's Canny edges and equalises a histogram; here rims are where drops end, and ranks.
     """
     wet = drops > 0
-    distance = np.minimum(places_near(wet ^ ndimage.binary_erosion(wet)), 20)
+    rims = wet & ~np.asarray(ndimage.binary_erosion(wet))
+    distance = np.minimum(places_near(rims), 20)
     smooth = ndimage.uniform_filter(distance, 3)
     ranks = np.searchsorted(np.sort(smooth, axis=None), smooth, side="right") / smooth.size  # an equal histogram
     emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=float)

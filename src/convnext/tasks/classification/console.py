@@ -10,6 +10,7 @@ from convnext.core.console import few, pairs, percent, table
 from convnext.core.typed import to_dict
 from convnext.models.config import ModelConfig
 from convnext.tasks.classification import multilabel
+from convnext.tasks.classification.robustness_text import is_robustness, robustness_text
 from convnext.tasks.classification.weights import describe
 from convnext.tasks.console import evaluated, held_out, skipped, worst_classes
 from convnext.weights.catalog import Checkpoint
@@ -33,6 +34,8 @@ def headline(figures: Mapping[str, Any]) -> str:
 
 def evaluation_text(figures: Mapping[str, Any]) -> str:
     """An evaluation's figures."""
+    if is_robustness(figures):
+        return robustness_text(figures)
     if multilabel.is_multi_label(figures):
         return multilabel.evaluation_text(figures)
     (low, high), (low5, high5) = figures["top1_interval"], figures["top5_interval"]

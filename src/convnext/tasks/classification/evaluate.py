@@ -35,6 +35,7 @@ from convnext.tasks.classification import multilabel
 from convnext.tasks.classification.figures import Mistake, Skipped, evaluation_dict
 from convnext.tasks.classification.options import ClassificationEvaluateOptions
 from convnext.tasks.classification.recipe import ClassificationMetadata
+from convnext.tasks.classification.robustness import corrupted_figures
 from convnext.tasks.classification.weights import LoadedClassifier, load_model
 from convnext.tasks.evaluation import bad_images_of, new_folder, outputs_are_finite, part_to_evaluate, visit_all
 from convnext.weights.files import read_state, save_model
@@ -152,12 +153,14 @@ def evaluate_on(
     dataset, held_out = part_to_evaluate(data, loader, recipe, saved, split=options.split)
     _check_kind(loaded.metadata, dataset, str(data.data))
     if recipe is None:
-        dataset = _remapped(dataset, loaded.metadata)
+        dataset = remapped(dataset, loaded.metadata)
+    if options.corruptions:
+        return corrupted_figures(loaded, dataset, options, data=str(data.data), held_out=held_out)
     evaluation, skipped = _evaluate(loaded, dataset, batch=options.batch or _BATCH, workers=options.workers)
     return _figures(loaded, dataset, evaluation, skipped, data=str(data.data), held_out=held_out)
 
 
-def _remapped(dataset: ClassificationDataset, metadata: ClassificationMetadata) -> ClassificationDataset:
+def remapped(dataset: ClassificationDataset, metadata: ClassificationMetadata) -> ClassificationDataset:
     """Data under a model's classes; what had to be assumed is said. Raises UserError where they are others."""
     count = metadata.model.num_classes
     if not count:

@@ -13,6 +13,7 @@ from convnext.report.run_folder import RunFolder, Values, entries, finite
 from convnext.report.training import across, series, steering, went
 from convnext.tasks.classification import multilabel
 from convnext.tasks.classification.multilabel import is_multi_label
+from convnext.tasks.classification.robustness_text import robustness_section
 
 _MISTAKES_SHOWN = 60
 _MATRIX_LIMIT = 40  # classes that a confusion matrix can show; above, the worst pairs
@@ -205,5 +206,12 @@ def report(run: RunFolder) -> TaskReport:
     return TaskReport(
         model=values.get("model") or run.last("start").get("model"),
         headline=headline(run),
-        sections=(curves(run), mistakes(run), confusions(run), calibration(run), classes(run)),
+        sections=(
+            curves(run),
+            robustness_section(run),
+            mistakes(run),
+            confusions(run),
+            calibration(run),
+            classes(run),
+        ),
     )

@@ -28,4 +28,8 @@ CLASSIFICATION = task_of_package(
         "table.per_image",
     ),
     measure=function_of(f"{__package__}.bands", "measure"),
+    evaluate_suites=function_of(f"{__package__}.robustness", "suite_figures"),
+    keep=function_of(f"{__package__}.robustness", "keep"),
+    compare=function_of(f"{__package__}.compare", "compare"),
+    comparison_text=function_of(f"{__package__}.compare", "comparison_text"),
 )
