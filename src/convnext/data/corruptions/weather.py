@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -137,7 +138,8 @@ def _rims(drops: Array) -> Array:
     The original takes OpenCV's Canny edges and equalises a histogram; here rims are where drops end, and ranks.
     """
     wet = drops > 0
-    rims = wet & ~np.asarray(ndimage.binary_erosion(wet))
+    inner: NDArray[np.bool_] = np.asarray(ndimage.binary_erosion(wet), dtype=bool)
+    rims = wet & ~inner
     distance = np.minimum(places_near(rims), 20)
     smooth = ndimage.uniform_filter(distance, 3)
     ranks = np.searchsorted(np.sort(smooth, axis=None), smooth, side="right") / smooth.size  # an equal histogram
