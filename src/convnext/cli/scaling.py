@@ -352,6 +352,7 @@ def _run(args: Run) -> int:
     check_folder(args.out, "--out")
     from convnext.core.typed import to_dict
     from convnext.scaling import study
+    from convnext.scaling.points import of_study, write_points
     from convnext.sweep.runs import PLAN
 
     kept = study.plan_of(args.out) if (args.out / PLAN).is_file() else None
@@ -362,6 +363,7 @@ def _run(args: Run) -> int:
     say(f"{len(plan.cells())} runs in {args.out}: {what}")
     failed = study.run_study(plan, args.out, jobs=args.jobs, engine=args.engine)
     found = study.rows(plan, args.out)
+    write_points(args.out / "points.csv", of_study(found))
     if args.json:
         emit_json([to_dict(row) for row in found])
     else:

@@ -93,7 +93,7 @@ def draw(panels: Sequence[Panel], paths: Sequence[Path], *, heading: str) -> Non
 
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    image = Image(figsize=(columns * _WIDTH, 0.5 + rows * _HEIGHT), dpi=150, facecolor=_PAPER, layout="constrained")
+    image = Image(figsize=(columns * _WIDTH, 0.5 + rows * _HEIGHT), dpi=100, facecolor=_PAPER, layout="constrained")
     FigureCanvasAgg(image)
     image.suptitle(heading, fontsize=14, weight="bold", color=_INK)
     for number, panel in enumerate(panels):

@@ -6,15 +6,16 @@ n points; x: cost, y: error or loss, both above 0. Nothing is extrapolated: a la
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from convnext.core.errors import UserError
+from convnext.core.logs import track
 
 Loss = Literal["squares", "huber"]
 Array = NDArray[np.float64]
@@ -167,14 +168,17 @@ def _resampled(x: Array, y: Array, settings: Settings, groups: Sequence[NDArray[
     if not groups and len(_counted(x, y, settings, groups)[0]) < FEWEST_TO_RESAMPLE:
         return []
     chance, found = np.random.default_rng(settings.seed), []
-    for _ in range(settings.draws):
+    quick = not settings.floor and settings.loss == "squares"
+    near = None if quick else _law(*_counted(x, y, settings, groups), settings)
+    rounds = range(settings.draws)
+    for _ in rounds if quick else track(rounds, "resampling", settings.draws, unit="draw"):
         drawn = [group[chance.integers(len(group), size=len(group))] for group in groups or [np.arange(len(x))]]
         if groups:
             a, b = _counted(x, y, settings, drawn)
         else:
             a, b = _counted(x[drawn[0]], y[drawn[0]], settings, ())
         if len(np.unique(a)) >= settings.numbers and a.max() >= NARROWEST * a.min():
-            found.append(_law(a, b, settings))
+            found.append(_law(a, b, settings, near))
     return found
 
 
@@ -190,35 +194,51 @@ def band(drawn: Sequence[PowerLaw], at: Array) -> tuple[Array, Array]:
     return low, high
 
 
-def _law(x: Array, y: Array, settings: Settings) -> PowerLaw:
-    floor, loss = settings.floor, settings.loss
+def _law(x: Array, y: Array, settings: Settings, near: PowerLaw | None = None) -> PowerLaw:
+    """near: a law like the one that is looked for, from which alone the search starts; None: from several places."""
+    floor = settings.floor
     slope, offset = np.polyfit(np.log(x), np.log(y), 1)
-    if not floor and loss == "squares":
+    if not floor and settings.loss == "squares":
         return PowerLaw(float(np.exp(offset)), float(slope))
     least, middle = float(y.min()), float(np.exp(np.log(x).mean()))  # x is centred, so that the numbers part ways
     logs = np.log(x / middle)
 
-    def residual(numbers: Array) -> Array:
-        below = least / (1 + np.exp(-numbers[2])) if floor else 0.0
-        return np.log(np.exp(numbers[0] + numbers[1] * logs) + below) - np.log(y)
+    def below(share: float) -> float:
+        """The floor, between 0 and the least y, as a number without bounds says it."""
+        return least / (1 + math.exp(-share)) if floor else 0.0
 
-    robust = stats.theilslopes(np.log(y), logs)
-    starts = [(np.log(y).mean(), slope), (robust[1], robust[0])]
-    shares = (-4.0, -1.0, 0.0, 1.0, 3.0) if floor else (0.0,)
-    best = None
+    def residual(numbers: Array) -> Array:
+        return np.log(np.exp(numbers[0] + numbers[1] * logs) + below(numbers[2])) - np.log(y)
+
+    if near is None:
+        starts = _starts(logs, y, (-4.0, -1.0, 0.0, 1.0, 3.0) if floor else (0.0,), below)
+    else:
+        part = min(max(near.floor / least, 1e-4), 1 - 1e-4)
+        height = math.log(near.coef) + near.exponent * math.log(middle)
+        starts = [(height, near.exponent, math.log(part / (1 - part)))]
+    kind = {"loss": "huber", "f_scale": HUBER} if settings.loss == "huber" else {}
+    found = min((optimize.least_squares(residual, start, max_nfev=400, **kind) for start in starts), key=_cost)
+    exponent = float(found.x[1])
+    return PowerLaw(float(np.exp(found.x[0])) * middle**-exponent, exponent, below(float(found.x[2])))
+
+
+def _starts(
+    logs: Array, y: Array, shares: Sequence[float], below: Callable[[float], float]
+) -> list[tuple[float, float, float]]:
+    """Where the search for a law begins: a line by least squares, one by median slopes, one above each floor."""
+    slope, _ = np.polyfit(logs, np.log(y), 1)
+    robust: Any = stats.theilslopes(np.log(y), logs)
+    found = []
     for share in shares:
-        below = least / (1 + math.exp(-share)) if floor else 0.0
-        above = np.log(np.maximum(y - below, 1e-3 * least))
+        above = np.log(np.maximum(y - below(share), 1e-3 * y.min()))
         steep, _ = np.polyfit(logs, above, 1)
-        for start in (*starts, (above.mean(), steep)):
-            first = [*start, share] if floor else list(start)
-            kind = {"loss": "huber", "f_scale": HUBER} if loss == "huber" else {}
-            found = optimize.least_squares(residual, first, max_nfev=400, **kind)
-            best = found if best is None or found.cost < best.cost else best
-    assert best is not None  # there are starts
-    exponent = float(best.x[1])
-    below = least / (1 + math.exp(-float(best.x[2]))) if floor else 0.0
-    return PowerLaw(float(np.exp(best.x[0])) * middle**-exponent, exponent, float(below))
+        lines = ((np.log(y).mean(), slope), (robust[1], robust[0]), (above.mean(), steep))
+        found += [(float(height), float(one), share) for height, one in lines]
+    return found
+
+
+def _cost(found: Any) -> float:
+    return float(found.cost)
 
 
 def _of_noise(x: Array, y: Array, noise: float) -> float:

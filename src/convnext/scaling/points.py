@@ -9,12 +9,14 @@ trained at another size than `resolution`. top1: per cent.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from convnext.core.atomic import write_text
 from convnext.core.errors import UserError, nearest
 from convnext.core.text import printable
 from convnext.scaling.study import Row
@@ -225,6 +227,7 @@ def _point(row: Mapping[str, str | None], columns: Sequence[str], where: str) ->
         train_flops=number("train_flops"),
         error=error if top1 is None else 1 - top1 / 100,
         loss=number("loss"),
+        repeats=(row.get("repeats") or "").strip(),
     )
 
 
@@ -235,6 +238,16 @@ def by_family(points: Iterable[Point], name: str = "") -> list[Series]:
         grouped.setdefault(point.family, []).append(point)
     prefix = f"{name}: " if name else ""
     return [Series(f"{prefix}{family}", tuple(same), family, "compute") for family, same in grouped.items()]
+
+
+def write_points(path: Path, points: Sequence[Point]) -> None:
+    """Writes points as `read_points` reads them."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Point)], lineterminator="\n")
+    writer.writeheader()
+    for point in points:
+        writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in asdict(point).items()})
+    write_text(path, text.getvalue())
 
 
 def of_study(rows: Iterable[Row]) -> list[Point]:
