@@ -161,7 +161,7 @@ def test_real_takes_any_of_the_labels(tmp_path, model):
 
 
 def test_imagenet_c_from_its_folders(tmp_path, model, monkeypatch):
-    """Errors by kind and severity, the archive's groups as folders, and mCE; a kind that is not there leaves no mean."""
+    """Errors by kind and severity, the archive's groups as folders, and mCE; without one of the kinds, no mean."""
     few = {wnid: (index,) for index, wnid in enumerate(IMAGENET.ids[:2])}
     monkeypatch.setattr(suites, "classes_of", lambda suite: few)
     for kind in suites.CORRUPTIONS["c"]:

@@ -304,6 +304,8 @@ def _planned(args: Grid, seconds: float | None, kept: StudyPlan | None = None) -
     )
     if kept is not None:
         return replace(plan, compute=kept.compute, epochs=kept.epochs), 0.0
+    if seconds is None:
+        study.check(plan)
     places = len(slots(args.jobs))
     image = study.speeds(replace(plan, epochs=(1.0,)) if seconds else plan, jobs=places)
     if seconds is not None:

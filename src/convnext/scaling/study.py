@@ -6,6 +6,7 @@ Compute is training FLOPs: 6 for each multiply-accumulate and image (2 forward, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -230,7 +231,9 @@ def within(
         tried = replace(plan, compute=tuple(middle * STEP**level for level in range(levels)), epochs=())
         fits = seconds_of(tried, image, val=val, jobs=jobs) <= seconds
         low, high = (middle, high) if fits else (low, middle)
-    smallest = float(f"{low:.2g}")
+    smallest = low * (1 - 1e-12)
+    digit = 10.0 ** (math.floor(math.log10(smallest)) - 1)
+    smallest = math.floor(smallest / digit) * digit  # two digits are enough, and less than the time allows
     found = replace(plan, compute=tuple(smallest * STEP**level for level in range(levels)), epochs=())
     if not found.cells():
         raise UserError(
