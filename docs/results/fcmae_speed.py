@@ -1,8 +1,8 @@
 """What masking costs and saves in FCMAE's encoder: prints the rows of fcmae.md.
 
-A training step (forward and backward) of the encoder, in three ways that take turns: the whole image; masked, with every
-layer computed everywhere and masked places set to zero (the definition); masked, with what mixes channels computed at the
-visible places alone (what is trained). Memory is what autograd keeps for the backward pass.
+A training step (forward and backward) of the encoder, in three ways that take turns: the whole image; masked, with
+every layer computed everywhere and masked places set to zero (the definition); masked, with what mixes channels computed
+at the visible places alone (what is trained). Memory is what autograd keeps for the backward pass.
 """
 
 from __future__ import annotations
