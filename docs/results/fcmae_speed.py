@@ -1,8 +1,8 @@
 """What masking costs and saves in FCMAE's encoder: prints the rows of fcmae.md.
 
 A training step (forward and backward) of the encoder, in three ways that take turns: the whole image; masked, with
-every layer computed everywhere and masked places set to zero (the definition); masked, with what mixes channels computed
-at the visible places alone (what is trained). Memory is what autograd keeps for the backward pass.
+every layer computed everywhere and masked places set to zero (the definition); masked, with what mixes channels
+computed at the visible places alone (what is trained). Memory is what autograd keeps for the backward pass.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
         first = statistics.median(times["whole image"])
         for way, taken in times.items():
             middle = statistics.median(taken)
-            print(
+            print(  # noqa: T201
                 f"| {name} | {way} | {args.batch / middle:.2f} | {first / middle:.2f} | {memory[way] / 1e6:.0f} | "
                 f"{memory[way] / memory['whole image']:.2f} |"
             )

@@ -26,12 +26,12 @@ from convnext.core.strict_json import to_json
 from convnext.data.dataset import DataModule
 from convnext.data.splits import Record
 from convnext.models.create import count_parameters
-from convnext.recipes.limits import setting
 from convnext.recipes.recipe import Recipe
 from convnext.report.page import write_page
 from convnext.report.run_folder import open_run
 from convnext.tasks.choose import check_data, find_file, find_weights, task_of_run
 from convnext.tasks.inspection import FIRST_BATCH, first_batch
+from convnext.tasks.opening import RECIPE, SPLIT, given, open_data, run_of, split_of
 from convnext.tasks.recipes import check_recipe, read_recipe, save_recipe, task_of
 from convnext.tasks.setup import Setup
 from convnext.tasks.spec import EvaluateOptions
@@ -45,7 +45,7 @@ from convnext.training.place import check_free, cleared
 from convnext.weights.files import Metadata, save_model
 from convnext.weights.locate import BEST, WeightFile, split_choice
 
-RECIPE, SPLIT, LOG, LAST = "recipe.json", "split.json", "log.jsonl", "last.pt"
+LOG, LAST = "log.jsonl", "last.pt"
 
 
 def train(
@@ -125,18 +125,6 @@ def _checked(model: nn.Module | None) -> nn.Module | None:
     return model
 
 
-def open_data(recipe: Recipe) -> DataModule[Any]:
-    """The data of a recipe, opened once. Raises UserError where it is not data of the recipe's task."""
-    spec, options = task_of(recipe), data_options(recipe)
-    check_data(spec, recipe.data, options, why=f"the recipe {recipe.name} trains a {spec.texts.model}")
-    return spec.open_data(recipe.data, options)
-
-
-def data_options(recipe: Recipe) -> dict[str, str]:
-    """The settings of a recipe that say how its data is opened, besides those of the loader."""
-    return {name: str(setting(recipe, name)) for name in task_of(recipe).data_options}
-
-
 def evaluate(
     model: str | Path | WeightFile,
     *,
@@ -154,64 +142,15 @@ def evaluate(
         return spec.evaluate_suites(file, options, str(data))
     if data and not isinstance(data, (str, Path)):
         return spec.evaluate_on(file, options, data, None, None)
-    opening = {name: _given(options, name) for name in spec.data_options}
+    opening = {name: given(options, name) for name in spec.data_options}
     if data:
         why = f"{file.source} is a {spec.texts.model}"
         check_data(spec, str(data), opening, why=why, advice=f"Give images for a {spec.texts.model}.")
         return spec.evaluate_on(file, options, spec.open_data(str(data), opening), None, None)
-    folder = _run_of(file)
+    folder = run_of(file)
     recipe = read_recipe(folder / RECIPE)
-    figures = spec.evaluate_on(file, options, open_data(recipe), recipe, _split_of(folder))
+    figures = spec.evaluate_on(file, options, open_data(recipe), recipe, split_of(folder))
     return figures | ({"chosen": chosen} if (chosen := _chosen(file)) else {})
-
-
-def compare(
-    first: str | Path | WeightFile,
-    second: str | Path | WeightFile,
-    *,
-    data: str | Path = "",
-    options: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], str]:
-    """Two models of one task on the same images, as JSON values and in words.
-
-    data: a path; without it, the images that the first model's run held out. options: of the task's evaluation, by
-    name. Raises UserError where the two are of different tasks, or of one whose models are not compared.
-    """
-    (spec, file), (other, against) = find_weights(first), find_weights(second)
-    if spec is not other:
-        raise UserError(
-            f"{file.source} is a {spec.texts.model} and {against.source} a {other.texts.model}: two of one task can be "
-            "compared."
-        )
-    if spec.compare is None or spec.comparison_text is None:
-        raise UserError(f"{spec.texts.model.capitalize()}s are not compared image by image: `convnext evaluate` each.")
-    asked = spec.evaluate_options()(**dict(options or {}))
-    if data:
-        opening = {name: _given(asked, name) for name in spec.data_options}
-        check_data(spec, str(data), opening, why=f"{file.source} is a {spec.texts.model}")
-        figures = spec.compare(file, against, asked, spec.open_data(str(data), opening), None, None)
-    else:
-        run = _run_of(file)
-        recipe = read_recipe(run / RECIPE)
-        figures = spec.compare(file, against, asked, open_data(recipe), recipe, _split_of(run))
-    return figures, spec.comparison_text(figures)
-
-
-def _run_of(file: WeightFile) -> Path:
-    """The folder of the run that a file is of. Raises UserError where it is of none."""
-    run = file.file.parent if file.file.name == BEST else Path(file.source)
-    folder = run if run.is_dir() else run.parent
-    if not (folder / RECIPE).is_file():
-        raise UserError(f"{folder} is not a run's folder (it has no {RECIPE}): say which images, with --data DIR.")
-    return folder
-
-
-def _given(options: EvaluateOptions, name: str) -> str:
-    """The value of an option as "table.image"; "" where a task's options have none of that name."""
-    value: Any = options
-    for part in name.split("."):
-        value = getattr(value, part, "")
-    return str(value)
 
 
 def _chosen(file: WeightFile) -> str:
@@ -227,7 +166,7 @@ def evaluate_run(out: Path, *, data: DataModule[Any] | None = None) -> dict[str,
     """Evaluates a run's best model on what it held out, writes evaluation.json and images into its folder, and returns
     the figures. data: as in `train`."""
     recipe = recipe_of(out)
-    return task_of(recipe).evaluate_run(out, data or open_data(recipe), recipe, _split_of(out))
+    return task_of(recipe).evaluate_run(out, data or open_data(recipe), recipe, split_of(out))
 
 
 def write_report(out: Path) -> Path:
@@ -242,7 +181,7 @@ def write_report(out: Path) -> Path:
 def held_out(out: Path) -> Any:
     """The images that the run in `out` held out, as a data set. Raises UserError where its data is gone."""
     recipe = recipe_of(out)
-    return open_data(recipe).splits(recipe.loader, seed=recipe.loop.seed, saved=_split_of(out)).val
+    return open_data(recipe).splits(recipe.loader, seed=recipe.loop.seed, saved=split_of(out)).val
 
 
 def recipe_of(out: Path) -> Recipe:
@@ -250,18 +189,6 @@ def recipe_of(out: Path) -> Recipe:
     if not (out / RECIPE).is_file():
         raise UserError(f"{out} is not the folder of a run (it has no {RECIPE}); `convnext train` makes one.")
     return read_recipe(out / RECIPE)
-
-
-def _split_of(out: Path) -> Record:
-    try:
-        split: Any = json.loads((out / SPLIT).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{out / SPLIT}, which says what the run held out, cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{out / SPLIT}, which says what the run held out, is not JSON: {error}.") from None
-    if not isinstance(split, dict):
-        raise UserError(f"{out / SPLIT} does not say what the run held out: it needs 'seed', 'fraction' and 'val'.")
-    return split
 
 
 def _create_folder(out: Path, recipe: Recipe, split: Record) -> None:
@@ -307,7 +234,7 @@ def _run(
     reasons: tuple[str, ...],
 ) -> None:
     """Assembles everything and lets the loop run."""
-    setup = task_of(recipe).setup(recipe, data, device, _split_of(out) if resume else None)
+    setup = task_of(recipe).setup(recipe, data, device, split_of(out) if resume else None)
     world = distributed.world_size()
     plan = make_plan(num_images=setup.num_images, loop=recipe.loop, schedule=recipe.schedule, world_size=world)
     saved = resume and (out / LAST).is_file()  # a run can be killed before its first checkpoint

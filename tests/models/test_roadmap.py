@@ -265,11 +265,11 @@ def test_unknown_names_their_neighbours(regime, step, words):
     [
         ("roadmap_resnet50_k7", {"depths": (1, 1, 1, 1)}, "leave depths unset"),
         ("roadmap_resnet50_sep_ds", {"output_stride": 16}, "leave output_stride unset"),
-        ("resnet50", {"dims": (1, 1, 1, 1), "output_stride": 8}, "leave output_stride and dims unset"),
+        ("resnet50", {"output_stride": 8}, "leave output_stride unset"),
         ("resnet50", {"depths": (1, 1)}, "four stages"),
         ("resnet50", {"stem_stride": 3}, "stem stride of 1, 2 or 4"),
         ("swin_tiny", {"stem_stride": 2}, "leave stem_stride unset"),
-        ("vit_small", {"depths": (2,)}, "leave depths unset"),
+        ("vit_small", {"output_stride": 8}, "leave output_stride unset"),
         ("roadmap_resnet50_k8", {}, "Did you mean.*roadmap_resnet50_k"),
     ],
 )

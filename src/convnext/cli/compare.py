@@ -44,8 +44,8 @@ def run(argv: list[str]) -> None:
     args = parse(Compare, argv, command="compare")
     if args.batch < 0:
         raise UserError(f"--batch is 0 or more, not {args.batch}.")
-    from convnext.run import compare
     from convnext.tasks.choose import check_path
+    from convnext.tasks.comparison import compare
 
     if args.data:
         check_path(args.data)  # before a model is loaded, or even fetched

@@ -57,7 +57,7 @@ def words(before: list[str]) -> list[str]:
     if not before:
         return list(COMMANDS)
     command, rest = before[0], before[1:]
-    if command in ("weights", "roadmap", "data"):
+    if command in ("weights", "roadmap", "scaling", "data"):
         return _of_parts(command, rest)
     kinds = _arguments()
     if command not in kinds:
@@ -70,11 +70,12 @@ def words(before: list[str]) -> list[str]:
 
 def _arguments() -> dict[str, type]:
     """The arguments of each command without parts."""
-    from convnext.cli import bench, evaluate, models, predict, recipes, report, train
+    from convnext.cli import bench, compare, evaluate, models, predict, recipes, report, train
 
     return {
         "train": train.Train,
         "evaluate": evaluate.arguments(),
+        "compare": compare.Compare,
         "predict": predict.arguments(),
         "report": report.Report,
         "models": models.Models,
@@ -85,9 +86,10 @@ def _arguments() -> dict[str, type]:
 
 def _of_parts(command: str, rest: list[str]) -> list[str]:
     """What may come after a command with parts, as `convnext weights list`."""
-    from convnext.cli import data, roadmap, weights
+    from convnext.cli import data, roadmap, scaling, weights
 
-    parts = {"weights": weights.PARTS, "roadmap": roadmap.PARTS, "data": data.PARTS}[command]
+    of_commands = {"weights": weights, "roadmap": roadmap, "scaling": scaling, "data": data}
+    parts = of_commands[command].PARTS
     if not rest:
         return list(parts)
     published = [name for spec in TASKS.values() for name in spec.published()]

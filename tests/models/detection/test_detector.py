@@ -250,7 +250,7 @@ def test_names_that_are_no_detector_s(name):
             mask_rcnn(ModelConfig("convnext_isotropic_small"), num_classes=3),
             "convnext_isotropic_small has no four maps",
         ),
-        (mask_rcnn(ModelConfig("resnet50", dims=(8, 8, 8, 8)), num_classes=3), "leave dims unset"),
+        (mask_rcnn(ModelConfig("resnet50", kernel_size=5), num_classes=3), "leave kernel_size unset"),
         (
             replace(mask_rcnn(SMALL, num_classes=3), roi=RoIConfig(ious=(0.5, 0.6))),
             "ious, stds and weights have one entry for each stage",
