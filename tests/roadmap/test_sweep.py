@@ -130,6 +130,17 @@ def test_data_without_validation_is_refused(tmp_path):
         sweep.look_at(str(tmp_path), SMALL.recipe("baseline", 0))
 
 
+def test_data_with_several_labels_is_refused(tmp_path):
+    from PIL import Image
+
+    for name in ("a", "b", "c", "d"):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,x,y\na.png,1,1\nb.png,1,0\nc.png,0,1\nd.png,1,1\n")
+    recipe = SMALL.recipe("baseline", 0)
+    with pytest.raises(UserError, match="one class each"):
+        sweep.look_at(str(tmp_path), replace(recipe, loader=replace(recipe.loader, val_fraction=0.5)))
+
+
 def test_mean_and_deviation():
     found = [
         Result("k7", 0, 0.5, 100, 10, 9.0),

@@ -21,8 +21,13 @@ from convnext.data.pretraining.open import UnlabelledData, open_images, recognis
 from convnext.data.recognise import Mine, NotMine
 from convnext.models.config import FCMAEConfig, ModelConfig
 from convnext.models.create import from_config
+from convnext.models.detection.build import build_detector
+from convnext.models.detection.config import mask_rcnn
 from convnext.models.fcmae import FCMAE, Reconstruction, cells_of, normalised
+from convnext.models.segmentation.build import build_segmenter
+from convnext.models.segmentation.config import SegmenterConfig
 from convnext.tasks.classification.weights import load_initial, load_model
+from convnext.tasks.detection.weights import load_initial_detector
 from convnext.tasks.pretraining.draw import masked, reconstruct
 from convnext.tasks.pretraining.evaluate import evaluate
 from convnext.tasks.pretraining.export import save_as
@@ -30,6 +35,7 @@ from convnext.tasks.pretraining.recipe import PretrainingMetadata
 from convnext.tasks.pretraining.recipes import RECIPES
 from convnext.tasks.pretraining.task import PretrainingTask
 from convnext.tasks.pretraining.weights import load_autoencoder, load_initial_autoencoder
+from convnext.tasks.segmentation.weights import load_initial_segmenter
 from convnext.weights.locate import locate
 from convnext.weights.writing import save_pickle
 from shapes import draw
@@ -348,3 +354,19 @@ def test_prepared_images_are_what_the_model_takes(data):
         Work(0, torch.tensor([0, 1])), dataset=dataset, augment=AugmentConfig(), input=INPUT, masking=MASKING
     ).batch
     assert autoencoder()(prepare(batch.images, INPUT), batch.mask).losses.isfinite().all()
+
+
+@torch.no_grad()
+def test_detectors_and_segmenters_start_from_the_encoder(tmp_path):
+    backbone = ModelConfig("convnextv2_atto", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8))
+    model = FCMAE(FCMAEConfig(backbone, decoder_dim=16))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter)
+    file, metadata = tmp_path / "auto.safetensors", PretrainingMetadata(FCMAEConfig(backbone, decoder_dim=16), INPUT)
+    save_as(file, model.state_dict(), metadata, "convnext")
+    segmenter = build_segmenter(SegmenterConfig(backbone, 3, head="mlp", width=8, auxiliary_width=0))
+    detector = build_detector(mask_rcnn(backbone, num_classes=2))
+    for network, load in ((segmenter, load_initial_segmenter), (detector, load_initial_detector)):
+        assert load(network, file) == ["everything behind the backbone"]
+        for name, value in model.encoder.state_dict().items():
+            assert torch.equal(network.state_dict()[f"backbone.{name}"], value), name

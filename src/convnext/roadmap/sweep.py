@@ -13,6 +13,7 @@ from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
 from convnext.core.logs import Progress, duration, say
 from convnext.core.typed import to_dict
+from convnext.data.classification.dataset import several_labels
 from convnext.data.classification.open import ClassificationData
 from convnext.models.roadmap import STEPS, name_of
 from convnext.sweep.engine import EngineName, train_all
@@ -93,6 +94,8 @@ def look_at(data: str, recipe: Any) -> Facts:
     opened = ClassificationData(data).splits(recipe.loader, seed=recipe.loop.seed)
     if not opened.held_out:
         raise UserError(f"{data} has no images to hold out, on which models are compared: add some, or a folder val.")
+    if several_labels(opened.train):
+        raise UserError(f"{data} has several labels for an image; models are compared on images with one class each.")
     say(f"- {opened.note}")
     return Facts(len(opened.train), len(opened.val), len(opened.train.classes))
 
