@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from convnext.cli import completion, data, roadmap, weights
+from convnext.cli import completion, data, roadmap, scaling, weights
 from shapes import TINY, Answer, assert_refused, draw
 
 pytestmark = pytest.mark.slow
 
 Convnext = Callable[..., Answer]
 SHORT = (*TINY, "--schedule.epochs", "1")
+OF_PARTS = {"weights": weights.PARTS, "roadmap": roadmap.PARTS, "data": data.PARTS, "scaling": scaling.PARTS}
 IN = ("missing", "text", "empty", "folder", "below a file", "dangling", "pipe", "long", "odd")
 """What an argument that is read may be instead."""
 OUT = ("below a file", "dangling", "system", "long", "below a link")
@@ -43,6 +44,16 @@ READ = {
     "data show DATA": ("data", "show", "@"),
     "roadmap run --data": ("roadmap", "run", "--data", "@", "--out", "new"),
     "roadmap draw SWEEP": ("roadmap", "draw", "@"),
+    "train TASK --data": ("train", "--task", "pretrain", "--data", "@", "--schedule.epochs", "1"),
+    "evaluate --suite --data": ("evaluate", "RUN", "--suite", "c", "--data", "@"),
+    "evaluate --frost": ("evaluate", "RUN", "--corruptions", "frost", "--severities", "1", "--frost", "@"),
+    "compare MODELS": ("compare", "@", "RUN"),
+    "compare MODEL MODELS": ("compare", "RUN", "@"),
+    "compare --data": ("compare", "RUN", "RUN", "--data", "@"),
+    "scaling fit WHAT": ("scaling", "fit", "@"),
+    "scaling draw WHAT": ("scaling", "draw", "@"),
+    "scaling plan --data": ("scaling", "plan", "--data", "@", "--epochs", "1"),
+    "scaling run --data": ("scaling", "run", "--data", "@", "--epochs", "1", "--out", "new"),
 }
 WRITTEN = {
     "train --out": (("train", "--data", "DATA", "--out", "@", *SHORT), "text"),
@@ -54,6 +65,8 @@ WRITTEN = {
     "data show --out": (("data", "show", "DATA", "--out", "@.png"), ""),
     "roadmap run --out": (("roadmap", "run", "--data", "digits", "--out", "@"), "text"),
     "roadmap draw --out": (("roadmap", "draw", "--out", "@"), ""),
+    "scaling run --out": (("scaling", "run", "--data", "digits", "--epochs", "1", "--out", "@"), "text"),
+    "scaling draw --out": (("scaling", "draw", "--out", "@"), ""),
     "bench --out": (("bench", "--models", "convnext_atto", "--out", "@"), "text"),
 }
 
@@ -151,12 +164,13 @@ def test_no_path_is_left_out() -> None:
     """Every argument that is a path, or is called as those are, stands in a table above."""
     swept = {name.split(" ", 1)[0] + " " + name.split()[-1].strip("-").lower() for name in (*READ, *WRITTEN)}
     swept |= {"train model", "weights source", "bench resume"}
+    swept |= {"bench models", "roadmap models"}  # names, not paths
     kinds_of = {**completion._arguments()}
-    for command, parts in (("weights", weights.PARTS), ("roadmap", roadmap.PARTS), ("data", data.PARTS)):
+    for command, parts in OF_PARTS.items():
         kinds_of |= {f"{command} {part}": kind for part, kind in parts.items()}
     for name, kind in kinds_of.items():
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             is_path = Path in (hints[field.name], *typing.get_args(hints[field.name]))
-            if is_path or (field.name in ("data", "source", "paths") and name != "roadmap show"):
+            if is_path or (field.name in ("data", "source", "paths", "what", "models", "frost") and name != "roadmap show"):
                 assert f"{name.split()[0]} {field.name}" in swept, f"{name}: {field.name}"

@@ -99,8 +99,10 @@ def read_series(what: Sequence[str]) -> list[Series]:
             found += by_family(of_study(ended), path.name)
         elif path.is_dir():
             plan_of(path)  # says that it is no study
-        elif path.exists():
+        elif path.is_file():
             found += by_family(read_points(path), path.stem)
+        elif path.exists():
+            raise UserError(f"{name} is a pipe, a socket or a device: give a csv file, a study's folder or a name.")
         else:
             published_series(name)  # says that there is none
     return found

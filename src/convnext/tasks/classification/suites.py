@@ -83,7 +83,10 @@ def find_suite(suite: str, data: str) -> Path:
     """
     root, about = Path(data), SUITES[suite]
     if not data or not root.is_dir():
-        raise UserError(f"Where is {about.title}? Give --data DIR: its folder, or one that holds the suites' folders.")
+        what = f"{data} is no folder. " if data and root.exists() else f"There is no folder {data}. " if data else ""
+        raise UserError(
+            f"{what}Where is {about.title}? Give --data DIR: its folder, or one that holds the suites' folders."
+        )
     for name in about.folders:
         if (root / name).is_dir():
             return root / name
