@@ -172,5 +172,7 @@ def test_no_path_is_left_out() -> None:
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
             is_path = Path in (hints[field.name], *typing.get_args(hints[field.name]))
-            if is_path or (field.name in ("data", "source", "paths", "what", "models", "frost") and name != "roadmap show"):
+            if is_path or (
+                field.name in ("data", "source", "paths", "what", "models", "frost") and name != "roadmap show"
+            ):
                 assert f"{name.split()[0]} {field.name}" in swept, f"{name}: {field.name}"

@@ -203,12 +203,14 @@ def report(run: RunFolder) -> TaskReport:
         shown = curves(run, "mAP", "Mean average precision")
         of_log = headline_of_log(run, "mAP", multilabel.best_so_far)
         return TaskReport(model=run.last("start").get("model"), headline=of_log, sections=(shown,))
+    robustness = robustness_section(run)
     return TaskReport(
         model=values.get("model") or run.last("start").get("model"),
         headline=headline(run),
+        styles=("dense.css",) if robustness else (),  # its tables and a fourth curve
         sections=(
             curves(run),
-            robustness_section(run),
+            robustness,
             mistakes(run),
             confusions(run),
             calibration(run),

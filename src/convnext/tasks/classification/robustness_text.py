@@ -123,7 +123,8 @@ def _corrupted_html(found: Mapping[str, Any], title: str) -> str:
     said = "".join(f"<p>{text(name)}: {text(words)}</p>" for name, words in means(found))
     name = f"{title}: error by severity"
     chart = line_chart(name, _curves(errors), x_label="severity", figure=percent_short, floor=0.0)
-    return f"{chart}{table(head, rows, kind='figures')}{said}"
+    rows_of = table(head, rows, kind="figures")
+    return f'<div class="narrow">{chart}</div>{rows_of}{said}'
 
 
 def _curves(errors: Mapping[str, Sequence[float | None]]) -> list[Curve]:
