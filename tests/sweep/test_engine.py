@@ -135,10 +135,19 @@ def the_same_rows(out: Path) -> list[dict[str, float]]:
     return [dict(end.figures) for end in found if end]
 
 
+@pytest.fixture
+def cluster():
+    """One cluster of this machine for all that a test runs: starting Ray takes a quarter of a minute each time."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'convnext[ray]')")
+    ray.init(log_to_driver=False, include_dashboard=False, logging_level="warning")
+    yield ray
+    ray.shutdown()
+
+
 @pytest.mark.slow
-def test_ray_trains_the_same(tmp_path, capsys, monkeypatch):
+@pytest.mark.timeout(900)
+def test_ray_trains_the_same(cluster, tmp_path, capsys, monkeypatch):
     """The same recipes end in the same figures, to the bit, on Ray and in threads; failures have their reasons."""
-    pytest.importorskip("ray", reason="Ray is not installed (pip install 'convnext[ray]')")
     for name in ("local", "ray"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "plan.json").write_text("{}")
@@ -158,6 +167,7 @@ def test_ray_trains_the_same(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ray_interrupted(tmp_path):
     """Leaving early ends the runs' processes too."""
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'convnext[ray]')")
