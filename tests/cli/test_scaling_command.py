@@ -86,6 +86,8 @@ def test_runs_that_see_too_little_are_left_out_and_told(capsys):
         ({"compute": (-1.0,)}, "above 0"),
         ({"fractions": (1.5,)}, "up to 1"),
         ({"sizes": (1, 9)}, "has sizes 1 to 4, not 9"),
+        ({"sizes": (1, 1, 2)}, "stands twice in this grid"),
+        ({"compute": (1.0001e11, 1.0002e11)}, "stands twice in this grid"),
         ({"families": ("resnext",)}, "no family 'resnext'. Did you mean 'resnet'"),
         ({"regime": "medium"}, "no regime 'medium'"),
     ],
@@ -165,7 +167,7 @@ def test_fit_tells_laws_and_comparisons(capsys):
     found = json.loads(capsys.readouterr().out)
     assert [one["law"]["exponent"] for one in found["fits"]] == pytest.approx([-0.0646, -0.1077], abs=1e-4)
     (pair,) = found["comparisons"]
-    assert set(pair["equal_figure_cost_ratio"]) == {"ConvNeXt-T", "ConvNeXt-S"}
+    assert [entry["model"] for entry in pair["equal_figure_cost_ratios"]] == ["ConvNeXt-T", "ConvNeXt-S"]
 
 
 def test_fit_a_table_of_ones_own(tmp_path, capsys):
@@ -204,6 +206,35 @@ def test_draw(tmp_path, capsys):
     values = json.loads(paths[3].read_text())
     assert all(one["law"] or one["why_not"] for one in values["fits"])
     assert len({row["panel"] for row in rows}) == 4
+
+
+def test_models_of_one_name_each_have_their_ratio(capsys):
+    """A grid has a model several times, at several budgets: none of them is lost in JSON."""
+    words = ["scaling", "fit", "clip_vit_grid_laion2b", "clip_vit_laion2b", "--draws", "100", "--json"]
+    assert main(words) == 0
+    (pair,) = json.loads(capsys.readouterr().out)["comparisons"]
+    names = [entry["model"] for entry in pair["equal_figure_cost_ratios"]]
+    assert len(names) > len(set(names))
+
+
+def test_repeats_of_equal_cost_are_found_by_name(tmp_path, capsys):
+    """The mean of three equal costs may differ from them in its last digit."""
+    lines = ["family,model,train_flops,error,repeats"]
+    for family, start in (("x", 0.5), ("y", 0.6)):
+        lines += [f"{family},m,{0.1 * 3**i},{start * 0.8**i},{family}{i}" for i in range(3) for _ in range(3)]
+    (tmp_path / "mine.csv").write_text("\n".join(lines) + "\n")
+    assert main(["scaling", "fit", str(tmp_path / "mine.csv"), "--draws", "100"]) == 0
+    assert "mine: y costs: x0" in capsys.readouterr().out
+
+
+def test_what_has_no_points_on_an_axis_is_told(tmp_path, capsys):
+    words = ["scaling", "draw", "clip_vit_openai", "swin_in1k_224", "--x", "params", "--out", str(tmp_path / "f")]
+    assert main([*words, "--draws", "100"]) == 0
+    assert "clip_vit_openai has no law and is not drawn: no point has both params and error" in capsys.readouterr().err
+
+
+def test_families_are_ladders():
+    assert all(tuple(ladders) == FAMILIES for ladders in LADDERS.values())
 
 
 def test_no_law_is_drawn_or_told_beyond_its_points():

@@ -11,8 +11,9 @@ import pytest
 from convnext.core.errors import UserError
 from convnext.models.roadmap import STEPS
 from convnext.roadmap import sweep
-from convnext.roadmap.sweep import Facts, Plan, Result, by_step, epochs_within, plan_of, results, run_sweep, start
-from convnext.sweep import runs, timing
+from convnext.roadmap.sweep import Plan, Result, by_step, epochs_within, plan_of, results, run_sweep, start
+from convnext.sweep import facts, runs, timing
+from convnext.sweep.facts import Facts
 from convnext.tasks.recipes import save_recipe
 
 SMALL = Plan("small", "digits", 0.3, seeds=1, steps=("baseline", "sep_ds"))
@@ -127,13 +128,13 @@ def test_data_without_validation_is_refused(tmp_path):
         (tmp_path / name).mkdir()
         Image.new("RGB", (32, 32)).save(tmp_path / name / "0.png")
     with pytest.raises(UserError, match="no images to hold out"):
-        sweep.look_at(str(tmp_path), SMALL.recipe("baseline", 0))
+        facts.look_at(str(tmp_path), SMALL.recipe("baseline", 0))
 
 
 def test_data_with_several_labels_is_refused(monkeypatch):
-    monkeypatch.setattr(sweep, "several_labels", lambda dataset: True)
+    monkeypatch.setattr(facts, "several_labels", lambda dataset: True)
     with pytest.raises(UserError, match="digits has several labels for an image"):
-        sweep.look_at("digits", SMALL.recipe("baseline", 0))
+        facts.look_at("digits", SMALL.recipe("baseline", 0))
 
 
 def test_mean_and_deviation():

@@ -244,6 +244,10 @@ def test_a_model_of_other_classes(tmp_path, monkeypatch):
         ({"severities": (0,)}, "--severities are 1 to 5, not 0"),
         ({"severities": ()}, "--severities are 1 to 5, not none"),
         ({"limit": -1}, "--limit is 0 or more"),
+        ({"limit": 5}, "go with --corruptions"),
+        ({"suite": ("c",), "severities": (1,)}, "go with --corruptions"),
+        ({"frost": "somewhere"}, "go with --corruptions"),
+        ({"suite": ("c",), "split": "val"}, "--split goes with"),
     ],
 )
 def test_options_that_cannot_be(options, words):
@@ -302,7 +306,7 @@ def test_some_severities_and_some_images(run):
     assert figures["n"] == 4
     assert [error is None for error in figures["errors"]["fog"]] == [True, False, True, True, True]
     assert figures["mean_error"] is None
-    assert "none: it takes all fifteen" in evaluation_text(figures)
+    assert "none: it takes all main" in evaluation_text(figures)
 
 
 def test_what_is_no_run_is_not_written_to(tmp_path):
@@ -313,7 +317,14 @@ def test_what_is_no_run_is_not_written_to(tmp_path):
 
 
 def test_damaged_figures_do_not_break_the_page(tmp_path):
-    for content in ("{", "[]", '{"errors": {"fog": [NaN, "x", null]}}', '{"suites": {"v2": 3, "evil": {}}}'):
+    for content in (
+        "{",
+        "[]",
+        '{"errors": {}, "mce": "x", "clean": 3, "n": {}}',
+        "{}",
+        '{"errors": {"fog": [NaN, "x", null]}}',
+        '{"suites": {"v2": 3, "evil": {}}}',
+    ):
         (tmp_path / "robustness.json").write_text(content)
         robustness_section(SimpleNamespace(path=tmp_path))  # type: ignore[arg-type]
 
@@ -334,6 +345,45 @@ def test_images_that_are_changed_are_those_of_the_model(run):
     clean = judge(loaded, dataset, right, input=input, options=options)
     assert judge(loaded, dataset, right, input=input, options=options, change=change) == clean
     assert sizes == [((3, 32, 32), index) for index in range(12)]
+
+
+def test_outputs_that_are_no_numbers_count_as_wrong_and_are_told(run, capsys):
+    dataset = ClassificationData(run.parent / "data").for_evaluation(LoaderConfig())
+    loaded = robustness.load_model(run)
+
+    class Broken(nn.Module):
+        """Gives no numbers for the first image of a batch."""
+
+        def __init__(self, all_of_them: bool) -> None:
+            super().__init__()
+            self.one, self.all = nn.Parameter(torch.ones(1)), all_of_them
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = torch.tensor([[1.0, 0.0]]).repeat(len(images), 1) * self.one
+            logits[: None if self.all else 1] = float("nan")
+            return logits
+
+    options, input = ClassificationEvaluateOptions(workers=0, batch=4), loaded.metadata.input
+    broken: Any = SimpleNamespace(model=Broken(False), metadata=loaded.metadata)
+    found = judge(
+        broken, dataset, lambda logits, indices: torch.ones(len(logits), dtype=torch.bool), input=input, options=options
+    )
+    assert (found.right, found.n) == (9, 12)
+    assert "3 images gave no numbers; they count as wrong" in capsys.readouterr().err
+    broken.model = Broken(True)
+    with pytest.raises(UserError, match="not numbers"):
+        judge(broken, dataset, robustness.by_targets(dataset), input=input, options=options)
+
+
+def test_which_models_are_of_imagenet():
+    """By the ids of folders, or by classes that are these ids or their names: as published, and as trained here."""
+    config, input = ModelConfig("convnext_atto"), InputConfig()
+    for classes, dirs in ((IMAGENET.names, IMAGENET.ids), (IMAGENET.ids, ()), (IMAGENET.names, ())):
+        assert robustness._is_imagenet(
+            SimpleNamespace(metadata=ClassificationMetadata(config, input, classes, class_dirs=dirs))
+        )  # type: ignore[arg-type]
+    other = (*IMAGENET.ids[1:], IMAGENET.ids[0])
+    assert not robustness._is_imagenet(SimpleNamespace(metadata=ClassificationMetadata(config, input, other)))  # type: ignore[arg-type]
 
 
 def test_suites_have_titles_and_folders():

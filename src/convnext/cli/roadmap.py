@@ -192,6 +192,7 @@ def _run(args: Run) -> int:
     from convnext.core.logs import duration, say
     from convnext.core.typed import to_dict
     from convnext.roadmap import sweep
+    from convnext.sweep.facts import look_at
     from convnext.sweep.runs import PLAN, slots
     from convnext.tasks.classification.roadmap_recipes import roadmap_step
 
@@ -207,7 +208,7 @@ def _run(args: Run) -> int:
         micro_batch=args.micro_batch,
         lr=args.lr,
     )
-    facts = sweep.look_at(data, plan.recipe(steps[0], 0))
+    facts = look_at(data, plan.recipe(steps[0], 0))
     places = len(slots(args.jobs))
     if (args.out / PLAN).is_file():
         plan = sweep.start(plan, args.out)

@@ -12,14 +12,12 @@ from convnext.cli.output import emit, emit_json, parse_part, table
 from convnext.core.errors import UserError
 from convnext.core.logs import duration, say, seconds_in
 from convnext.core.places import check_file, check_folder
-from convnext.scaling.ladders import Regime, rung
+from convnext.scaling.ladders import Family, Regime, rung
 
 if TYPE_CHECKING:
     from convnext.scaling.report import Fitted, How, Pair
     from convnext.scaling.study import Plan as StudyPlan
     from convnext.scaling.study import Row
-
-Family = Literal["convnext", "convnextv2", "isotropic", "vit", "swin", "resnet"]
 
 
 @dataclass(frozen=True)
@@ -280,8 +278,8 @@ def _checked(args: Grid) -> float | None:
 
 def _planned(args: Grid, seconds: float | None, kept: StudyPlan | None = None) -> tuple[StudyPlan, float]:
     """The plan of these arguments, and about how many seconds it takes (0: not measured, where a plan is kept)."""
-    from convnext.roadmap.sweep import look_at
     from convnext.scaling import study
+    from convnext.sweep.facts import look_at
     from convnext.sweep.runs import slots
     from convnext.tasks.classification.scaling_recipes import scaling_recipe
 
@@ -303,6 +301,9 @@ def _planned(args: Grid, seconds: float | None, kept: StudyPlan | None = None) -
         lr=args.lr,
     )
     if kept is not None:
+        if (args.compute and args.compute != kept.compute) or (args.epochs and args.epochs != kept.epochs):
+            what = f"--compute {_spaced(kept.compute)}" if kept.compute else f"--epochs {_spaced(kept.epochs)}"
+            raise UserError(f"The study that stands there goes on with {what}: give that, or another --out.")
         return replace(plan, compute=kept.compute, epochs=kept.epochs), 0.0
     if seconds is None:
         study.check(plan)
@@ -312,6 +313,10 @@ def _planned(args: Grid, seconds: float | None, kept: StudyPlan | None = None) -
         plan = study.within(plan, image, levels=args.levels, seconds=seconds, val=facts.val, jobs=places)
     study.check(plan)
     return plan, study.seconds_of(plan, image, val=facts.val, jobs=places)
+
+
+def _spaced(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _plan(args: Plan) -> None:

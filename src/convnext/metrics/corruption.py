@@ -6,7 +6,7 @@ An error is a share of images, 0 to 1. Undefined is None.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 ALEXNET_CLEAN = 0.435
 """AlexNet's top-1 error on ImageNet-1K's validation images (the divisor of relative mCE)."""
@@ -53,15 +53,18 @@ def mce(errors: Errors) -> float | None:
     return statistics.fmean(found) if len(found) == len(ALEXNET) else None
 
 
-def mean_error(errors: Errors) -> float | None:
-    """The plain mean over the same fifteen, which is no mCE; None where one of them is missing."""
-    found = [mean for kind in ALEXNET if (mean := mean_of(errors.get(kind, ()))) is not None]
-    return statistics.fmean(found) if len(found) == len(ALEXNET) else None
+def mean_error(errors: Errors, kinds: Collection[str] = ALEXNET.keys()) -> float | None:
+    """The plain mean over corruptions, the same fifteen unless others are named, which is no mCE; None where one of
+    them is missing."""
+    found = [mean for kind in kinds if (mean := mean_of(errors.get(kind, ()))) is not None]
+    return statistics.fmean(found) if len(found) == len(kinds) else None
 
 
 def relative_mce(errors: Errors, clean: float) -> float | None:
     """The mean over the fifteen of how much corruption adds to the clean error, by how much it adds to AlexNet's."""
-    if mean_error(errors) is None:
-        return None
-    added = [((mean_of(errors[kind]) or 0.0) - clean) / (ALEXNET[kind] - ALEXNET_CLEAN) for kind in ALEXNET]
-    return statistics.fmean(added)
+    added = [
+        (mean - clean) / (ALEXNET[kind] - ALEXNET_CLEAN)
+        for kind in ALEXNET
+        if (mean := mean_of(errors.get(kind, ()))) is not None
+    ]
+    return statistics.fmean(added) if len(added) == len(ALEXNET) else None

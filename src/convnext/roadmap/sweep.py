@@ -11,12 +11,11 @@ from typing import Any
 
 from convnext.core.atomic import write_text
 from convnext.core.errors import UserError
-from convnext.core.logs import Progress, duration, say
+from convnext.core.logs import Progress, duration
 from convnext.core.typed import to_dict
-from convnext.data.classification.dataset import several_labels
-from convnext.data.classification.open import ClassificationData
 from convnext.models.roadmap import STEPS, name_of
 from convnext.sweep.engine import EngineName, train_all
+from convnext.sweep.facts import Facts
 from convnext.sweep.runs import PLAN, RESULTS, Run, ended, read_plan, start_folder, threads_of
 from convnext.sweep.timing import seconds_an_image, seconds_of_a_run
 from convnext.tasks.classification.roadmap_recipes import roadmap_step
@@ -78,26 +77,6 @@ class Result:
     classes: int
     seconds: float
     """Of training, since its last start."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a plan needs to know of the data."""
-
-    train: int
-    val: int
-    classes: int
-
-
-def look_at(data: str, recipe: Any) -> Facts:
-    """Opens the data as every run will. Raises UserError for a layout that is not accepted, before anything is run."""
-    opened = ClassificationData(data).splits(recipe.loader, seed=recipe.loop.seed)
-    if not opened.held_out:
-        raise UserError(f"{data} has no images to hold out, on which models are compared: add some, or a folder val.")
-    if several_labels(opened.train):
-        raise UserError(f"{data} has several labels for an image; models are compared on images with one class each.")
-    say(f"- {opened.note}")
-    return Facts(len(opened.train), len(opened.val), len(opened.train.classes))
 
 
 def epochs_within(plan: Plan, facts: Facts, *, seconds: float, jobs: int) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from convnext.core.atomic import replacing, write_text
+from convnext.core.logs import say
 from convnext.core.strict_json import to_json
 from convnext.scaling.fit import band, counted, laws
 from convnext.scaling.points import AXES, Axis, Figure
@@ -78,6 +79,9 @@ def of_named(what: Sequence[str], how: How) -> list[Panel]:
     for figure in figures:
         mine = replace(how, figure=figure)
         found = [fitted(one, mine) for one in series]
+        for one in found:
+            if one.why_not and (one.points or figure == how.figure):
+                say(f"- {one.series.name} has no law{'' if one.points else ' and is not drawn'}: {one.why_not}")
         axes: list[Axis] = list(dict.fromkeys(one.axis for one in found if one.points))
         for axis in axes:
             same = tuple(one for one in found if one.axis == axis and one.points)
@@ -133,7 +137,7 @@ def _draw_series(axes: Any, one: Fitted, how: How, colour: str, mark: str) -> No
     axes.plot(xs, ys, mark, color=colour, markersize=3.5, alpha=0.35, markeredgewidth=0)
     kept_x, kept_y = counted(xs, ys, how.settings, labels=one.labels())
     name = one.series.title or one.series.name
-    label = f"{name}: {law_in_words(one)}" if one.fit else f"{name}: {'no law, ' if one.why_not else ''}too few points"
+    label = f"{name}: {law_in_words(one) if one.fit else 'no law'}"
     axes.plot(kept_x, kept_y, mark, color=colour, markersize=5, label=label)
     if one.fit is None:
         return

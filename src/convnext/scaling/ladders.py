@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 from convnext.core.errors import UserError, nearest
 from convnext.models.config import ModelConfig
 
 Regime = Literal["small", "imagenet"]
+Family = Literal["convnext", "convnextv2", "isotropic", "vit", "swin", "resnet"]
+FAMILIES: tuple[str, ...] = get_args(Family)
 _NARROW = 0.08  # standard deviation of initial weights that suits few channels
 
 
@@ -68,7 +70,6 @@ LADDERS: Mapping[str, Mapping[str, Sequence[ModelConfig]]] = {
         "resnet": _named("resnet50", "resnet101", "resnet152", "resnet200"),
     },
 }
-FAMILIES = tuple(LADDERS["small"])
 
 
 def rung(regime: str, family: str, size: int) -> ModelConfig:

@@ -150,7 +150,7 @@ class Pair:
             "series": [self.first.series.name, self.second.series.name],
             "comparison": compared,
             "why_not": self.result if isinstance(self.result, str) else None,
-            "equal_figure_cost_ratio": dict(self.dearer),
+            "equal_figure_cost_ratios": [{"model": name, "ratio": ratio} for name, ratio in self.dearer],
         }
 
 
@@ -164,10 +164,15 @@ def _pair(a: Fitted, b: Fitted, how: How) -> Pair:
     sides = [counted(*one.xy(), how.settings, labels=one.labels()) for one in (a, b)]
     result = compare(*sides, slack=how.slack, noise=how.noise)
     assert b.fit is not None  # `pairs` chose it
-    names = {x: point.repeats or point.model for point, x, _ in a.points}
-    ratios = ((names[x], equal_error(b.fit, x / b.unit, y)) for x, y in zip(*sides[0], strict=True))
+    ratios = ((_name_at(a, x), equal_error(b.fit, x / b.unit, y)) for x, y in zip(*sides[0], strict=True))
     dearer = tuple((name, ratio) for name, ratio in ratios if ratio is not None)
     return Pair(a, b, result, dearer, len(sides[0][0]) - len(dearer))
+
+
+def _name_at(one: Fitted, x: float) -> str:
+    """What the points of that cost are called; the nearest, for a mean of equal costs may differ in its last digit."""
+    point = min(one.points, key=lambda entry: abs(entry[1] - x))[0]
+    return point.repeats or point.model
 
 
 def law_in_words(one: Fitted) -> str:

@@ -190,6 +190,10 @@ def check(plan: Plan) -> None:
     for family in plan.families:
         for size in plan.sizes:
             rung(plan.regime, family, size)
+    names = [cell.name for cell in plan.cells()]
+    twice = next((name for name in names if names.count(name) > 1), "")
+    if twice:
+        raise UserError(f"{twice} stands twice in this grid: name each family, size, budget and fraction once.")
     points = {(cell.family, cell.size, cell.budget, cell.fraction) for cell in plan.cells()}
     fewest = min((sum(p[0] == family for p in points) for family in plan.families), default=0)
     if fewest < 2:

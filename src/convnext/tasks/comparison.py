@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from convnext.core.errors import UserError
+from convnext.core.logs import say
+from convnext.data.splits import Record
+from convnext.recipes.recipe import Recipe
 from convnext.tasks.choose import check_data, find_weights
 from convnext.tasks.opening import RECIPE, given, open_data, run_of, split_of
 from convnext.tasks.recipes import read_recipe
@@ -42,4 +45,17 @@ def compare(
         run = run_of(file)
         recipe = read_recipe(run / RECIPE)
         figures = spec.compare(file, against, asked, open_data(recipe), recipe, split_of(run))
+        _warn_of_training(against, recipe, split_of(run))
     return figures, spec.comparison_text(figures)
+
+
+def _warn_of_training(against: WeightFile, recipe: Recipe, split: Record) -> None:
+    """Says where the second model may have been trained on images that the first one's run held out."""
+    try:
+        run = run_of(against)
+        same = read_recipe(run / RECIPE).data == recipe.data and split_of(run).get("val") == split.get("val")
+        why = f"its run {run} held out other images"
+    except UserError:
+        same, why = False, "it is of no run that says what it held out"
+    if not same:
+        say(f"- {against.source} may have been trained on some of these images: {why}")

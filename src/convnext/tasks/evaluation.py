@@ -121,22 +121,27 @@ def common_figures(
     }
 
 
-def draw_some(run: Path, dataset: Dataset, draw: Callable[[int], tuple[Image, Image]]) -> list[dict[str, str]]:
+def draw_some(run: Path, dataset: Dataset, draw: Callable[[int], Image]) -> list[dict[str, str]]:
     """Draws some images, spread over all of a data set, into a run's folder; returns what evaluation.json lists.
 
-    draw: makes two drawings of image i: as it is annotated, and as it was predicted.
+    draw: makes the drawing of image i; raises BadImage.
     """
     new_folder(run / "pictures")
     entries: list[dict[str, str]] = []
     for number, index in enumerate(spread(len(dataset), SHOWN)):
         try:
-            halves = draw(index)
+            drawing = draw(index)
         except BadImage:
             continue  # said already, while it was evaluated
         name = f"pictures/{number:03d}.png"
-        beside(*halves, titles=("annotated", "found")).save(run / name)
+        drawing.save(run / name)
         entries.append({"name": dataset.name(index), "picture": name})
     return entries
+
+
+def annotated_and_found(annotated: Image, found: Image) -> Image:
+    """Two drawings of an image side by side: as it is annotated, and as it was predicted."""
+    return beside(annotated, found, titles=("annotated", "found"))
 
 
 def check_same_classes(known: Sequence[str], given: Sequence[str], *, model: str, data: Any) -> None:

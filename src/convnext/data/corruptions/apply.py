@@ -6,7 +6,7 @@ those files; what is corrupted here in memory comes near them, no more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,10 @@ class Corruption:
         constants = CONSTANTS[self.kind][self.severity - 1]
         values: Sequence[Any] = constants if isinstance(constants, tuple) else (constants,)
         scale = max(x.shape[:2]) / _OF
-        if self.kind in _OF_VALUES:
-            return _of_values(self.kind, x, values, chance)
+        if self.kind in _NOISES:
+            return _NOISES[self.kind](x, values[0], chance)
+        if self.kind in _CHANGES:
+            return _CHANGES[self.kind](x, *values)
         if self.kind in _OF_WEATHER:
             return self._of_weather(x, values, scale, chance)
         return _of_places(self.kind, x, values, scale, chance)
@@ -94,16 +96,21 @@ class Corruption:
             return weather.photographed_frost(image, side)
 
 
-_OF_VALUES = {
-    *("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
-    *("brightness", "saturate", "contrast", "jpeg_compression", "pixelate"),
+_NOISES = {
+    "gaussian_noise": noise.gaussian_noise,
+    "shot_noise": noise.shot_noise,
+    "impulse_noise": noise.impulse_noise,
+    "speckle_noise": noise.speckle_noise,
 }
+_CHANGES: dict[str, Callable[..., Array]] = {
+    "brightness": noise.brightness,
+    "saturate": noise.saturate,
+    "contrast": noise.contrast,
+    "jpeg_compression": noise.jpeg_compression,
+    "pixelate": noise.pixelate,
+}
+"""Those without chance."""
 _OF_WEATHER = {"snow", "frost", "fog", "spatter"}
-
-
-def _of_values(kind: str, x: Array, numbers: Sequence[Any], chance: Chance) -> Array:
-    function = getattr(noise, kind)
-    return function(x, *numbers, chance) if kind.endswith("_noise") else function(x, *numbers)
 
 
 def _of_places(kind: str, x: Array, numbers: Sequence[Any], scale: float, chance: Chance) -> Array:

@@ -47,6 +47,10 @@ class ClassificationEvaluateOptions(SkipBadOptions, BatchOptions):
             return f"--severities are 1 to 5, not {' '.join(map(str, self.severities)) or 'none'}."
         if self.limit < 0:
             return f"--limit is 0 or more, not {self.limit}."
+        if not self.corruptions and (self.limit or self.frost or self.severities != (1, 2, 3, 4, 5)):
+            return "--severities, --frost and --limit go with --corruptions."
+        if self.suite and self.split != "auto":
+            return "--split goes with a data set that has parts; a suite is evaluated whole."
         try:
             kinds_of(self.corruptions)
         except UserError as error:

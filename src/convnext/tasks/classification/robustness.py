@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from convnext.core.atomic import write_text
+from convnext.core.console import percent
 from convnext.core.errors import UserError
 from convnext.core.logs import say
 from convnext.core.seeding import mix_seed
@@ -35,7 +36,7 @@ from convnext.metrics.intervals import wilson_interval
 from convnext.tasks.classification import suites
 from convnext.tasks.classification.options import ClassificationEvaluateOptions
 from convnext.tasks.classification.recipe import TASK
-from convnext.tasks.classification.robustness_text import FILE, is_robustness
+from convnext.tasks.classification.robustness_text import FILE, is_robustness, read_figures
 from convnext.tasks.classification.weights import LoadedClassifier, load_model
 from convnext.tasks.evaluation import bad_images_of, outputs_are_finite, skipped, spread, visit_all
 from convnext.weights.locate import WeightFile
@@ -90,9 +91,10 @@ def judge(
     def visit(batch: ClassificationBatch) -> int:
         images = prepare(batch.images.to(weight.device, non_blocking=True), input)
         logits = loaded.model(images.to(weight.dtype)).float().cpu()
-        counts[0] += int(right(logits, batch.indices).sum())
+        finite = logits.isfinite().all(dim=1)
+        counts[0] += int((right(logits, batch.indices) & finite).sum())
         counts[1] += len(logits)
-        counts[2] += int((~logits.isfinite().all(dim=1)).sum())
+        counts[2] += int((~finite).sum())
         return len(logits)
 
     visit_all(
@@ -104,7 +106,10 @@ def judge(
         image_size=input.size if change is None else 224,  # corrupting takes long: in other processes
         bad=bad,
     )
-    outputs_are_finite(counts[2], counts[1], loaded.metadata.model.name)
+    if counts[2] == counts[1]:  # fewer, as in half precision, count as wrong and are told
+        outputs_are_finite(counts[2], counts[1], loaded.metadata.model.name)
+    elif counts[2]:
+        say(f"- {counts[2]:,} images gave no numbers; they count as wrong (--dtype float32 may help)")
     return Judged(counts[0], counts[1], tuple(skipped(bad)))
 
 
@@ -158,7 +163,7 @@ def corrupted_figures(
             change = _Changed(Corruption(kind, severity, frost))
             found = judge(loaded, dataset, right, input=input, options=options, change=change)
             errors[kind][severity - 1] = found.error
-            say(f"{kind} {severity}: top-1 {100 * (found.top1 or 0):.1f} %")
+            say(f"{kind} {severity}: top-1 {percent(found.top1)}")
     common = {"task": TASK, "model": loaded.metadata.model.name, "data": data, "held_out": held_out}
     figures = {**common, "n": clean.n, "clean": clean.values()}
     frosted = None if "frost" not in kinds else ("photographs" if frost else "drawn")
@@ -185,7 +190,8 @@ def _some(dataset: ClassificationDataset, limit: int) -> ClassificationDataset:
 
 
 def _is_imagenet(loaded: LoadedClassifier) -> bool:
-    return tuple(loaded.metadata.class_dirs) == suites.imagenet_classes().ids
+    known, metadata = suites.imagenet_classes(), loaded.metadata
+    return tuple(metadata.class_dirs) == known.ids or tuple(metadata.classes) in (known.ids, known.names)
 
 
 # Suites
@@ -199,8 +205,7 @@ def suite_figures(file: WeightFile, options: ClassificationEvaluateOptions, data
     """
     found = {name: suites.find_suite(name, data) for name in options.suite}
     for name, folder in found.items():
-        if suites.SUITES[name].kind == "classes":
-            suites.check_classes(name, folder)
+        suites.check_suite(name, folder)
     loaded = load_model(file, device=options.device, dtype=options.dtype)
     if not _is_imagenet(loaded):
         raise UserError(
@@ -277,23 +282,12 @@ def _on_corrupted(
             continue
         errors[kind] = []
         for severity in range(1, suites.SEVERITIES + 1):
-            part = place / str(severity)
-            if not part.is_dir():
-                raise UserError(f"{place} has no folder {severity}: there are five severities of each corruption.")
-            suites.check_classes(name, part, f", {kind}, severity {severity}")
-            dataset = _listed(name, part)
+            dataset = _listed(name, place / str(severity))
             found = judge(loaded, dataset, by_targets(dataset), input=input, options=options)
             errors[kind].append(found.error)
             images = max(images, found.n)
-    return {"n": images, **_of_errors(errors, None, name == "c"), "generated": False} | (
-        {"mean_error": _mean(errors)} if name == "c-bar" else {}
-    )
-
-
-def _mean(errors: Mapping[str, Sequence[float | None]]) -> float | None:
-    values = [value for row in errors.values() for value in row]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+    means = _of_errors(errors, None, name == "c")
+    return {"n": images, **means, "mean_error": mean_error(errors, suites.CORRUPTIONS[name]), "generated": False}
 
 
 def _on_real(
@@ -351,14 +345,14 @@ def keep(figures: Mapping[str, Any], source: str) -> Path | None:
         return None
     if not is_robustness(figures):
         return None
-    known: dict[str, Any] = {}
-    if (run / FILE).is_file():
-        try:
-            known = json.loads((run / FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = {}
-    merged = {**(known if isinstance(known, dict) else {}), **figures}
-    if "suites" in figures and isinstance(before := known.get("suites"), dict):
-        merged["suites"] = {**before, **figures["suites"]}
-    write_text(run / FILE, to_json(merged) + "\n")
+    known = read_figures(run)
+    if known is None and (run / FILE).exists():
+        say(f"- {run / FILE} could not be read; it is written anew")
+    known = known or {}
+    before = known.get("suites")
+    if "suites" in figures:
+        new = {"suites": {**(before if isinstance(before, dict) else {}), **figures["suites"]}}
+    else:
+        new = dict(figures)
+    write_text(run / FILE, to_json({**known, **new}) + "\n")
     return run / FILE

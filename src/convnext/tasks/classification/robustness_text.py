@@ -10,6 +10,7 @@ from typing import Any
 from convnext.core.console import pairs, percent
 from convnext.core.console import table as columns
 from convnext.data.corruptions.config import EXTRA, MAIN, SEVERITIES
+from convnext.metrics.corruption import mean_of
 from convnext.report.charts import Curve, line_chart, percent_short
 from convnext.report.html import count, section, table, text
 from convnext.report.html import percent as percent_html
@@ -50,7 +51,7 @@ def _suite(name: str, found: Mapping[str, Any]) -> str:
 
 
 def _corrupted(found: Mapping[str, Any], title: str) -> str:
-    rows = [(kind, *(percent(error) for error in row), percent(_mean(row))) for kind, row in found["errors"].items()]
+    rows = [(kind, *(percent(error) for error in row), percent(mean_of(row))) for kind, row in found["errors"].items()]
     head = (f"error, {title}", *(f"severity {severity}" for severity in SEVERITIES), "mean")
     return columns(rows, header=head) + "\n\n" + "\n".join(pairs(means(found)))
 
@@ -59,29 +60,25 @@ def means(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The means over corruptions, each with what it is."""
     lines = []
     how = f"  ({_APPROXIMATE})" if found.get("generated") else ""
-    if found.get("mce") is not None:
-        lines.append(("mCE", f"{percent(found['mce'])}, normalised by AlexNet's errors{how}"))
-    if found.get("relative_mce") is not None:
-        lines.append(("relative mCE", f"{percent(found['relative_mce'])}, of what corruption adds to the clean error"))
-    if found.get("mean_error") is not None:
-        lines.append(("mean error", f"{percent(found['mean_error'])}, not normalised"))
+    of_alexnet, relative, plain = (finite(found.get(name)) for name in ("mce", "relative_mce", "mean_error"))
+    if of_alexnet is not None:
+        lines.append(("mCE", f"{percent(of_alexnet)}, normalised by AlexNet's errors{how}"))
+    if relative is not None:
+        lines.append(("relative mCE", f"{percent(relative)}, of what corruption adds to the clean error"))
+    if plain is not None:
+        lines.append(("mean error", f"{percent(plain)}, not normalised"))
     if not lines:
-        lines.append(("mean", "none: it takes all fifteen main corruptions at five severities"))
-    elif found.get("mce") is None and found.get("generated"):
+        lines.append(("mean", "none: it takes all main corruptions at five severities"))
+    elif of_alexnet is None and found.get("generated"):
         lines.append(("mCE", "none: AlexNet's errors are of ImageNet-1K's classes"))
     if found.get("frost") == "drawn":
         lines.append(("frost", "drawn, in place of the original's photographs"))
     return lines
 
 
-def _mean(row: Sequence[float | None]) -> float | None:
-    known = [value for value in row if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(row) else None
-
-
 def robustness_section(run: RunFolder) -> str:
     """The robustness of a run's model on its page: a figure and a table; nothing where it was not evaluated."""
-    values = _read(run.path)
+    values = read_figures(run.path)
     if values is None:
         return ""
     bodies = []
@@ -93,11 +90,15 @@ def robustness_section(run: RunFolder) -> str:
             if name in SUITES and isinstance(found, dict) and "errors" in found
         ]
     if isinstance(values.get("errors"), dict):
+        clean = values.get("clean")
+        top1 = percent_html(clean.get("top1")) if isinstance(clean, dict) else percent_html(None)
+        bodies.append(f"<p>{count(values.get('n'))} images of {text(values.get('data', '?'))}; clean top-1 {top1}.</p>")
         bodies.append(_corrupted_html(values, "Corrupted images"))
     return section("On images that training did not show", "".join(bodies))
 
 
-def _read(folder: Path) -> Values | None:
+def read_figures(folder: Path) -> Values | None:
+    """The robustness figures in a run's folder; None where there are none that can be read."""
     try:
         values = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -116,7 +117,7 @@ def _suites_table(found: Mapping[str, Any]) -> str:
 def _corrupted_html(found: Mapping[str, Any], title: str) -> str:
     errors = {kind: [finite(value) for value in row] for kind, row in found["errors"].items() if isinstance(row, list)}
     rows = [
-        [text(kind.replace("_", " ")), *(percent_html(value) for value in row), percent_html(_mean(row))]
+        [text(kind.replace("_", " ")), *(percent_html(value) for value in row), percent_html(mean_of(row))]
         for kind, row in errors.items()
     ]
     head = ["Error", *(f"severity {severity}" for severity in SEVERITIES), "mean"]

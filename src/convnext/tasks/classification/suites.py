@@ -121,6 +121,23 @@ def corruption_folder(root: Path, kind: str) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
+def check_suite(suite: str, folder: Path) -> None:
+    """Raises UserError for a suite whose folders lack classes or severities, or have other classes. A corruption that
+    is not there at all is left to who evaluates it."""
+    kind = SUITES[suite].kind
+    if kind == "classes":
+        check_classes(suite, folder)
+    for name in CORRUPTIONS[suite] if kind == "corrupted" else ():
+        place = corruption_folder(folder, name)
+        if place is None:
+            continue
+        for severity in range(1, SEVERITIES + 1):
+            part = place / str(severity)
+            if not part.is_dir():
+                raise UserError(f"{place} has no folder {severity}: there are five severities of each corruption.")
+            check_classes(suite, part, f", {name}, severity {severity}")
+
+
 def check_classes(suite: str, folder: Path, where: str = "") -> None:
     """Raises UserError where a folder of class folders lacks classes of its suite, or has others.
 

@@ -39,6 +39,7 @@ from convnext.tasks.detection.draw import drawn
 from convnext.tasks.detection.options import DetectionEvaluateOptions
 from convnext.tasks.detection.weights import LoadedDetector, load_detector
 from convnext.tasks.evaluation import (
+    annotated_and_found,
     bad_images_of,
     check_same_classes,
     common_figures,
@@ -254,10 +255,11 @@ def _draw_some(run: Path, dataset: DetectionDataset, loaded: LoadedDetector) -> 
     """Draws some images, with what is in them and what was found."""
     classes, device = loaded.metadata.classes, next(loaded.model.parameters()).device
 
-    def draw(index: int) -> tuple[Image, Image]:
+    def draw(index: int) -> Image:
         image, truth = dataset.read(index), dataset.instances(index)
         batch = image_batch([image], loaded.metadata.input)
         found = above_score(detect(loaded.model, batch, input=loaded.metadata.input, device=device)[0], DRAWN_FROM)
-        return drawn(image, truth, classes, longest=WIDE), drawn(image, found, classes, longest=WIDE)
+        views = (drawn(image, instances, classes, longest=WIDE) for instances in (truth, found))
+        return annotated_and_found(*views)
 
     return draw_some(run, dataset, draw)

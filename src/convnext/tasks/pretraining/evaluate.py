@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import nn
 
 from convnext.core import distributed
@@ -20,7 +21,6 @@ from convnext.core.strict_json import to_json
 from convnext.data.classification.dataset import ClassificationDataset
 from convnext.data.config import InputConfig, LoaderConfig
 from convnext.data.dataset import DataModule
-from convnext.data.decode import BadImage
 from convnext.data.loader import BadImages
 from convnext.data.mix import prepare
 from convnext.data.preprocess import eval_transform
@@ -28,13 +28,11 @@ from convnext.data.pretraining.batch import MaskedBatch, Masking, load_masked_ev
 from convnext.data.splits import Record
 from convnext.recipes.recipe import Recipe
 from convnext.tasks.evaluation import (
-    SHOWN,
     bad_images_of,
     common_figures,
-    new_folder,
+    draw_some,
     outputs_are_finite,
     part_to_evaluate,
-    spread,
     visit_all,
 )
 from convnext.tasks.pretraining.draw import panels, reconstruct
@@ -181,17 +179,12 @@ def _figures(
 @torch.inference_mode()
 def _draw_some(run: Path, dataset: ClassificationDataset, loaded: LoadedAutoencoder) -> list[dict[str, str]]:
     """Draws some images as they are, as the encoder sees them, and as they are reconstructed."""
-    new_folder(run / "pictures")
-    entries: list[dict[str, str]] = []
     input, masking = loaded.metadata.input, masking_of(loaded)
-    for number, index in enumerate(spread(len(dataset), SHOWN)):
-        try:
-            image = eval_transform(dataset.read(index), input)
-        except BadImage:
-            continue  # said already, while it was evaluated
+
+    def draw(index: int) -> Image:
+        image = eval_transform(dataset.read(index), input)
         mask = mask_of(index, epoch=0, size=input.size, masking=masking)
         found, _ = reconstruct(loaded.model, image[None], mask[None], input)
-        name = f"pictures/{number:03d}.png"
-        panels(image, mask, found[0]).save(run / name)
-        entries.append({"name": dataset.name(index), "picture": name})
-    return entries
+        return panels(image, mask, found[0])
+
+    return draw_some(run, dataset, draw)

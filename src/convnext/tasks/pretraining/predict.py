@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class Autoencoder(BasePredictor[PretrainingResult]):
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
                 drawn, found = reconstruct(self.loaded.model, seen[None], mask[None], input)
             errors = float(found.losses.double().sum())
-            if errors != errors:
+            if not math.isfinite(errors):
                 raise no_numbers(f"the model gives for {name}")
             hidden = mask.flatten().to(found.target.device)
             variances = float(found.target[0].double().var(dim=-1, unbiased=False)[hidden].sum())

@@ -35,6 +35,7 @@ from convnext.models.segmentation.sliding_window import MEGABYTES, AugmentedImag
 from convnext.models.tta import NO_TTA, TTA
 from convnext.recipes.recipe import Recipe
 from convnext.tasks.evaluation import (
+    annotated_and_found,
     bad_images_of,
     check_same_classes,
     common_figures,
@@ -237,10 +238,10 @@ def _draw_some(run: Path, dataset: SegmentationDataset, loaded: LoadedSegmenter)
     """Draws some images, with the classes that are there and those that were found."""
     classes, colours, device = dataset.classes, dataset.colours, next(loaded.model.parameters()).device
 
-    def draw(index: int) -> tuple[Image, Image]:
+    def draw(index: int) -> Image:
         image, truth = dataset.read(index), dataset.labels(index)
         found = segment(loaded.model, image, input=loaded.metadata.input, device=device).cpu()
-        return (
+        return annotated_and_found(
             overlaid(image, truth, classes, colours, longest=WIDE, named=False),
             overlaid(image, found, classes, colours, longest=WIDE),
         )
