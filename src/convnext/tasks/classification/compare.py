@@ -122,7 +122,7 @@ def comparison_text(figures: Mapping[str, Any]) -> str:
         ("difference", f"{100 * figures['difference']:+.2f} points  ({100 * low:+.2f} to {100 * high:+.2f})"),
         (
             "right alone",
-            f"the first about {figures['only_first']:,} images, the second about {figures['only_second']:,}",
+            f"the first on {figures['only_first']:,} images, the second on {figures['only_second']:,}",
         ),
         ("McNemar", f"p = {figures['p']:.2g}: {_verdict(figures)}"),
     ]
